@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+
+/** `sha256:` and 64 hex digits. The one way digests are written in journals, policies, locks and labels. */
+export type Digest = `sha256:${string}`;
+
+export const digestPattern = /^sha256:[0-9a-f]{64}$/;
+
+export function digestOf(bytes: Uint8Array | string): Digest {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+}
+
+/**
+ * One form for one value: keys sorted, no spaces, only what JSON can hold (RFC 8785 for the values we use: strings,
+ * booleans, null, safe integers and finite numbers). Throws on anything else, so that nothing is dropped in silence.
+ */
+export function canonicalJson(value: unknown): string {
+  if (value === null || typeof value === 'boolean' || typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'number') {
+    if (!Number.isFinite(value)) throw new TypeError(`canonical JSON cannot hold ${value}`);
+    return JSON.stringify(value);
+  }
+  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item)).join(',')}]`;
+  if (typeof value === 'object') {
+    const members = Object.entries(value)
+      .filter(([, member]) => member !== undefined)
+      .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+      .map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`);
+    return `{${members.join(',')}}`;
+  }
+  throw new TypeError(`canonical JSON cannot hold a ${typeof value}`);
+}

@@ -1,0 +1,67 @@
+/**
+ * The one table of what a caller can be told went wrong. `docs/errors.md` lists the same codes; a test compares them.
+ * What an agent's own command caused is never here: that is an `Outcome` (`sandbox/outcome.ts`).
+ *
+ * status     HTTP status the service answers with
+ * fault      who has to act: the caller, the operator of this machine, or the sandbox (hostile or dead)
+ * retryable  the same request may succeed later without any change
+ */
+export const errorTable = {
+  invalid_request: { status: 400, fault: 'caller', retryable: false },
+  invalid_policy: { status: 400, fault: 'caller', retryable: false },
+  invalid_path: { status: 400, fault: 'caller', retryable: false },
+  policy_denied: { status: 403, fault: 'caller', retryable: false },
+  budget_exhausted: { status: 403, fault: 'caller', retryable: false },
+  run_not_found: { status: 404, fault: 'caller', retryable: false },
+  call_not_found: { status: 404, fault: 'caller', retryable: false },
+  image_not_found: { status: 404, fault: 'operator', retryable: false },
+  image_not_allowed: { status: 403, fault: 'operator', retryable: false },
+  run_not_open: { status: 409, fault: 'caller', retryable: false },
+  call_exists: { status: 409, fault: 'caller', retryable: false },
+  too_many_calls: { status: 429, fault: 'caller', retryable: true },
+  import_refused: { status: 422, fault: 'caller', retryable: false },
+  export_refused: { status: 422, fault: 'sandbox', retryable: false },
+  archive_refused: { status: 422, fault: 'caller', retryable: false },
+  limit_exceeded: { status: 413, fault: 'caller', retryable: false },
+  policy_unenforceable: { status: 422, fault: 'operator', retryable: false },
+  isolation_unproven: { status: 500, fault: 'operator', retryable: false },
+  sandbox_lost: { status: 502, fault: 'sandbox', retryable: true },
+  protocol_error: { status: 502, fault: 'sandbox', retryable: false },
+  engine_unavailable: { status: 503, fault: 'operator', retryable: true },
+  engine_timeout: { status: 504, fault: 'operator', retryable: true },
+  engine_failed: { status: 502, fault: 'operator', retryable: true },
+  supervisor_missing: { status: 500, fault: 'operator', retryable: false },
+  journal_unavailable: { status: 500, fault: 'operator', retryable: false },
+  journal_broken: { status: 422, fault: 'operator', retryable: false },
+  internal: { status: 500, fault: 'operator', retryable: false },
+} as const satisfies Record<string, { status: number; fault: 'caller' | 'operator' | 'sandbox'; retryable: boolean }>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/** What the caller asked wrongly, or what we broke. The message says what was tried, on what, and what to do next. */
+export class RunnerError extends Error {
+  override readonly name = 'RunnerError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get status(): number {
+    return errorTable[this.code].status;
+  }
+
+  get retryable(): boolean {
+    return errorTable[this.code].retryable;
+  }
+}
+
+export function isRunnerError(error: unknown, code?: ErrorCode): error is RunnerError {
+  return error instanceof RunnerError && (code === undefined || error.code === code);
+}
+
+/** The message of anything thrown, without its stack. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
