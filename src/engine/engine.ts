@@ -1,0 +1,159 @@
+import type { Duplex, Readable } from 'node:stream';
+
+/**
+ * The boundary to a container engine: plain data and a handful of methods, in our own types. Docker speaks through
+ * `docker/`, the tests' stand-in through `fake/`; both pass `test/engine-contract.test.ts`.
+ *
+ * Promises every adapter keeps:
+ *  - no call waits without a deadline (`engine_timeout`), and none is repeated unless it is idempotent;
+ *  - warnings in an answer are failures (`policy_unenforceable`): what the engine cannot enforce is refused;
+ *  - `start` reads back what the engine runs and compares it with what was asked (`policy_unenforceable` on a difference);
+ *  - whatever is created carries `labels`, is named after its sandbox, and may be destroyed twice.
+ */
+export interface Engine {
+  /** What this engine is and can enforce. Cheap after the first call. */
+  describe(): Promise<EngineFacts>;
+  /** Makes the container, attached and started; resolves once PID 1 runs. On any failure nothing is left behind. */
+  start(spec: ContainerSpec): Promise<StartedContainer>;
+  /** Attaches once more to a container that is running (after this process, or another one, lost the stream). */
+  attach(id: string): Promise<ContainerStream>;
+  inspect(id: string): Promise<ContainerState | undefined>;
+  /** Kills and removes the container and its anonymous volumes. Absent is fine. */
+  destroy(id: string): Promise<void>;
+  /** Everything that carries all these labels, running or not. */
+  list(labels: Labels): Promise<readonly FoundContainer[]>;
+  /** A read-only volume holding these files, made once per content; returns its name. */
+  ensureFiles(name: string, files: readonly VolumeFile[], image: string): Promise<void>;
+  /** Named volumes carrying these labels (supervisor volumes of older versions are found this way). */
+  removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
+  images(labels?: Labels): Promise<readonly ImageFacts[]>;
+  findImage(reference: string): Promise<ImageFacts | undefined>;
+  /** Makes an image from a root file system tar; returns its id (`sha256:…`). */
+  importImage(tar: Readable, image: ImageConfig): Promise<string>;
+  removeImage(reference: string): Promise<void>;
+}
+
+export type Labels = Readonly<Record<string, string>>;
+
+export type Runtime = 'runc' | 'runsc';
+
+/** A hardened container. What cannot be said here does not exist: privileges, host paths, devices, networks, sockets. */
+export interface ContainerSpec {
+  readonly name: string;
+  /** Image id (`sha256:…`), never a tag. */
+  readonly image: string;
+  readonly labels: Labels;
+  readonly argv: readonly string[];
+  /** The whole environment of PID 1, nothing of the image's. `NAME=value`. */
+  readonly env: readonly string[];
+  readonly runtime: Runtime;
+  readonly workdir: string;
+  readonly hostname: string;
+  readonly limits: ContainerLimits;
+  /** In-memory file systems, charged to the memory limit. */
+  readonly tmpfs: readonly Tmpfs[];
+  /** Read-only volumes made by `ensureFiles`. */
+  readonly volumes: readonly { readonly name: string; readonly target: string }[];
+  /** Which seccomp profile, as JSON text. */
+  readonly seccomp: string;
+}
+
+export interface ContainerLimits {
+  readonly memoryBytes: number;
+  readonly pidsMax: number;
+  /** 1.5 = one and a half processors. */
+  readonly cpus: number;
+  readonly openFilesMax: number;
+  readonly shmBytes: number;
+}
+
+export interface Tmpfs {
+  readonly target: string;
+  readonly sizeBytes: number;
+  readonly inodesMax: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mode: number;
+  readonly exec: boolean;
+}
+
+export interface StartedContainer {
+  readonly id: string;
+  readonly stream: ContainerStream;
+}
+
+/** The attached standard streams of PID 1. */
+export interface ContainerStream {
+  /** Reads PID 1's stdout, writes its stdin; ends or errs when either side is gone. */
+  readonly duplex: Duplex;
+  /** The last bytes of PID 1's stderr (at most 8 KiB): why a supervisor died. Never shown unescaped. */
+  stderrTail(): string;
+}
+
+export interface ContainerState {
+  readonly id: string;
+  readonly name: string;
+  readonly labels: Labels;
+  readonly status: 'created' | 'running' | 'paused' | 'exited';
+  readonly exitCode: number | undefined;
+  readonly outOfMemory: boolean;
+}
+
+export interface FoundContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly labels: Labels;
+  readonly status: ContainerState['status'];
+  readonly createdMs: number;
+}
+
+export interface VolumeFile {
+  readonly path: string;
+  readonly mode: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface ImageFacts {
+  readonly id: string;
+  readonly tags: readonly string[];
+  readonly labels: Labels;
+  readonly bytes: number;
+  readonly createdMs: number;
+  readonly architecture: string;
+}
+
+export interface ImageConfig {
+  readonly tag: string;
+  readonly labels: Labels;
+  readonly env: readonly string[];
+  readonly architecture: string;
+}
+
+/** What an engine is and which promises it can keep; `glovebox doctor` prints it. `undefined` = could not be found out. */
+export interface EngineFacts {
+  readonly kind: 'docker' | 'podman' | 'fake';
+  readonly version: string;
+  readonly apiVersion: string;
+  readonly endpoint: string;
+  readonly local: boolean;
+  readonly rootless: boolean;
+  readonly kernel: string;
+  readonly os: string;
+  readonly architecture: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly cgroupVersion: 1 | 2 | undefined;
+  readonly runtimes: readonly string[];
+  readonly storageDriver: string;
+  readonly enforces: {
+    readonly memory: boolean;
+    readonly swap: boolean;
+    readonly pids: boolean;
+    readonly cpu: boolean;
+    readonly seccomp: boolean;
+    readonly userNamespace: boolean;
+    readonly gvisor: boolean;
+  };
+  /** Engine clock minus ours, rounded to the answer's precision. */
+  readonly clockSkewMs: number | undefined;
+}
