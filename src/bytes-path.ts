@@ -7,7 +7,7 @@ export function decodePath(bytes: Uint8Array): string {
   const quick = buffer.toString('utf8');
   if (!quick.includes('\uFFFD')) return quick;
   let out = '';
-  for (let at = 0; at < buffer.length; ) {
+  for (let at = 0; at < buffer.length;) {
     const length = sequenceLength(buffer, at);
     if (length === 0) {
       out += String.fromCharCode(0xdc00 + (buffer[at] ?? 0));
@@ -35,7 +35,8 @@ export function encodePath(path: string): Buffer {
 function sequenceLength(buffer: Buffer, at: number): number {
   const first = buffer[at] ?? 0;
   if (first < 0x80) return 1;
-  const length = first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+  const length =
+    first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
   if (length === 0 || at + length > buffer.length) return 0;
   return buffer.toString('utf8', at, at + length).includes('\uFFFD') && !isReplacement(buffer, at) ? 0 : length;
 }

@@ -2,7 +2,11 @@
 export type Outcome =
   | { readonly kind: 'exited'; readonly code: number }
   | { readonly kind: 'signaled'; readonly signal: number }
-  | { readonly kind: 'not_started'; readonly reason: 'not_found' | 'not_executable' | 'bad_cwd' | 'too_big' | 'no_resources'; readonly message: string }
+  | {
+      readonly kind: 'not_started';
+      readonly reason: 'not_found' | 'not_executable' | 'bad_cwd' | 'too_big' | 'no_resources';
+      readonly message: string;
+    }
   | { readonly kind: 'timed_out'; readonly afterMs: number }
   | { readonly kind: 'idle_timed_out'; readonly afterMs: number }
   | { readonly kind: 'cancelled' }

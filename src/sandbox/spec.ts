@@ -1,3 +1,6 @@
+import type { Digest } from '../digest.ts';
+import type { Outcome } from './outcome.ts';
+
 /** What a caller asks to be executed. Everything is optional but the command itself. */
 export interface ExecSpec {
   readonly command: Command;
@@ -38,7 +41,7 @@ export type StdinSpec =
 
 /** How a call ended and what it cost; the same keys whatever happened. */
 export interface CallEnd {
-  readonly outcome: import('./outcome.ts').Outcome;
+  readonly outcome: Outcome;
   readonly wallMs: number;
   readonly cpuMs: number;
   readonly maxRssBytes: number;
@@ -67,7 +70,7 @@ export interface FileEntry {
   readonly mtimeNs: bigint;
   readonly inode: bigint;
   readonly target?: string;
-  readonly digest?: import('../digest.ts').Digest;
+  readonly digest?: Digest;
 }
 
 export interface WalkOptions {
@@ -104,13 +107,20 @@ export interface UnpackItem {
 export interface Files {
   stat(path: string, options?: { follow?: boolean; digest?: boolean }): Promise<FileEntry>;
   /** The whole file or a byte range. `limit_exceeded`-like `too_large` past `maxBytes` (default 64 MiB). */
-  read(path: string, options?: { offset?: number; lengthBytes?: number; maxBytes?: number }): Promise<{ entry: FileEntry; bytes: Buffer }>;
+  read(
+    path: string,
+    options?: { offset?: number; lengthBytes?: number; maxBytes?: number },
+  ): Promise<{ entry: FileEntry; bytes: Buffer }>;
   write(path: string, bytes: Uint8Array, options?: WriteOptions): Promise<FileEntry>;
   walk(paths: readonly string[], options?: WalkOptions): AsyncIterable<WalkItem>;
   mkdir(path: string, options?: { mode?: number; parents?: boolean }): Promise<void>;
   move(from: string, to: string, options?: { replace?: boolean }): Promise<void>;
   remove(path: string, options?: { recursive?: boolean }): Promise<void>;
-  unpack(root: string, items: Iterable<UnpackItem> | AsyncIterable<UnpackItem>, options?: { owners?: boolean }): Promise<void>;
+  unpack(
+    root: string,
+    items: Iterable<UnpackItem> | AsyncIterable<UnpackItem>,
+    options?: { owners?: boolean },
+  ): Promise<void>;
 }
 
 export interface WriteOptions {
@@ -118,12 +128,24 @@ export interface WriteOptions {
   readonly create?: 'only' | 'never';
   readonly parents?: boolean;
   /** The file must have this content now, or nothing is written (`conflict`). */
-  readonly ifMatch?: import('../digest.ts').Digest;
+  readonly ifMatch?: Digest;
 }
 
 export type FileErrorCode =
-  | 'not_found' | 'permission_denied' | 'is_directory' | 'not_directory' | 'exists' | 'not_empty' | 'too_large'
-  | 'read_only' | 'no_space' | 'conflict' | 'invalid_path' | 'not_regular' | 'too_many_links' | 'io';
+  | 'not_found'
+  | 'permission_denied'
+  | 'is_directory'
+  | 'not_directory'
+  | 'exists'
+  | 'not_empty'
+  | 'too_large'
+  | 'read_only'
+  | 'no_space'
+  | 'conflict'
+  | 'invalid_path'
+  | 'not_regular'
+  | 'too_many_links'
+  | 'io';
 
 /** A file verb's own failure: an answer for the agent, not a fault of the runner. */
 export class FileError extends Error {
