@@ -1,0 +1,58 @@
+# `make` lists the targets. `make demo` shows what this is; `make test` is everything that must hold for a change.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := node dist/main.js
+SUPERVISOR := images/supervisor/build/supervisor-$(shell uname -m)
+
+.PHONY: help demo test soak check fix bench build engine supervisor images doctor fuzz clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: build images ## the main job on real input: a scripted agent in a sealed box, then its diff and journal
+	@bash scripts/demo.sh
+
+test: build images ## everything that must hold for a change, engine tests included
+	@bash scripts/test.sh
+
+soak: build images ## the long ones: 1,000 sandboxes, 50 at once, kill -9 at every failpoint
+	@npx vitest run --project soak
+
+check: node_modules/.stamp ## types, lint, format, dead code
+	@npx tsc -p tsconfig.json
+	@npx oxlint --type-aware src test bench examples
+	@npx oxfmt --check src test bench examples *.ts
+	@npx knip
+
+fix: node_modules/.stamp ## format and mend what the linter can
+	@npx oxfmt src test bench examples *.ts
+	@npx oxlint --type-aware --fix src test bench examples
+
+bench: build images ## side by side with peers in one run; ROWS=echo-in-process,cold-open runs some
+	@npx tsx bench/bench.ts $(if $(ROWS),--rows $(ROWS))
+
+fuzz: ## the supervisor under sanitizers and a fuzzer
+	@bash images/supervisor/test.sh
+
+build: node_modules/.stamp supervisor ## compile the runner and the supervisor
+	@bash scripts/build.sh
+
+supervisor: ## compile PID 1 (static, about 60 KB)
+	@bash images/supervisor/build.sh
+
+engine: ## find a container engine; as root on Debian or Ubuntu, install and start one
+	@bash scripts/engine.sh
+
+images: build engine ## build the sandbox images that are missing
+	@$(BIN) image build --missing base node python
+
+doctor: build ## what this machine's engine is and can enforce
+	@$(BIN) doctor
+
+clean: ## remove what was built here, and every sandbox that was left behind
+	@-[ -f dist/main.js ] && $(BIN) gc
+	rm -rf dist node_modules/.stamp images/supervisor/build
+
+node_modules/.stamp: package-lock.json package.json
+	@bash scripts/npm-ci.sh
+	@touch $@

@@ -1,0 +1,117 @@
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+/**
+ * The layering and the style, as a test. Editing `mayImport` is a design change: say why in ARCHITECTURE.md.
+ * Direction: doors (cli) -> runner -> nouns -> leaves.
+ */
+const leaves = ['errors.ts', 'ids.ts', 'digest.ts', 'deadline.ts', 'bytes-path.ts', 'failpoint.ts'];
+const mayImport: Record<string, readonly string[]> = {
+  'errors.ts': [],
+  'ids.ts': [],
+  'digest.ts': [],
+  'bytes-path.ts': [],
+  'failpoint.ts': [],
+  'deadline.ts': ['errors.ts'],
+  engine: leaves,
+  journal: leaves,
+  policy: leaves,
+  budget: leaves,
+  'data-dir': leaves,
+  sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
+  workspace: [...leaves, 'sandbox'], // the `Files` interface
+  tools: [...leaves, 'sandbox'],
+  images: [...leaves, 'engine'],
+  'run-report.ts': [...leaves, 'sandbox', 'workspace', 'journal', 'tools', 'data-dir'],
+  'recovery.ts': [...leaves, 'engine', 'journal', 'data-dir'],
+  'runner.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'tools', 'journal', 'policy', 'budget', 'data-dir', 'images', 'run.ts', 'recovery.ts'],
+  'run.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'tools', 'journal', 'policy', 'budget', 'data-dir'],
+  cli: [...leaves, 'engine', 'sandbox', 'workspace', 'tools', 'journal', 'policy', 'data-dir', 'images', 'runner.ts', 'run.ts', 'recovery.ts'],
+  'main.ts': [...leaves, 'engine', 'cli', 'runner.ts', 'images', 'data-dir'],
+};
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const sources = filesUnder(join(root, 'src')).filter((file) => file.endsWith('.ts'));
+const code = sources.filter((file) => !file.endsWith('.test.ts'));
+
+describe('layering', () => {
+  test.each(code.map((file) => [relative(join(root, 'src'), file), file]))('%s imports only what its layer may', (name, file) => {
+    const own = nounOf(name);
+    const allowed = mayImport[own];
+    expect(allowed, `${own} is not in the table of test/tidy.test.ts`).toBeDefined();
+    for (const imported of importsOf(file)) {
+      const noun = nounOf(relative(join(root, 'src'), imported));
+      if (noun !== own) expect(allowed, `${name} imports ${noun}`).toContain(noun);
+    }
+  });
+
+  test('only main.ts names a real engine', () => {
+    const naming = code.filter((file) => importsOf(file).some((path) => /engine\/(docker|fake)\//.test(path)));
+    const outside = naming.map((file) => relative(root, file)).filter((name) => !name.startsWith('src/engine/'));
+    expect(outside).toEqual(['src/main.ts']);
+  });
+
+  test('dockerode is known to the Docker adapter alone', () => {
+    const users = code.filter((file) => /from '(dockerode|docker-modem)'/.test(readFileSync(file, 'utf8')));
+    for (const file of users) expect(relative(root, file)).toMatch(/^src\/engine\/docker\//);
+  });
+});
+
+describe('style', () => {
+  test('no file is longer than 400 lines', () => {
+    const long = sources.map((file) => [relative(root, file), lineCount(file)] as const).filter(([, lines]) => lines > 400);
+    expect(long).toEqual([]);
+  });
+
+  test('no folder is a drawer and no file is a barrel', () => {
+    const bad = sources.map((file) => relative(root, file)).filter((name) => /(^|\/)(utils?|common|helpers?|types|misc|index)(\/|\.ts$)/.test(name));
+    expect(bad).toEqual([]);
+  });
+
+  test('files are named in kebab-case', () => {
+    const bad = sources.map((file) => relative(join(root, 'src'), file)).filter((name) => !/^[a-z0-9-]+(\/[a-z0-9-]+)*(\.test)?\.ts$/.test(name));
+    expect(bad).toEqual([]);
+  });
+
+  test('no module keeps state of its own', () => {
+    const bad = code.filter((file) => /^(export )?(let|var) /m.test(readFileSync(file, 'utf8')));
+    expect(bad.map((file) => relative(root, file))).toEqual([]);
+  });
+
+  test('types are not given up', () => {
+    const bad = code.filter((file) => /:\s*any\b|as any\b|@ts-(ignore|expect-error|nocheck)/.test(readFileSync(file, 'utf8')));
+    expect(bad.map((file) => relative(root, file))).toEqual([]);
+  });
+});
+
+describe('promises', () => {
+  test.each(['README.md', 'SECURITY.md'])('every test that %s names exists', (page) => {
+    const text = readFileSync(join(root, page), 'utf8');
+    const named = [...text.matchAll(/`((?:src|test|images)\/[\w./-]+\.(?:test\.ts|py|sh))`/g)].map((match) => match[1] ?? '');
+    expect(named.length).toBeGreaterThan(page === 'SECURITY.md' ? 5 : 0);
+    for (const path of named) expect(() => statSync(join(root, path)), path).not.toThrow();
+  });
+});
+
+/** `sandbox/link.ts` -> `sandbox`; `runner.ts` -> `runner.ts`. */
+function nounOf(name: string): string {
+  return name.split('/')[0] ?? name;
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(file, 'utf8');
+  const found = [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((match) => match[1] ?? '');
+  return found.map((specifier) => resolve(dirname(file), specifier));
+}
+
+function filesUnder(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? filesUnder(join(folder, entry.name)) : [join(folder, entry.name)],
+  );
+}
+
+function lineCount(file: string): number {
+  return readFileSync(file, 'utf8').split('\n').length - 1;
+}
