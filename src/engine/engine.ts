@@ -30,6 +30,10 @@ export interface Engine {
   findImage(reference: string): Promise<ImageFacts | undefined>;
   /** Makes an image from a root file system tar; returns its id (`sha256:…`). */
   importImage(tar: Readable, image: ImageConfig): Promise<string>;
+  /** Takes in a `docker save` archive: its configuration bytes, and so its id, stay what they are; tags come with it. */
+  loadImage(archive: Readable): Promise<void>;
+  /** The image as a `docker save` archive, for checking what it really holds. */
+  saveImage(id: string): Promise<Readable>;
   removeImage(reference: string): Promise<void>;
 }
 
