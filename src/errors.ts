@@ -33,6 +33,7 @@ export const errorTable = {
   supervisor_missing: { status: 500, fault: 'operator', retryable: false },
   journal_unavailable: { status: 500, fault: 'operator', retryable: false },
   journal_broken: { status: 422, fault: 'operator', retryable: false },
+  data_dir_unusable: { status: 500, fault: 'operator', retryable: false },
   internal: { status: 500, fault: 'operator', retryable: false },
 } as const satisfies Record<string, { status: number; fault: 'caller' | 'operator' | 'sandbox'; retryable: boolean }>;
 

@@ -1,0 +1,43 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RunnerError } from '../errors.ts';
+import { callIdPattern } from '../ids.ts';
+
+/** Where things of one run are; absolute paths. */
+export class RunDir {
+  readonly id: string;
+  readonly path: string;
+  readonly journal: string;
+  /** The policy as it was given. The effective one is in the journal. */
+  readonly policy: string;
+  readonly callsDir: string;
+  readonly changeSet: string;
+  readonly patch: string;
+  readonly base: string;
+
+  constructor(id: string, path: string) {
+    this.id = id;
+    this.path = path;
+    this.journal = join(path, 'journal.ndjson');
+    this.policy = join(path, 'policy.yaml');
+    this.callsDir = join(path, 'calls');
+    this.changeSet = join(path, 'change-set.json');
+    this.patch = join(path, 'changes.patch');
+    this.base = join(path, 'base.json');
+  }
+
+  /** `calls/<callId>.<suffix>`. Call ids come from outside: one that could leave the directory is refused. */
+  callFile(callId: string, suffix: string): string {
+    if (!callIdPattern.test(callId)) {
+      const name = JSON.stringify(callId.slice(0, 64));
+      throw new RunnerError('invalid_request', `call id ${name} must match ${callIdPattern.source}`);
+    }
+    return join(this.callsDir, `${callId}.${suffix}`);
+  }
+
+  /** When the journal was last written, or the directory made. */
+  async touchedMs(): Promise<number> {
+    const found = await stat(this.journal).catch(() => stat(this.path));
+    return found.mtimeMs;
+  }
+}
