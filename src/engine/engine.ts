@@ -22,9 +22,12 @@ export interface Engine {
   destroy(id: string): Promise<void>;
   /** Everything that carries all these labels, running or not. */
   list(labels: Labels): Promise<readonly FoundContainer[]>;
-  /** A read-only volume holding these files, made once per content; returns its name. */
-  ensureFiles(name: string, files: readonly VolumeFile[], image: string): Promise<void>;
-  /** Named volumes carrying these labels (supervisor volumes of older versions are found this way). */
+  /** A volume holding exactly these files, made and verified once per content; `image` is any image the engine has. */
+  ensureFiles(name: string, files: readonly VolumeFile[], image: string, labels?: Labels): Promise<void>;
+  /**
+   * Removes the named volumes that carry all these labels (an empty value stands for any) and that nobody uses; returns
+   * their names. Supervisor volumes of older versions are found this way.
+   */
   removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
   images(labels?: Labels): Promise<readonly ImageFacts[]>;
   findImage(reference: string): Promise<ImageFacts | undefined>;

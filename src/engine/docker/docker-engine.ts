@@ -1,0 +1,238 @@
+import type { Readable } from 'node:stream';
+import { digestPattern } from '../../digest.ts';
+import { RunnerError, isRunnerError, messageOf } from '../../errors.ts';
+import { endpointName, type Endpoint } from '../endpoint.ts';
+import type {
+  ContainerSpec,
+  ContainerState,
+  ContainerStream,
+  Engine,
+  EngineFacts,
+  FoundContainer,
+  ImageConfig,
+  ImageFacts,
+  Labels,
+  StartedContainer,
+  VolumeFile,
+} from '../engine.ts';
+import { findEngine, type FindOptions } from '../find-engine.ts';
+import { labelKeys } from '../labels.ts';
+import { compileBody, type ContainerBody } from './body.ts';
+import { DockerCalls } from './calls.ts';
+import { Containers } from './containers.ts';
+import { readFacts } from './facts.ts';
+import { Images } from './images.ts';
+import { differences } from './readback.ts';
+import { openStream } from './stream.ts';
+import { type Timeouts, defaultTimeouts } from './timeouts.ts';
+import { Volumes } from './volumes.ts';
+
+export interface DockerEngineOptions extends FindOptions {
+  /** Where the engine is. Default: found by `findEngine`. */
+  readonly endpoint?: Endpoint;
+  readonly timeouts?: Partial<Timeouts>;
+}
+
+/** Docker, or what speaks its API (Podman, rootless, remote). */
+export class DockerEngine implements Engine {
+  readonly endpoint: string;
+  readonly #calls: DockerCalls;
+  readonly #timeouts: Timeouts;
+  readonly #containers: Containers;
+  readonly #images: Images;
+  readonly #volumes: Volumes;
+  #facts: Promise<EngineFacts> | undefined;
+
+  private constructor(endpoint: Endpoint, timeouts: Timeouts) {
+    this.endpoint = endpointName(endpoint);
+    this.#timeouts = timeouts;
+    this.#calls = new DockerCalls(endpoint);
+    this.#containers = new Containers(this.#calls, timeouts);
+    this.#images = new Images(this.#calls, timeouts);
+    this.#volumes = new Volumes(this.#calls, this.#containers, timeouts);
+  }
+
+  /** Finds the engine and asks what it is; `engine_unavailable` names what was tried and the next step. */
+  static async connect(options: DockerEngineOptions = {}): Promise<DockerEngine> {
+    const endpoint = options.endpoint ?? (await findEngine(options));
+    const engine = new DockerEngine(endpoint, { ...defaultTimeouts, ...options.timeouts });
+    await engine.describe();
+    return engine;
+  }
+
+  async describe(): Promise<EngineFacts> {
+    this.#facts ??= readFacts(this.#calls, this.#timeouts.readMs);
+    try {
+      return await this.#facts;
+    } catch (error) {
+      this.#facts = undefined;
+      throw error;
+    }
+  }
+
+  async start(spec: ContainerSpec): Promise<StartedContainer> {
+    if (!digestPattern.test(spec.image)) {
+      throw new RunnerError(
+        'image_not_allowed',
+        `Sandbox ${spec.name}: ${spec.image} is not an image id; pin it as sha256:….`,
+      );
+    }
+    const body = compileBody(spec, await this.#images.defaultsOf(spec.image), await this.describe());
+    const id = await this.#create(spec, body);
+    let stream: ContainerStream | undefined;
+    try {
+      stream = openStream(await this.#containers.attach(id), `container ${spec.name}`);
+      await this.#containers.start(id, spec);
+      await this.#compare(id, spec, body, stream);
+      return { id, stream };
+    } catch (error) {
+      stream?.duplex.on('error', () => undefined); // its end is ours; the cause is `error`
+      stream?.duplex.destroy();
+      if (isRunnerError(error, 'supervisor_missing')) this.#volumes.forget();
+      throw await this.#cleared(id, spec, error);
+    }
+  }
+
+  async attach(id: string): Promise<ContainerStream> {
+    const state = await this.inspect(id);
+    if (state?.status !== 'running') {
+      const found = state === undefined ? 'it is gone' : `it is ${state.status}`;
+      throw new RunnerError('sandbox_lost', `Container ${id} cannot be attached to: ${found}. Destroy its sandbox.`);
+    }
+    return openStream(await this.#containers.attach(id), `container ${state.name}`);
+  }
+
+  async inspect(id: string): Promise<ContainerState | undefined> {
+    return await this.#containers.find(id);
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#containers.destroy(id);
+  }
+
+  async list(labels: Labels): Promise<readonly FoundContainer[]> {
+    return await this.#containers.list(labels);
+  }
+
+  async ensureFiles(name: string, files: readonly VolumeFile[], image: string, labels: Labels = {}): Promise<void> {
+    await this.#volumes.ensureFiles(name, files, image, labels);
+  }
+
+  async removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
+    return await this.#volumes.remove(labels, keep);
+  }
+
+  async images(labels: Labels = {}): Promise<readonly ImageFacts[]> {
+    return await this.#images.list(labels);
+  }
+
+  async findImage(reference: string): Promise<ImageFacts | undefined> {
+    return await this.#images.find(reference);
+  }
+
+  async importImage(tar: Readable, image: ImageConfig): Promise<string> {
+    return await this.#images.import(tar, image);
+  }
+
+  async loadImage(archive: Readable): Promise<void> {
+    await this.#images.load(archive);
+  }
+
+  async saveImage(id: string): Promise<Readable> {
+    return await this.#images.save(id);
+  }
+
+  async removeImage(reference: string): Promise<void> {
+    await this.#images.remove(reference);
+  }
+
+  /** A container of this name that is ours and does not run is what a crash left behind: it makes room, once. */
+  async #create(spec: ContainerSpec, body: ContainerBody): Promise<string> {
+    const created = await this.#createOnce(spec, body);
+    if (created !== undefined) return created;
+    const holder = await this.#containers.find(spec.name);
+    if (holder !== undefined) {
+      const ours = [labelKeys.owner, labelKeys.sandbox].every(
+        (key) => spec.labels[key] !== undefined && holder.labels[key] === spec.labels[key],
+      );
+      if (!ours || holder.status === 'running' || holder.status === 'paused') {
+        throw new RunnerError(
+          'engine_failed',
+          `Container ${spec.name} cannot be created: the name belongs to container ${holder.id.slice(0, 12)}, which is ` +
+            `${holder.status}${ours ? '' : ' and not of this sandbox'}. Remove it, or open another run.`,
+        );
+      }
+      await this.#containers.destroy(holder.id);
+    }
+    const again = await this.#createOnce(spec, body);
+    if (again !== undefined) return again;
+    throw new RunnerError(
+      'engine_failed',
+      `Container ${spec.name} cannot be created: its name was taken twice. Try again.`,
+    );
+  }
+
+  async #createOnce(spec: ContainerSpec, body: ContainerBody): Promise<string | undefined> {
+    try {
+      const created = await this.#containers.create(spec.name, body);
+      if (created === undefined || created.warnings.length === 0) return created?.id;
+      const error = new RunnerError(
+        'policy_unenforceable',
+        `The engine would run ${spec.name} weaker than asked: ${created.warnings.join(' ')} \`glovebox doctor\` tells more.`,
+      );
+      throw await this.#cleared(created.id, spec, error);
+    } catch (error) {
+      // An answer that did not come, or came broken: the container may exist all the same.
+      if (isRunnerError(error, 'engine_timeout') || isRunnerError(error, 'engine_failed')) {
+        throw await this.#clearedByName(spec, error);
+      }
+      throw error;
+    }
+  }
+
+  async #compare(id: string, spec: ContainerSpec, body: ContainerBody, stream: ContainerStream): Promise<void> {
+    const answer = await this.#containers.read(id);
+    if (answer?.State.Status !== 'running') {
+      const end =
+        answer === undefined ? 'it was removed' : `status ${answer.State.Status}, exit code ${answer.State.ExitCode}`;
+      const said = stream.stderrTail().trim();
+      throw new RunnerError(
+        'sandbox_lost',
+        `PID 1 of ${spec.name} ended at once (${end})${said === '' ? '' : `; it said ${JSON.stringify(said)}`}.`,
+      );
+    }
+    const found = differences(answer, body, spec);
+    if (found.length === 0) return;
+    throw new RunnerError(
+      'policy_unenforceable',
+      `The engine runs ${spec.name} differently from what was asked; it was removed. ${found.slice(0, 10).join('; ')}.`,
+    );
+  }
+
+  async #clearedByName(spec: ContainerSpec, error: unknown): Promise<unknown> {
+    try {
+      const holder = await this.#containers.find(spec.name, this.#timeouts.cleanUpMs);
+      const ours =
+        holder !== undefined && Object.entries(spec.labels).every(([key, value]) => holder.labels[key] === value);
+      return ours && holder.status === 'created' ? await this.#cleared(holder.id, spec, error) : error;
+    } catch {
+      return leftBehind(spec, error);
+    }
+  }
+
+  /** Removes what was made before `error`; returns the error to throw. */
+  async #cleared(id: string, spec: ContainerSpec, error: unknown): Promise<unknown> {
+    try {
+      await this.#containers.destroy(id, this.#timeouts.cleanUpMs);
+      return error;
+    } catch {
+      return leftBehind(spec, error);
+    }
+  }
+}
+
+function leftBehind(spec: ContainerSpec, error: unknown): unknown {
+  if (!(error instanceof RunnerError)) return error;
+  const message = `${messageOf(error)} Container ${spec.name} may be left behind; \`glovebox gc\` removes it.`;
+  return new RunnerError(error.code, message, { cause: error });
+}
