@@ -29,6 +29,9 @@ export interface Engine {
    * their names. Supervisor volumes of older versions are found this way.
    */
   removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
+  listVolumes(labels: Labels): Promise<readonly string[]>;
+  /** Tries out whether such a volume can really be mounted; leaves nothing behind. */
+  tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial>;
   images(labels?: Labels): Promise<readonly ImageFacts[]>;
   findImage(reference: string): Promise<ImageFacts | undefined>;
   /** Makes an image from a root file system tar; returns its id (`sha256:…`). */
@@ -120,6 +123,15 @@ export interface VolumeFile {
   readonly bytes: Uint8Array;
 }
 
+/** `overlay`: a writable layer over a read-only tree. `bounded`: memory with a size that is held. */
+export type VolumeKind = 'overlay' | 'bounded';
+
+export interface VolumeTrial {
+  readonly works: boolean;
+  /** Why not, in the engine's words. */
+  readonly detail: string;
+}
+
 export interface ImageFacts {
   readonly id: string;
   readonly tags: readonly string[];
@@ -159,6 +171,7 @@ export interface EngineFacts {
     readonly cpu: boolean;
     readonly seccomp: boolean;
     readonly userNamespace: boolean;
+    /** `runsc` is a runtime of this engine, and holds the limits it is given. */
     readonly gvisor: boolean;
   };
   /** Engine clock minus ours, rounded to the answer's precision. */

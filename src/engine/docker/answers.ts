@@ -88,7 +88,7 @@ export const infoAnswer = z.object({
   CPUCfsQuota: z.boolean().optional(),
   CgroupVersion: z.string().optional(),
   Driver: z.string(),
-  Runtimes: orEmpty(z.record(z.string(), z.unknown())),
+  Runtimes: orEmpty(z.record(z.string(), z.looseObject({ runtimeArgs: orEmpty(z.array(z.string())) }))),
   SecurityOptions: orEmpty(z.array(z.string())),
   SystemTime: z.string().optional(),
 });

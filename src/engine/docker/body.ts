@@ -123,6 +123,7 @@ function refuseUnenforceable(spec: ContainerSpec, facts: EngineFacts): void {
   const { limits } = spec;
   const missing: string[] = [];
   if (!facts.runtimes.includes(spec.runtime)) missing.push(`the runtime ${spec.runtime}`);
+  else if (spec.runtime === 'runsc' && !facts.enforces.gvisor) missing.push('limits under runsc (--ignore-cgroups)');
   if (!facts.enforces.memory) missing.push('a memory limit');
   if (!facts.enforces.swap) missing.push('a limit on swap');
   if (!facts.enforces.pids) missing.push('a limit on processes');

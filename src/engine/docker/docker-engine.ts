@@ -14,6 +14,8 @@ import type {
   Labels,
   StartedContainer,
   VolumeFile,
+  VolumeKind,
+  VolumeTrial,
 } from '../engine.ts';
 import { findEngine, type FindOptions } from '../find-engine.ts';
 import { labelKeys } from '../labels.ts';
@@ -25,6 +27,7 @@ import { Images } from './images.ts';
 import { differences } from './readback.ts';
 import { openStream } from './stream.ts';
 import { type Timeouts, defaultTimeouts } from './timeouts.ts';
+import { tryVolume } from './volume-trial.ts';
 import { Volumes } from './volumes.ts';
 
 export interface DockerEngineOptions extends FindOptions {
@@ -120,6 +123,14 @@ export class DockerEngine implements Engine {
 
   async removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
     return await this.#volumes.remove(labels, keep);
+  }
+
+  async listVolumes(labels: Labels): Promise<readonly string[]> {
+    return await this.#volumes.list(labels);
+  }
+
+  async tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial> {
+    return await tryVolume(kind, image, this.#calls, this.#containers, this.#volumes, this.#timeouts);
   }
 
   async images(labels: Labels = {}): Promise<readonly ImageFacts[]> {

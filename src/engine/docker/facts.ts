@@ -19,6 +19,7 @@ export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<
   const options = info.SecurityOptions ?? [];
   const has = (name: string): boolean => options.some((option) => option.split(',').includes(`name=${name}`));
   const runtimes = Object.keys(info.Runtimes ?? {});
+  const runsc = info.Runtimes?.['runsc'];
   const podman = version.Components?.some(({ Name }) => Name.startsWith('Podman')) === true;
   return {
     kind: podman ? 'podman' : 'docker',
@@ -43,7 +44,8 @@ export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<
       cpu: info.CpuCfsQuota === true || info.CPUCfsQuota === true,
       seccomp: has('seccomp'),
       userNamespace: has('userns') || has('rootless'),
-      gvisor: runtimes.includes('runsc'),
+      // With that argument gVisor sets none of the limits, and says nothing.
+      gvisor: runsc !== undefined && runsc.runtimeArgs?.includes('--ignore-cgroups') !== true,
     },
     clockSkewMs: skew(info.SystemTime, middleMs),
   };

@@ -49,9 +49,22 @@ export class Volumes {
   async remove(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
     const removed: string[] = [];
     for (const name of await this.list(labels)) {
-      if (!keep.includes(name) && (await this.#remove(name))) removed.push(name);
+      if (!keep.includes(name) && (await this.removeOne(name))) removed.push(name);
     }
     return removed;
+  }
+
+  /** False when somebody uses it. Absent is fine. */
+  async removeOne(name: string): Promise<boolean> {
+    const call = { what: `remove volume ${name}`, method: 'DELETE', path: pathOf(['volumes', name]) } as const;
+    try {
+      await this.#calls.text({ ...call, timeoutMs: this.#timeouts.destroyMs });
+      return true;
+    } catch (error) {
+      if (isAnswer(error, 404)) return true;
+      if (isAnswer(error, 409)) return false; // in use
+      throw failed(call.what, error);
+    }
   }
 
   async list(labels: Labels): Promise<readonly string[]> {
@@ -136,7 +149,7 @@ export class Volumes {
       throw failed(call.what, error);
     }
     // Made by the engine itself for a container that named it, or by somebody else.
-    if (await this.#remove(name)) return await this.#make(name, labels);
+    if (await this.removeOne(name)) return await this.#make(name, labels);
     const message = `Volume ${name} is in use and not ours. Remove its containers and the volume, then try again.`;
     throw new RunnerError('engine_failed', message);
   }
@@ -150,18 +163,6 @@ export class Volumes {
       return await checkFiles(archive, files);
     } catch (error) {
       return messageOf(error);
-    }
-  }
-
-  async #remove(name: string): Promise<boolean> {
-    const call = { what: `remove volume ${name}`, method: 'DELETE', path: pathOf(['volumes', name]) } as const;
-    try {
-      await this.#calls.text({ ...call, timeoutMs: this.#timeouts.destroyMs });
-      return true;
-    } catch (error) {
-      if (isAnswer(error, 404)) return true;
-      if (isAnswer(error, 409)) return false; // in use
-      throw failed(call.what, error);
     }
   }
 }

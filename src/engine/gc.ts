@@ -1,0 +1,61 @@
+import type { Engine } from './engine.ts';
+import { labelKeys } from './labels.ts';
+
+/**
+ * Removes what dead runner processes of one data directory have left at the engine. Promises:
+ *  - the engine's labels are the only evidence; nothing without our label and this owner is looked at, far less touched;
+ *  - what belongs to a living instance stays;
+ *  - doing it twice changes nothing.
+ */
+export async function collect(engine: Engine, options: CollectOptions): Promise<readonly Collected[]> {
+  const removed: Collected[] = [];
+  const owned = { [labelKeys.owner]: options.owner };
+  const nowMs = Date.now() + ((await engine.describe()).clockSkewMs ?? 0);
+  for (const container of await engine.list(owned)) {
+    const instance = container.labels[labelKeys.instance];
+    const abandoned =
+      instance === undefined ? nowMs - container.createdMs > fillerMaxMs : !(await options.isAlive(instance));
+    if (!abandoned) continue;
+    if (options.dryRun !== true) await engine.destroy(container.id);
+    removed.push({
+      kind: 'container',
+      id: container.id,
+      name: container.name,
+      run: container.labels[labelKeys.run],
+      sandbox: container.labels[labelKeys.sandbox],
+      instance,
+    });
+  }
+  const filled = { ...owned, [labelKeys.files]: '' };
+  const keep = options.keepVolumes ?? [];
+  const volumes =
+    options.dryRun === true
+      ? (await engine.listVolumes(filled)).filter((name) => !keep.includes(name))
+      : await engine.removeVolumes(filled, keep);
+  return [...removed, ...volumes.map((name): Collected => ({ kind: 'volume', name }))];
+}
+
+export interface CollectOptions {
+  /** Id of the data directory. */
+  readonly owner: string;
+  /** Whether the runner process with this id lives. In doubt: true. */
+  readonly isAlive: (instance: string) => boolean | Promise<boolean>;
+  /** Volumes that are current (the supervisor of this version). */
+  readonly keepVolumes?: readonly string[];
+  /** Says what would go, and removes nothing. A volume in use is listed too. */
+  readonly dryRun?: boolean;
+}
+
+export type Collected =
+  | {
+      readonly kind: 'container';
+      readonly id: string;
+      readonly name: string;
+      readonly run: string | undefined;
+      readonly sandbox: string | undefined;
+      readonly instance: string | undefined;
+    }
+  | { readonly kind: 'volume'; readonly name: string };
+
+/** The container that fills a volume belongs to no instance; it lives for less than a second. */
+const fillerMaxMs = 60_000;
