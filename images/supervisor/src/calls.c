@@ -1,0 +1,431 @@
+#include "calls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "streams.h"
+#include "tree.h"
+
+enum {
+  GROUP_FIRST = 20000,
+  GROUPS = 40000,
+  QUIET_US = 20000,
+  GRACE_LOOK_US = 20000,
+  STEP_FIRST_US = 1000,
+  STEP_MAX_US = 50000,
+  USER_KILL_US = 2000000,
+  GIVE_UP_US = 10000000,
+  KEPT_LOOK_US = 1000000,
+};
+
+struct call *calls_find(struct supervisor *supervisor, uint32_t id) {
+  for (unsigned i = 0; i < CALLS_MAX && id != 0; i++) {
+    if (supervisor->calls[i].state != CALL_FREE && supervisor->calls[i].id == id) {
+      return &supervisor->calls[i];
+    }
+  }
+  return NULL;
+}
+
+struct call *calls_add(struct supervisor *supervisor, uint32_t id) {
+  for (unsigned i = 0; i < CALLS_MAX; i++) {
+    struct call *call = &supervisor->calls[i];
+    if (call->state == CALL_FREE) {
+      *call = (struct call){.id = id, .gid = GROUP_FIRST + id % GROUPS, .state = CALL_ASSEMBLING, .resumed = true, .in = -1};
+      call->report = &supervisor->reports[i];
+      for (unsigned s = 0; s < STREAMS; s++) {
+        call->streams[s].fd = -1;
+      }
+      return call;
+    }
+  }
+  return NULL;
+}
+
+void calls_forget(struct call *call) {
+  free(call->pieces);
+  free(call->home);
+  ring_free(&call->output);
+  ring_free(&call->input);
+  *call = (struct call){0};
+}
+
+static uint64_t us(uint32_t ms) {
+  return (uint64_t)ms * 1000;
+}
+
+static const char *home_of(const struct spec *spec) {
+  for (char **env = spec->env; *env; env++) {
+    if (strncmp(*env, "HOME=/", 6) == 0) {
+      return *env + 5;
+    }
+  }
+  return NULL;
+}
+
+static void take_clocks(struct supervisor *supervisor, struct call *call, const struct spec *spec) {
+  call->startedUs = supervisor->nowUs;
+  call->killAtUs = spec->killAfterMs ? supervisor->nowUs + us(spec->killAfterMs) : 0;
+  call->idleUs = us(spec->idleMs);
+  call->idleAtUs = spec->idleMs ? supervisor->nowUs + call->idleUs : 0;
+  call->graceUs = us(spec->graceMs);
+  call->drainUs = us(spec->drainMs);
+}
+
+static void start(struct supervisor *supervisor, struct call *call, const struct spec *spec) {
+  const char *home = home_of(spec);
+  call->home = home ? strdup(home) : NULL;
+  call->keep = spec->keep;
+  call->terminal = spec->terminal;
+  call->uid = spec->uid;
+  call->oomBefore = counters_oom_kills(&supervisor->counters);
+  call->pidsBefore = counters_pids_hits(&supervisor->counters);
+  take_clocks(supervisor, call, spec);
+  struct spawned spawned;
+  int code = spawn(spec, call->gid, call->report, &spawned);
+  if (code != 0) {
+    call->exit = (struct exit_record){.kind = EXIT_NOT_STARTED, .stage = STAGE_RESOURCES, .code = code};
+    call->exit.oomKills = counters_since(call->oomBefore, counters_oom_kills(&supervisor->counters));
+    call->exit.pidsHits = counters_since(call->pidsBefore, counters_pids_hits(&supervisor->counters));
+    call->state = CALL_ENDED;
+    call->exitDue = call->endDue = call->inGone = true;
+    return;
+  }
+  supervisor->childrenLeft = true;
+  call->state = CALL_RUNNING;
+  call->leader = call->session = spawned.pid;
+  call->in = spawned.in;
+  call->inGone = spawned.in < 0;
+  call->streams[0].fd = spawned.out;
+  call->streams[1].fd = spawned.error;
+  call->streams[2].fd = spawned.aux;
+  streams_watch(supervisor, call);
+}
+
+const char *calls_start(struct supervisor *supervisor, struct call *call, uint8_t *buffer, size_t length) {
+  struct spec spec;
+  const char *wrong = spec_parse(&spec, buffer, length);
+  if (!wrong) {
+    start(supervisor, call, &spec);
+  }
+  spec_free(&spec);
+  return wrong;
+}
+
+/* The leader still counts before it has taken the call's group. */
+static unsigned members(const struct supervisor *supervisor, const struct call *call) {
+  return supervisor->childrenLeft ? tree_count(call->gid, call->leader) : 0;
+}
+
+static void take_counters(struct supervisor *supervisor, struct call *call) {
+  call->exit.full = full_file_systems(call->home);
+  call->exit.oomKills = counters_since(call->oomBefore, counters_oom_kills(&supervisor->counters));
+  call->exit.pidsHits = counters_since(call->pidsBefore, counters_pids_hits(&supervisor->counters));
+}
+
+static void begin_tree_kill(struct supervisor *supervisor, struct call *call) {
+  call->killing = KILL_TREE;
+  call->killStartedUs = call->stepAtUs = supervisor->nowUs;
+  call->stepUs = STEP_FIRST_US;
+}
+
+/* One look: kill whoever is there. True once nobody is, or nothing more can be done. */
+static bool kill_step(struct supervisor *supervisor, struct call *call) {
+  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
+  unsigned found = supervisor->childrenLeft ? tree_kill(call->gid, call->leader) : 0;
+  if (call->exit.killed < found) {
+    call->exit.killed = found;
+  }
+  if (found == 0 || spentUs > GIVE_UP_US) {
+    return true;
+  }
+  if (spentUs > USER_KILL_US && !call->killedUser) {
+    call->killedUser = true;
+    tree_kill_user(call->uid);
+  }
+  call->stepAtUs = supervisor->nowUs + call->stepUs;
+  call->stepUs = call->stepUs * 2 < STEP_MAX_US ? call->stepUs * 2 : STEP_MAX_US;
+  return false;
+}
+
+static void close_call(struct supervisor *supervisor, struct call *call) {
+  call->state = CALL_CLOSING;
+  if (!streams_read_rest(supervisor, call)) {
+    return;
+  }
+  streams_close(call);
+  if (!call->exitDue) {
+    call->exit.end = call->output.end;
+    call->exitDue = true;
+  }
+  call->endDue = true;
+  call->state = CALL_ENDED;
+}
+
+/* The leader has ended. Is its output complete, and what becomes of the others? */
+static void drain_step(struct supervisor *supervisor, struct call *call) {
+  bool open = streams_read_all(supervisor, call);
+  if (call->held || (open && supervisor->nowUs < call->drainAtUs && supervisor->nowUs < call->quietAtUs)) {
+    return;
+  }
+  unsigned alive = members(supervisor, call);
+  if (alive > 0 && call->killing == KILL_GRACE && supervisor->nowUs < call->graceAtUs) {
+    call->quietAtUs = supervisor->nowUs + GRACE_LOOK_US;
+    call->drainAtUs = call->quietAtUs > call->drainAtUs ? call->quietAtUs : call->drainAtUs;
+    return;
+  }
+  call->exit.descendants = (int32_t)alive;
+  if (alive == 0) {
+    close_call(supervisor, call);
+  } else if (call->keep && call->killing == KILL_NONE) {
+    call->state = CALL_KEPT;
+    call->stepAtUs = supervisor->nowUs + KEPT_LOOK_US;
+    call->exit.end = call->output.end;
+    call->exitDue = true;
+  } else {
+    call->state = CALL_REAPING;
+    begin_tree_kill(supervisor, call);
+    if (kill_step(supervisor, call)) {
+      close_call(supervisor, call);
+    }
+  }
+}
+
+static uint64_t microseconds(struct timeval time) {
+  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
+}
+
+static void leader_ended(struct supervisor *supervisor, struct call *call, int status, const struct rusage *usage) {
+  call->leader = 0;
+  call->state = CALL_DRAINING;
+  call->drainAtUs = supervisor->nowUs + call->drainUs;
+  call->quietAtUs = supervisor->nowUs + QUIET_US;
+  call->heldAtUs = supervisor->nowUs;
+  call->exit.kind = WIFEXITED(status) ? EXIT_EXITED : EXIT_SIGNALED;
+  call->exit.code = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
+  if (call->report->stage != STAGE_NONE) {
+    call->exit.kind = EXIT_NOT_STARTED;
+    call->exit.stage = (uint8_t)call->report->stage;
+    call->exit.code = call->report->code;
+  }
+  call->exit.wallUs = supervisor->nowUs - call->startedUs;
+  call->exit.userUs = microseconds(usage->ru_utime);
+  call->exit.sysUs = microseconds(usage->ru_stime);
+  call->exit.maxRssBytes = (uint64_t)usage->ru_maxrss * 1024;
+  take_counters(supervisor, call);
+  streams_close_input(call);
+  drain_step(supervisor, call);
+}
+
+/* A child that ended may have been the last one somebody waits for. */
+static void look_again(struct supervisor *supervisor, struct call *call) {
+  switch (call->state) {
+    case CALL_KEPT:
+    case CALL_REAPING: call->stepAtUs = supervisor->nowUs; break;
+    case CALL_DRAINING: call->quietAtUs = call->killing ? supervisor->nowUs : call->quietAtUs; break;
+    default: break;
+  }
+}
+
+void calls_reap(struct supervisor *supervisor) {
+  bool any = false;
+  int status;
+  struct rusage usage;
+  for (;;) {
+    pid_t pid = wait4(-1, &status, WNOHANG, &usage);
+    if (pid < 0 && errno == EINTR) {
+      continue;
+    }
+    if (pid <= 0) {
+      supervisor->childrenLeft = pid == 0;
+      break;
+    }
+    any = true;
+    for (unsigned i = 0; i < CALLS_MAX; i++) {
+      if (supervisor->calls[i].leader == pid) {
+        leader_ended(supervisor, &supervisor->calls[i], status, &usage);
+        break;
+      }
+    }
+  }
+  for (unsigned i = 0; any && i < CALLS_MAX; i++) {
+    look_again(supervisor, &supervisor->calls[i]);
+  }
+}
+
+void calls_ready(struct supervisor *supervisor, struct call *call, unsigned which) {
+  if (which == TARGET_IN) {
+    streams_feed(supervisor, call);
+  } else {
+    streams_read(supervisor, call, which);
+  }
+  if (call->state == CALL_DRAINING) {
+    drain_step(supervisor, call);
+  } else if (call->state == CALL_CLOSING) {
+    close_call(supervisor, call);
+  }
+}
+
+void calls_acknowledge(struct supervisor *supervisor, struct call *call, uint64_t offset) {
+  ring_drop(&call->output, offset < call->sent ? offset : call->sent);
+  if (!call->held) {
+    return;
+  }
+  streams_release(supervisor, call);
+  if (call->state == CALL_DRAINING) {
+    drain_step(supervisor, call);
+  } else if (call->state == CALL_CLOSING) {
+    close_call(supervisor, call);
+  }
+}
+
+void calls_stdin(struct supervisor *supervisor, struct call *call, uint64_t offset, const uint8_t *data, size_t length,
+                 bool end) {
+  if (call->inGone) {
+    call->inAckDue = true;
+    return;
+  }
+  uint64_t have = call->input.end;
+  if (offset > have || call->inEnd) {
+    return;
+  }
+  uint64_t known = have - offset;
+  if (known > length) {
+    return;
+  }
+  call->inEnd = end;
+  streams_accept(supervisor, call, data + known, length - (size_t)known);
+}
+
+void calls_signal(struct call *call, int signal, bool foreground) {
+  if (signal < 1 || signal >= NSIG || call->state == CALL_ENDED || call->state == CALL_ASSEMBLING) {
+    return;
+  }
+  if (!foreground) {
+    tree_signal(call->gid, call->leader, signal);
+    return;
+  }
+  pid_t group = call->leader;
+  if (call->terminal && call->streams[0].fd >= 0) {
+    pid_t terminalGroup = tcgetpgrp(call->streams[0].fd);
+    group = terminalGroup > 1 ? terminalGroup : group;
+  }
+  if (group > 1 && kill(-group, signal) != 0 && call->leader) {
+    kill(call->leader, signal); /* it has not called setsid yet */
+  }
+}
+
+void calls_kill(struct supervisor *supervisor, struct call *call, enum cause cause, uint64_t graceUs) {
+  if (call->state < CALL_RUNNING || call->state > CALL_KEPT || call->killing == KILL_TREE) {
+    return;
+  }
+  if (call->state == CALL_RUNNING && call->exit.cause == CAUSE_NONE) {
+    call->exit.cause = (uint8_t)cause;
+  }
+  call->killAtUs = call->idleAtUs = 0;
+  uint64_t graceAtUs = supervisor->nowUs + graceUs;
+  if (graceUs > 0) {
+    if (call->killing == KILL_NONE) {
+      tree_signal(call->gid, call->leader, SIGTERM);
+      tree_signal(call->gid, call->leader, SIGCONT);
+      call->graceAtUs = graceAtUs;
+    }
+    call->graceAtUs = graceAtUs < call->graceAtUs ? graceAtUs : call->graceAtUs;
+    call->killing = KILL_GRACE;
+    return;
+  }
+  begin_tree_kill(supervisor, call);
+  call->graceAtUs = supervisor->nowUs;
+}
+
+void calls_resize(struct call *call, uint16_t columns, uint16_t rows) {
+  struct winsize size = {.ws_row = rows, .ws_col = columns};
+  if (call->terminal && call->streams[0].fd >= 0) {
+    ioctl(call->streams[0].fd, TIOCSWINSZ, &size);
+  }
+}
+
+static void step(struct supervisor *supervisor, struct call *call) {
+  bool done = false;
+  if (call->killing == KILL_TREE) {
+    done = kill_step(supervisor, call);
+  } else if (call->state == CALL_KEPT) {
+    done = members(supervisor, call) == 0;
+    call->stepAtUs = supervisor->nowUs + KEPT_LOOK_US;
+  }
+  if (done && (call->state == CALL_REAPING || call->state == CALL_KEPT)) {
+    close_call(supervisor, call);
+  } else if (done) {
+    call->stepAtUs = supervisor->nowUs + STEP_MAX_US;
+  }
+}
+
+static bool due(uint64_t atUs, uint64_t nowUs) {
+  return atUs != 0 && atUs <= nowUs;
+}
+
+static void run_clocks(struct supervisor *supervisor, struct call *call) {
+  uint64_t now = supervisor->nowUs;
+  if (call->state == CALL_RUNNING && due(call->killAtUs, now)) {
+    calls_kill(supervisor, call, CAUSE_KILL_AFTER, call->graceUs);
+  }
+  if (call->state == CALL_RUNNING && due(call->idleAtUs, now) && !call->held) {
+    calls_kill(supervisor, call, CAUSE_IDLE, call->graceUs);
+  }
+  if (call->killing == KILL_GRACE && due(call->graceAtUs, now) && call->state <= CALL_KEPT) {
+    begin_tree_kill(supervisor, call);
+  }
+  if (call->state == CALL_DRAINING && !call->held && (due(call->drainAtUs, now) || due(call->quietAtUs, now))) {
+    drain_step(supervisor, call);
+  }
+  bool stepping = call->state == CALL_REAPING || call->state == CALL_KEPT ||
+                  (call->killing == KILL_TREE && (call->state == CALL_RUNNING || call->state == CALL_DRAINING));
+  if (stepping && due(call->stepAtUs, now)) {
+    step(supervisor, call);
+  }
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+  return b != 0 && b < a ? b : a;
+}
+
+static uint64_t next_clock(const struct call *call) {
+  uint64_t at = UINT64_MAX;
+  if (call->state == CALL_RUNNING) {
+    at = earlier(at, call->killAtUs);
+    at = call->held ? at : earlier(at, call->idleAtUs);
+  }
+  if (call->killing == KILL_GRACE) {
+    at = earlier(at, call->graceAtUs);
+  }
+  if (call->state == CALL_DRAINING && !call->held) {
+    at = earlier(earlier(at, call->drainAtUs), call->quietAtUs);
+  }
+  if (call->state == CALL_REAPING || call->state == CALL_KEPT || call->killing == KILL_TREE) {
+    at = earlier(at, call->stepAtUs);
+  }
+  return at;
+}
+
+uint64_t calls_tick(struct supervisor *supervisor) {
+  uint64_t next = UINT64_MAX;
+  for (unsigned i = 0; i < CALLS_MAX; i++) {
+    struct call *call = &supervisor->calls[i];
+    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
+      run_clocks(supervisor, call);
+    }
+    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
+      uint64_t at = next_clock(call);
+      next = at < next ? at : next;
+    }
+  }
+  return next;
+}

@@ -1,0 +1,212 @@
+/*
+ * PID 1 of a sandbox: one loop over the stream, the calls' descriptors, their clocks and their ended processes.
+ * It never waits for anything else, and never for one call on account of another.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "calls.h"
+#include "commands.h"
+#include "post.h"
+#include "streams.h"
+
+enum {
+  EVENTS = 32,
+  ORPHAN_US = 180000000,
+  IN_RETRY_US = 250000,
+  OUT_PIPE_BYTES = 262144,
+  KEY_STREAM_IN = 0xfe,
+  KEY_STREAM_OUT = 0xff,
+};
+
+static volatile sig_atomic_t childEnded;
+static volatile sig_atomic_t terminated;
+
+static void on_signal(int signal) {
+  if (signal == SIGCHLD) {
+    childEnded = 1;
+  } else {
+    terminated = 1;
+  }
+}
+
+static uint64_t now_us(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+static int fail(const char *what) {
+  dprintf(2, "glovebox supervisor: %s\n", what);
+  return 70;
+}
+
+/* Signals arrive only while the loop sleeps, so none is missed between a look and the sleep. */
+static void prepare_signals(sigset_t *sleeping) {
+  sigset_t blocked;
+  for (int signal = 1; signal < NSIG; signal++) {
+    sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+  }
+  sigaction(SIGCHLD, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_NOCLDSTOP}, NULL);
+  sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_signal}, NULL);
+  sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+  sigemptyset(&blocked);
+  sigemptyset(sleeping);
+  sigaddset(&blocked, SIGCHLD);
+  sigaddset(&blocked, SIGTERM);
+  sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
+static void watch_stream(struct supervisor *supervisor, int fd, bool want, bool *watched) {
+  struct epoll_event event = {.events = fd == 0 ? EPOLLIN : EPOLLOUT, .data.u64 = fd == 0 ? KEY_STREAM_IN : KEY_STREAM_OUT};
+  if (want != *watched && epoll_ctl(supervisor->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event) == 0) {
+    *watched = want;
+  }
+}
+
+static void obey(struct supervisor *supervisor) {
+  struct frame frame;
+  while (!supervisor->stop && outbox_room(&supervisor->outbox) >= OUTBOX_ANSWER_MAX &&
+         parser_next(&supervisor->parser, &frame)) {
+    supervisor->lastFrameUs = supervisor->nowUs;
+    command_run(supervisor, &frame);
+  }
+}
+
+/* A FIFO without a writer may get one again; that is how a runner comes back to some engines. */
+static void read_stream(struct supervisor *supervisor) {
+  size_t room = parser_room(&supervisor->parser);
+  ssize_t n = room ? read(0, supervisor->parser.buffer + supervisor->parser.end, room) : -1;
+  if (n > 0) {
+    supervisor->parser.end += (size_t)n;
+    supervisor->inRetryAtUs = 0;
+  } else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
+    supervisor->inRetryAtUs = supervisor->nowUs + IN_RETRY_US;
+  }
+}
+
+static void flush(struct supervisor *supervisor) {
+  struct outbox *outbox = &supervisor->outbox;
+  int code = outbox_flush(outbox, 1);
+  if (code == EAGAIN && !supervisor->outWidened) {
+    supervisor->outWidened = true;
+    fcntl(1, F_SETPIPE_SZ, OUT_PIPE_BYTES);
+    code = outbox_flush(outbox, 1);
+  }
+  if (code != 0 && code != EAGAIN) {
+    supervisor->attached = false;
+    outbox_clear(outbox);
+  }
+  watch_stream(supervisor, 1, code == EAGAIN, &supervisor->outWatched);
+}
+
+static void handle(struct supervisor *supervisor, const struct epoll_event *event) {
+  uint64_t key = event->data.u64;
+  if (key == KEY_STREAM_IN) {
+    read_stream(supervisor);
+  } else if (key != KEY_STREAM_OUT) {
+    struct call *call = calls_find(supervisor, (uint32_t)(key >> 8));
+    if (call) {
+      calls_ready(supervisor, call, (unsigned)(key & 0xff));
+    }
+  }
+}
+
+/* Posts and writes until nothing more fits or is there. Lazy frames wait for company until their time. */
+static void speak(struct supervisor *supervisor) {
+  struct outbox *outbox = &supervisor->outbox;
+  for (;;) {
+    post_news(supervisor);
+    bool due = outbox->urgent || (outbox->lazyAtUs && outbox->lazyAtUs <= supervisor->nowUs) || outbox->start > 0;
+    if (outbox->start == outbox->end || !due) {
+      break;
+    }
+    flush(supervisor);
+    if (supervisor->outWatched) {
+      break;
+    }
+  }
+}
+
+static int timeout_ms(const struct supervisor *supervisor, uint64_t nextUs) {
+  uint64_t at = nextUs;
+  uint64_t orphanAt = supervisor->lastFrameUs + supervisor->orphanUs;
+  at = orphanAt < at ? orphanAt : at;
+  at = supervisor->inRetryAtUs && supervisor->inRetryAtUs < at ? supervisor->inRetryAtUs : at;
+  at = supervisor->outbox.lazyAtUs && supervisor->outbox.lazyAtUs < at ? supervisor->outbox.lazyAtUs : at;
+  uint64_t waitUs = at > supervisor->nowUs ? at - supervisor->nowUs : 0;
+  return waitUs > 60000000 ? 60000 : (int)((waitUs + 999) / 1000);
+}
+
+static void run(struct supervisor *supervisor, const sigset_t *sleeping) {
+  struct epoll_event events[EVENTS];
+  for (;;) {
+    supervisor->nowUs = now_us();
+    if (terminated || supervisor->nowUs - supervisor->lastFrameUs >= supervisor->orphanUs) {
+      break;
+    }
+    if (supervisor->inRetryAtUs && supervisor->inRetryAtUs <= supervisor->nowUs) {
+      read_stream(supervisor);
+    }
+    obey(supervisor);
+    if (supervisor->stop) {
+      break;
+    }
+    uint64_t next = calls_tick(supervisor);
+    speak(supervisor);
+    bool room = outbox_room(&supervisor->outbox) >= OUTBOX_ANSWER_MAX;
+    watch_stream(supervisor, 0, room && supervisor->inRetryAtUs == 0, &supervisor->inWatched);
+    int n = epoll_pwait(supervisor->epoll, events, EVENTS, timeout_ms(supervisor, next), sleeping);
+    supervisor->nowUs = now_us();
+    for (int i = 0; i < n; i++) {
+      handle(supervisor, &events[i]);
+    }
+    if (childEnded) {
+      childEnded = 0;
+      calls_reap(supervisor);
+    }
+  }
+}
+
+static bool may_run(int argc, char **argv) {
+#ifdef GLOVEBOX_TEST
+  if (argc == 2 && strcmp(argv[1], "--any-pid") == 0) {
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
+  }
+#endif
+  (void)argc, (void)argv;
+  return getpid() == 1;
+}
+
+int main(int argc, char **argv) {
+  static struct supervisor supervisor; /* large, and its pages are touched only as they are used */
+  sigset_t sleeping;
+  if (!may_run(argc, argv)) {
+    return fail("runs only as the first process of a sandbox; the runner starts it there");
+  }
+  prepare_signals(&sleeping);
+  const char *wrong = spawn_prepare();
+  if (wrong) {
+    return fail(wrong);
+  }
+  supervisor.epoll = epoll_create1(EPOLL_CLOEXEC);
+  supervisor.reports = mmap(NULL, CALLS_MAX * sizeof *supervisor.reports, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                            -1, 0);
+  if (supervisor.epoll < 0 || supervisor.reports == MAP_FAILED || fcntl(0, F_SETFL, O_NONBLOCK) != 0 ||
+      fcntl(1, F_SETFL, O_NONBLOCK) != 0) {
+    return fail("cannot prepare its stream");
+  }
+  counters_open(&supervisor.counters);
+  supervisor.lastFrameUs = supervisor.nowUs = now_us();
+  supervisor.orphanUs = ORPHAN_US;
+  run(&supervisor, &sleeping);
+  return 0; /* the kernel ends everything else with the first process */
+}

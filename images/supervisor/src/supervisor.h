@@ -1,0 +1,45 @@
+/* Everything PID 1 knows. One of these exists, in main(). */
+#ifndef SUPERVISOR_H
+#define SUPERVISOR_H
+
+#include "call.h"
+#include "counters.h"
+#include "frames.h"
+
+enum { SWALLOWED_MAX = 16 };
+
+struct supervisor {
+  int epoll;
+  uint64_t nowUs;
+  bool attached;     /* somebody reads; set by HELLO, cleared when the stream breaks */
+  bool stop;
+  bool inWatched;
+  bool outWatched;
+  bool outWidened;
+  uint64_t inRetryAtUs; /* the stream had no writer: look again then */
+  uint64_t lastFrameUs;
+  uint64_t orphanUs;
+  bool childrenLeft; /* PID 1 has any child: without one, no call has a process */
+  struct counters counters;
+  struct start_report *reports; /* one per call, shared with its child */
+  uint32_t swallowed[SWALLOWED_MAX]; /* refused calls of which more pieces will come */
+  unsigned firstCall; /* whose output goes first this time */
+  struct call calls[CALLS_MAX];
+  struct parser parser;
+  struct outbox outbox;
+};
+
+enum { LAZY_US = 2000 };
+
+/* Marks what is in the outbox as not to be delayed; the rest may wait for company a little. */
+static inline void post_urgent(struct supervisor *supervisor) {
+  supervisor->outbox.urgent = true;
+}
+
+static inline void post_lazy(struct supervisor *supervisor) {
+  if (!supervisor->outbox.urgent && supervisor->outbox.lazyAtUs == 0) {
+    supervisor->outbox.lazyAtUs = supervisor->nowUs + LAZY_US;
+  }
+}
+
+#endif

@@ -1,0 +1,186 @@
+#include "tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { STATUS_MAX = 4096, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
+
+/* Of getdents64(2); musl's readdir would allocate for every scan. */
+struct entry {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[];
+};
+
+bool process_in(const struct process *process, uint32_t gid) {
+  for (unsigned i = 0; i < process->groupCount; i++) {
+    if (process->groups[i] == gid) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static void take_groups(struct process *process, const char *p) {
+  while (process->groupCount < TREE_GROUPS_MAX) {
+    while (*p == ' ' || *p == '\t') {
+      p++;
+    }
+    if (*p < '0' || *p > '9') {
+      break;
+    }
+    process->groups[process->groupCount++] = (uint32_t)strtoul(p, (char **)&p, 10);
+  }
+}
+
+/*
+ * A name can hold what looks like another line on kernels that do not escape it, so every Groups line counts: a process
+ * can pretend to be in a group, never to be out of one. A first thread that has ended shows as a zombie while others run.
+ */
+static bool parse_status(struct process *process, char *text) {
+  char state = 0;
+  long threads = 0;
+  for (char *line = text; line && *line;) {
+    char *next = strchr(line, '\n');
+    if (next) {
+      *next++ = 0;
+    }
+    if (strncmp(line, "Groups:", 7) == 0) {
+      take_groups(process, line + 7);
+    } else if (strncmp(line, "State:", 6) == 0) {
+      state = line[6 + strspn(line + 6, " \t")];
+    } else if (strncmp(line, "Threads:", 8) == 0) {
+      threads = strtol(line + 8, NULL, 10);
+    }
+    line = next;
+  }
+  process->stopped = state == 'T' || state == 't';
+  return (state != 'Z' && state != 'X') || threads > 1;
+}
+
+static bool read_process(int proc, const char *name, struct process *process) {
+  char path[32], text[STATUS_MAX + 1];
+  size_t length = strlen(name);
+  if (length > 12) {
+    return false;
+  }
+  memcpy(path, name, length);
+  memcpy(path + length, "/status", 8);
+  int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  ssize_t n = read(fd, text, STATUS_MAX);
+  close(fd);
+  if (n <= 0) {
+    return false;
+  }
+  text[n] = 0;
+  *process = (struct process){.pid = (pid_t)strtol(name, NULL, 10)};
+  return parse_status(process, text);
+}
+
+int tree_scan(void (*visit)(void *context, const struct process *process), void *context) {
+  _Alignas(struct entry) char buffer[8192];
+  int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (proc < 0) {
+    return -1;
+  }
+  long n;
+  while ((n = syscall(SYS_getdents64, proc, buffer, sizeof buffer)) > 0) {
+    for (long at = 0; at < n;) {
+      const struct entry *entry = (const struct entry *)(buffer + at);
+      at += entry->length;
+      struct process process;
+      if (entry->name[0] >= '1' && entry->name[0] <= '9' && read_process(proc, entry->name, &process) &&
+          process.pid != getpid()) {
+        visit(context, &process);
+      }
+    }
+  }
+  close(proc);
+  return n < 0 ? -1 : 0;
+}
+
+struct sweep {
+  uint32_t gid;
+  pid_t leader;
+  int signal;
+  unsigned found;
+  unsigned fresh;
+  pid_t *seen; /* hash set, when fresh ones are counted */
+};
+
+static bool is_member(const struct sweep *sweep, const struct process *process) {
+  return process_in(process, sweep->gid) || (sweep->leader > 0 && process->pid == sweep->leader);
+}
+
+static void sweep_visit(void *context, const struct process *process) {
+  struct sweep *sweep = context;
+  if (!is_member(sweep, process)) {
+    return;
+  }
+  sweep->found++;
+  if (sweep->seen) {
+    uint32_t at = (uint32_t)process->pid * 2654435761u % SEEN_MAX;
+    for (unsigned i = 0; i < SEEN_MAX && sweep->seen[at] != 0; i++, at = (at + 1) % SEEN_MAX) {
+      if (sweep->seen[at] == process->pid) {
+        return;
+      }
+    }
+    if (sweep->seen[at] == 0) {
+      sweep->seen[at] = process->pid;
+      sweep->fresh++;
+    }
+  }
+  if (sweep->signal) {
+    kill(process->pid, sweep->signal);
+  }
+}
+
+unsigned tree_count(uint32_t gid, pid_t leader) {
+  struct sweep sweep = {.gid = gid, .leader = leader};
+  tree_scan(sweep_visit, &sweep);
+  return sweep.found;
+}
+
+unsigned tree_signal(uint32_t gid, pid_t leader, int signal) {
+  struct sweep sweep = {.gid = gid, .leader = leader, .signal = signal};
+  tree_scan(sweep_visit, &sweep);
+  return sweep.found;
+}
+
+unsigned tree_kill(uint32_t gid, pid_t leader) {
+  struct sweep sweep = {.gid = gid, .leader = leader, .signal = SIGSTOP};
+  sweep.seen = calloc(SEEN_MAX, sizeof *sweep.seen);
+  for (int round = 0; round < STOP_ROUNDS_MAX; round++) {
+    sweep.fresh = sweep.found = 0;
+    tree_scan(sweep_visit, &sweep);
+    if (sweep.fresh == 0) {
+      break;
+    }
+  }
+  free(sweep.seen);
+  return sweep.found ? tree_signal(gid, leader, SIGKILL) : 0;
+}
+
+/*
+ * kill(-1) is one walk under the kernel's lock. As the tools' user it reaches exactly that user's processes: real uid 0
+ * would reach hands too, so it goes as well; the saved one stays 0 and brings both back.
+ */
+void tree_kill_user(uint32_t uid) {
+  if (setresuid(uid, uid, 0) == 0) {
+    kill(-1, SIGKILL);
+    if (setresuid(0, 0, 0) != 0) {
+      _exit(70);
+    }
+  }
+}

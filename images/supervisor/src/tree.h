@@ -1,0 +1,39 @@
+/*
+ * The processes of a call: whoever has its private supplementary group, wherever it was re-parented to, whatever session,
+ * name or state it took. Found in /proc, because nothing else survives a double fork on every kernel we run on.
+ */
+#ifndef TREE_H
+#define TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { TREE_GROUPS_MAX = 8 };
+
+struct process {
+  pid_t pid;
+  pid_t group; /* process group, only if it was asked for; else 0 */
+  bool stopped;
+  unsigned groupCount;
+  uint32_t groups[TREE_GROUPS_MAX];
+};
+
+bool process_in(const struct process *process, uint32_t gid);
+
+/* Calls visit for every process that is alive: not PID 1, not dead, though its first thread may be. -1: no /proc. */
+int tree_scan(void (*visit)(void *context, const struct process *process), void *context);
+
+/* Processes of the call; leader (or 0) is one of them even before it has taken the group. */
+unsigned tree_count(uint32_t gid, pid_t leader);
+
+/* One signal to each. How many were reached. */
+unsigned tree_signal(uint32_t gid, pid_t leader, int signal);
+
+/* STOP until no new one turns up, then KILL all. How many are still there, dying or new. Does not wait. */
+unsigned tree_kill(uint32_t gid, pid_t leader);
+
+/* KILL at once everything that runs as this user, which no fork can outrun; hands and PID 1 are spared. */
+void tree_kill_user(uint32_t uid);
+
+#endif
