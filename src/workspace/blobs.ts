@@ -1,0 +1,136 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { access, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+
+import { digestOf, digestPattern, type Digest } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
+
+/**
+ * Contents by their digest, as files `sha256/ab/cdef…` under one directory. Promises:
+ *  - a blob is whole or absent: it is written beside and renamed into place, also with many writers at once;
+ *  - what is read is what the digest says, or `internal` is thrown; nothing is changed once it is there.
+ */
+export class BlobStore {
+  readonly #directory: string;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static async open(directory: string): Promise<BlobStore> {
+    await mkdir(path.join(directory, 'sha256'), { recursive: true, mode: 0o700 });
+    await mkdir(path.join(directory, 'partial'), { recursive: true, mode: 0o700 });
+    return new BlobStore(path.resolve(directory));
+  }
+
+  async put(bytes: Uint8Array): Promise<Digest> {
+    const digest = digestOf(bytes);
+    if (await this.has(digest)) return digest;
+    const partial = this.#partial();
+    try {
+      await writeFile(partial, bytes, { mode: 0o400, flag: 'wx' });
+      await this.#publish(partial, digest);
+    } finally {
+      await rm(partial, { force: true });
+    }
+    return digest;
+  }
+
+  /** Stores what comes, in constant memory. `limit_exceeded` past `bytesMax`, and then nothing is kept. */
+  async putStream(
+    chunks: AsyncIterable<Uint8Array>,
+    bytesMax: number,
+  ): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> {
+    const partial = this.#partial();
+    const file = await open(partial, 'wx', 0o400);
+    try {
+      const hash = createHash('sha256');
+      let sizeBytes = 0;
+      for await (const chunk of chunks) {
+        sizeBytes += chunk.length;
+        if (sizeBytes > bytesMax) throw new RunnerError('limit_exceeded', `blob: more than ${bytesMax} bytes arrived`);
+        hash.update(chunk);
+        await file.writeFile(chunk);
+      }
+      const digest: Digest = `sha256:${hash.digest('hex')}`;
+      await this.#publish(partial, digest);
+      return { digest, sizeBytes };
+    } finally {
+      await file.close();
+      await rm(partial, { force: true });
+    }
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return access(this.#pathOf(digest)).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async get(digest: Digest): Promise<Buffer> {
+    const bytes = await readFile(this.#pathOf(digest)).catch((cause: unknown) => {
+      throw absent(digest, cause);
+    });
+    if (digestOf(bytes) !== digest) throw damaged(digest);
+    return bytes;
+  }
+
+  /** The first bytes, unverified: enough to guess what kind of content it is, never to pass it on. */
+  async head(digest: Digest, lengthBytes: number): Promise<Buffer> {
+    const file = await open(this.#pathOf(digest)).catch((cause: unknown) => {
+      throw absent(digest, cause);
+    });
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(lengthBytes), 0, lengthBytes, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** In pieces; throws after the last one when they were not what the digest says. */
+  async *stream(digest: Digest): AsyncGenerator<Buffer, void, undefined> {
+    const hash = createHash('sha256');
+    try {
+      for await (const chunk of createReadStream(this.#pathOf(digest), { highWaterMark: 256 * 1024 })) {
+        const bytes = chunk as Buffer;
+        hash.update(bytes);
+        yield bytes;
+      }
+    } catch (cause) {
+      throw absent(digest, cause);
+    }
+    if (`sha256:${hash.digest('hex')}` !== digest) throw damaged(digest);
+  }
+
+  #pathOf(digest: Digest): string {
+    if (!digestPattern.test(digest)) throw new RunnerError('invalid_request', `blob: ${digest} is no sha256 digest`);
+    const hex = digest.slice('sha256:'.length);
+    return path.join(this.#directory, 'sha256', hex.slice(0, 2), hex.slice(2));
+  }
+
+  #partial(): string {
+    return path.join(this.#directory, 'partial', randomBytes(12).toString('hex'));
+  }
+
+  async #publish(partial: string, digest: Digest): Promise<void> {
+    const target = this.#pathOf(digest);
+    try {
+      await rename(partial, target);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      await mkdir(path.dirname(target), { recursive: true, mode: 0o700 });
+      await rename(partial, target);
+    }
+  }
+}
+
+function absent(digest: Digest, cause: unknown): RunnerError {
+  return new RunnerError('internal', `blob: ${digest} cannot be read; the store is incomplete`, { cause });
+}
+
+function damaged(digest: Digest): RunnerError {
+  return new RunnerError('internal', `blob: the content of ${digest} has changed on disk; remove the store`);
+}
