@@ -58,9 +58,8 @@ export class Containers {
     try {
       await this.#calls.text({ ...call, timeoutMs: this.#timeouts.startMs });
     } catch (error) {
-      // Every engine words this differently and gives it another status; only the text tells.
-      if (isAnswer(error) && /no such file or directory|executable file not found/.test(error.message)) {
-        const program = spec.argv[0] ?? 'nothing';
+      const program = spec.argv[0] ?? '';
+      if (isAnswer(error) && saysMissing(error.message, program)) {
         const message = `Container ${spec.name} cannot be started: its PID 1, ${program}, is not there. ${error.message}`;
         throw new RunnerError('supervisor_missing', message, { cause: error });
       }
@@ -154,6 +153,14 @@ export function failed(what: string, error: unknown): unknown {
   if (!isAnswer(error)) return error;
   const message = `The engine failed to ${what}: ${error.message} (status ${error.status}). Its log says more; try again.`;
   return new RunnerError('engine_failed', message, { cause: error });
+}
+
+/**
+ * Every runtime words this differently and engines give it several statuses: only the text tells. A runtime whose own
+ * program is missing says the same of another path.
+ */
+function saysMissing(message: string, program: string): boolean {
+  return message.includes(program) && /no such file or directory|executable file not found|cannot find/i.test(message);
 }
 
 function statusOf(status: string): ContainerState['status'] {
