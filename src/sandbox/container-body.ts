@@ -71,7 +71,12 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
     tmpfs: [
       tmpfs(workspace, limits.workspaceBytes, limits.workspaceInodes, { ...rootOwner(spec), exec: true }),
       tmpfs('/tmp', limits.tmpBytes, inodesFor(limits.tmpBytes), { uid: 0, gid: 0, mode: 0o1777, exec: true }),
-      tmpfs(home, limits.homeBytes, inodesFor(limits.homeBytes), { uid: toolUid, gid: toolGid, mode: 0o700, exec: true }),
+      tmpfs(home, limits.homeBytes, inodesFor(limits.homeBytes), {
+        uid: toolUid,
+        gid: toolGid,
+        mode: 0o700,
+        exec: true,
+      }),
       tmpfs('/run', runBytes, 1024, { uid: 0, gid: 0, mode: 0o755, exec: false }),
     ],
     volumes: [{ name: supervisorVolume, target: supervisorDirectory }],

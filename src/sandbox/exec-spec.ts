@@ -1,0 +1,129 @@
+import { posix } from 'node:path';
+import { encodePath } from '../bytes-path.ts';
+import { RunnerError } from '../errors.ts';
+import { callEnvironment, workspace } from './environment.ts';
+import type { ExecSpec } from './spec.ts';
+import { payloadMax, specMax, tags } from './wire.ts';
+
+/** What of an exec the runner must still know when it has been started again. */
+export interface CallTerms {
+  readonly command: string;
+  readonly cwd: string;
+  readonly killAfterMs: number;
+  readonly idleMs: number;
+  readonly graceMs: number;
+  readonly drainMs: number;
+  readonly descendants: 'reap' | 'keep';
+  readonly stdin: 'null' | 'bytes' | 'open';
+  readonly tty: boolean;
+  readonly aux: boolean;
+  readonly outputMaxBytes: number;
+}
+
+export const defaults = { killAfterMs: 120_000, graceMs: 2_000, drainMs: 250 } as const;
+
+const durationMax = 2_147_483_647;
+
+export function callTerms(spec: ExecSpec, outputMaxBytes: number): CallTerms {
+  const tty = spec.tty !== undefined;
+  return {
+    command: nameOf(spec),
+    cwd: posix.resolve(workspace, spec.cwd ?? '.'),
+    killAfterMs: integer('killAfterMs', spec.killAfterMs ?? defaults.killAfterMs, durationMax),
+    idleMs: integer('idleMs', spec.idleMs ?? 0, durationMax),
+    graceMs: integer('graceMs', spec.graceMs ?? defaults.graceMs, durationMax),
+    drainMs: integer('drainMs', spec.drainMs ?? defaults.drainMs, durationMax),
+    descendants: spec.descendants ?? 'reap',
+    stdin: tty ? 'open' : (spec.stdin?.kind ?? 'null'),
+    tty,
+    aux: spec.aux ?? false,
+    outputMaxBytes: integer('outputMaxBytes', spec.outputMaxBytes ?? outputMaxBytes, Number.MAX_SAFE_INTEGER),
+  };
+}
+
+/** The pieces of a SPAWN for this exec. */
+export function encodeExec(spec: ExecSpec, terms: CallTerms): Buffer[] {
+  const out = new SpecEncoder();
+  const { command } = spec;
+  const argv = command.kind === 'argv' ? command.argv : [...(command.shell ?? ['/bin/sh']), '/dev/fd/9'];
+  if (argv.length === 0 || argv[0] === '')
+    throw new RunnerError('invalid_request', 'a command needs the name of a program');
+  for (const arg of argv) out.text(tags.argv, arg, 'an argument');
+  for (const variable of callEnvironment(spec)) out.text(tags.env, variable, 'an environment variable');
+  out.text(tags.cwd, terms.cwd, 'the working directory');
+  if (command.kind === 'script') out.bytes(tags.script, Buffer.from(command.script));
+  out.u32(tags.killAfterMs, terms.killAfterMs);
+  out.u32(tags.idleMs, terms.idleMs);
+  out.u32(tags.graceMs, terms.graceMs);
+  out.u32(tags.drainMs, terms.drainMs);
+  out.u8(tags.descendants, terms.descendants === 'keep' ? 1 : 0);
+  if (spec.tty === undefined) out.u8(tags.stdin, terms.stdin === 'null' ? 0 : 1);
+  else {
+    const size = Buffer.alloc(4);
+    size.writeUInt16LE(integer('tty.columns', spec.tty.columns, 65_535), 0);
+    size.writeUInt16LE(integer('tty.rows', spec.tty.rows, 65_535), 2);
+    out.bytes(tags.tty, size);
+  }
+  if (terms.aux) out.u8(tags.aux, 1);
+  if (spec.umask !== undefined) out.u32(tags.umask, integer('umask', spec.umask, 0o777));
+  return out.pieces();
+}
+
+/** Builds `u8 tag, u32 length, value`*. */
+export class SpecEncoder {
+  readonly #parts: Buffer[] = [];
+  #length = 0;
+
+  bytes(tag: number, value: Uint8Array): this {
+    const head = Buffer.allocUnsafe(5);
+    head[0] = tag;
+    head.writeUInt32LE(value.length, 1);
+    this.#parts.push(head, Buffer.from(value.buffer, value.byteOffset, value.byteLength));
+    this.#length += 5 + value.length;
+    if (this.#length > specMax)
+      throw new RunnerError(
+        'limit_exceeded',
+        `the command with its arguments, environment and script is over ${specMax} bytes; write the script to a file first`,
+      );
+    return this;
+  }
+
+  /** Text that becomes a C string inside. */
+  text(tag: number, value: string, what: string): this {
+    if (value.includes('\0'))
+      throw new RunnerError('invalid_request', `${what} has a NUL byte: ${JSON.stringify(value.slice(0, 80))}`);
+    return this.bytes(tag, encodePath(value));
+  }
+
+  u8(tag: number, value: number): this {
+    return this.bytes(tag, Buffer.from([value]));
+  }
+
+  u32(tag: number, value: number): this {
+    const bytes = Buffer.allocUnsafe(4);
+    bytes.writeUInt32LE(value, 0);
+    return this.bytes(tag, bytes);
+  }
+
+  u64(tag: number, value: number | bigint): this {
+    const bytes = Buffer.allocUnsafe(8);
+    bytes.writeBigUInt64LE(BigInt(value), 0);
+    return this.bytes(tag, bytes);
+  }
+
+  pieces(): Buffer[] {
+    const whole = Buffer.concat(this.#parts, this.#length);
+    const pieces: Buffer[] = [];
+    for (let at = 0; at < whole.length; at += payloadMax) pieces.push(whole.subarray(at, at + payloadMax));
+    return pieces;
+  }
+}
+
+function integer(name: string, value: number, max: number): number {
+  if (Number.isInteger(value) && value >= 0 && value <= max) return value;
+  throw new RunnerError('invalid_request', `${name} must be a whole number from 0 to ${max}, not ${value}`);
+}
+
+function nameOf(spec: ExecSpec): string {
+  return spec.command.kind === 'argv' ? spec.command.argv[0] : (spec.command.shell?.[0] ?? '/bin/sh');
+}

@@ -1,0 +1,312 @@
+import type { ContainerStream, Engine } from '../engine/engine.ts';
+import { digestOf } from '../digest.ts';
+import { messageOf, RunnerError } from '../errors.ts';
+import { callIdPattern } from '../ids.ts';
+import type { CallState, Welcome } from './arrivals.ts';
+import { RunningCall, type CallHost } from './call.ts';
+import { containerBody, type SandboxSpec } from './container-body.ts';
+import { callTerms, encodeExec } from './exec-spec.ts';
+import { HandFiles } from './files.ts';
+import { Ledger, type LedgerLine } from './ledger.ts';
+import { endLeftover } from './leftover.ts';
+import { Link } from './link.ts';
+import { CallNumbers } from './call-numbers.ts';
+import type { ExecSpec, Files } from './spec.ts';
+import { readSupervisor } from './supervisor-binary.ts';
+import { callsMax } from './wire.ts';
+
+export type { SandboxSpec } from './container-body.ts';
+
+export interface SandboxOptions {
+  /** Host directory of this sandbox's ledger and outputs, made if absent and kept after `close`. */
+  readonly directory: string;
+  /** Of all calls together. Default 1 GiB. */
+  readonly outputMaxBytes?: number;
+  /** The container ends by itself after this long without its runner. Default 180,000. */
+  readonly orphanMs?: number;
+  /** For container and handshake. Default 20,000. */
+  readonly openTimeoutMs?: number;
+  /** Default: `images/supervisor/build/supervisor-<architecture of the engine>`. */
+  readonly supervisor?: Uint8Array;
+}
+
+export interface SandboxLoss {
+  readonly code: 'sandbox_lost' | 'protocol_error' | 'run_not_open';
+  readonly reason: string;
+}
+
+export interface ListedCall {
+  readonly id: string | undefined;
+  readonly number: number;
+  readonly state: CallState;
+  readonly pid: number | undefined;
+  readonly processes: number;
+  readonly outputBytes: number;
+}
+
+const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000 } as const;
+const reattachTimeoutMs = 5_000;
+const reattachTries = 3;
+
+/**
+ * One container with its stream. Promises:
+ *  - whatever fails in `open` leaves nothing behind; a lost sandbox is destroyed by itself; `close` may be called twice;
+ *  - every call that was started ends, at the latest with `sandbox_lost`;
+ *  - a stream that breaks while PID 1 lives is joined again, and no byte of output is lost or doubled.
+ */
+export class Sandbox {
+  readonly spec: SandboxSpec;
+  readonly containerId: string;
+  readonly files: Files;
+  /** Resolves once, never rejects; after `close` with `run_not_open`. */
+  readonly lost: Promise<SandboxLoss>;
+  readonly #engine: Engine;
+  readonly #options: SandboxOptions;
+  readonly #ledger: Ledger;
+  readonly #numbers: CallNumbers;
+  readonly #calls = new Map<number, RunningCall>();
+  readonly #ids = new Set<string>();
+  readonly #host: CallHost;
+  #link: Link;
+  #loss: SandboxLoss | undefined;
+  #closing = false;
+  #destroyed: Promise<void> | undefined;
+  #tellLost: (loss: SandboxLoss) => void = () => undefined;
+
+  private constructor(
+    engine: Engine,
+    options: SandboxOptions,
+    parts: { spec: SandboxSpec; containerId: string; ledger: Ledger; link: Link; numbers: CallNumbers },
+  ) {
+    this.#engine = engine;
+    this.#options = options;
+    this.spec = parts.spec;
+    this.containerId = parts.containerId;
+    this.#ledger = parts.ledger;
+    this.#link = parts.link;
+    this.#numbers = parts.numbers;
+    this.files = new HandFiles({ link: () => this.#usableLink(), takeNumber: () => this.#numbers.take(this.#calls) });
+    this.lost = new Promise((resolve) => {
+      this.#tellLost = resolve;
+    });
+    this.#host = {
+      ledger: this.#ledger,
+      limits: this.spec.limits,
+      budget: { leftBytes: options.outputMaxBytes ?? defaults.outputMaxBytes },
+      forget: (call) => this.#calls.delete(call.number),
+      giveUp: (reason) => this.#giveUp(reason),
+    };
+    this.#watch(parts.link);
+  }
+
+  static async open(engine: Engine, spec: SandboxSpec, options: SandboxOptions): Promise<Sandbox> {
+    const volume = await ensureSupervisor(engine, spec, options);
+    const body = containerBody(spec, volume);
+    const ledger = Ledger.create(options.directory);
+    const container = await engine.start(body);
+    try {
+      const { link } = await Link.open(container.stream, linkOptions(options));
+      ledger.note({ kind: 'sandbox', containerId: container.id, spec });
+      return new Sandbox(engine, options, {
+        spec,
+        containerId: container.id,
+        ledger,
+        link,
+        numbers: CallNumbers.fresh(ledger),
+      });
+    } catch (error) {
+      container.stream.duplex.destroy();
+      await engine.destroy(container.id);
+      await ledger.close();
+      throw error;
+    }
+  }
+
+  /** Joins a sandbox whose runner died. `calls`: those whose end is not on this host's disk yet. */
+  static async adopt(
+    engine: Engine,
+    containerId: string,
+    options: SandboxOptions,
+  ): Promise<{ sandbox: Sandbox; calls: readonly RunningCall[] }> {
+    const { ledger, lines } = Ledger.reopen(options.directory);
+    const first = lines.find((line) => line.kind === 'sandbox');
+    if (first === undefined || first.containerId !== containerId)
+      throw new RunnerError('sandbox_lost', `${options.directory} is not the ledger of container ${containerId}`);
+    const stream = await engine.attach(containerId);
+    try {
+      const { link, welcome } = await Link.resume(stream, linkOptions(options));
+      const numbers = CallNumbers.after(ledger, lines, welcome);
+      const sandbox = new Sandbox(engine, options, { spec: first.spec, containerId, ledger, link, numbers });
+      return { sandbox, calls: sandbox.#findCalls(lines, link, welcome) };
+    } catch (error) {
+      stream.duplex.destroy();
+      await ledger.close();
+      throw error;
+    }
+  }
+
+  get state(): 'running' | 'lost' | 'closed' {
+    if (this.#loss === undefined) return 'running';
+    return this.#loss.code === 'run_not_open' ? 'closed' : 'lost';
+  }
+
+  /** Sends the command off; `RunningCall` tells the rest. */
+  async start(callId: string, spec: ExecSpec): Promise<RunningCall> {
+    const link = this.#usableLink();
+    if (!callIdPattern.test(callId))
+      throw new RunnerError('invalid_request', `${JSON.stringify(callId)} cannot be a call's id`);
+    if (this.#ids.has(callId))
+      throw new RunnerError('call_exists', `call ${callId} has been started before; a call runs once`);
+    if (this.#calls.size >= callsMax)
+      throw new RunnerError(
+        'too_many_calls',
+        `${callsMax} calls are running in this sandbox; wait for one to end or kill one`,
+      );
+    const terms = callTerms(spec, this.#options.outputMaxBytes ?? defaults.outputMaxBytes);
+    const pieces = encodeExec(spec, terms);
+    const identity = { id: callId, number: this.#numbers.take(this.#calls), startedMs: Date.now(), terms };
+    this.#ledger.note({ kind: 'call', ...identity });
+    const call = new RunningCall(this.#host, link, identity, false);
+    this.#calls.set(call.number, call);
+    this.#ids.add(callId);
+    await call.begin(pieces, spec.stdin?.kind === 'bytes' ? spec.stdin.bytes : undefined);
+    return call;
+  }
+
+  /** What the supervisor says is there, file verbs included (without an id). */
+  async list(): Promise<readonly ListedCall[]> {
+    const listed = await this.#usableLink().list();
+    return listed.map((entry) => ({
+      id: this.#calls.get(entry.call)?.id,
+      number: entry.call,
+      state: entry.state,
+      pid: entry.pid === 0 ? undefined : entry.pid,
+      processes: entry.processes,
+      outputBytes: entry.outputBytes,
+    }));
+  }
+
+  /** Ends everything inside and removes the container. What was written stays readable. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#link.shutdown();
+    this.#lose({ code: 'run_not_open', reason: 'the sandbox was closed' });
+    await this.#destroyed;
+  }
+
+  #usableLink(): Link {
+    if (this.#loss !== undefined)
+      throw new RunnerError(this.#loss.code, `sandbox ${this.spec.id} cannot be used: ${this.#loss.reason}`);
+    return this.#link;
+  }
+
+  #watch(link: Link): void {
+    void link.lost.then((reason) => {
+      if (this.#closing || this.#loss !== undefined || link !== this.#link) return;
+      if (reason.code === 'protocol_error' || reason.code === 'internal') this.#giveUp(reason);
+      else void this.#reattach(reason);
+    });
+  }
+
+  /** The stream is gone: with PID 1, or only the connection to it? */
+  async #reattach(reason: RunnerError): Promise<void> {
+    try {
+      await Promise.all([...this.#calls.values()].map((call) => call.settle()));
+      for (let n = 0; n < reattachTries && !this.#closing; n++) {
+        const container = await this.#engine.inspect(this.containerId);
+        if (container?.status !== 'running') break;
+        if (await this.#joinAgain()) return;
+      }
+      this.#giveUp(reason);
+    } catch (error) {
+      this.#giveUp(new RunnerError('sandbox_lost', `${reason.message}; ${messageOf(error)}`, { cause: error }));
+    }
+  }
+
+  async #joinAgain(): Promise<boolean> {
+    let stream: ContainerStream | undefined;
+    try {
+      stream = await this.#engine.attach(this.containerId);
+      const { link, welcome } = await Link.resume(stream, {
+        ...linkOptions(this.#options),
+        timeoutMs: reattachTimeoutMs,
+      });
+      if (this.#loss !== undefined) {
+        link.shutdown();
+        link.destroy(new RunnerError('run_not_open', 'the sandbox was closed'));
+        return true;
+      }
+      this.#link = link;
+      this.#goOn(link, welcome);
+      this.#watch(link);
+      return true;
+    } catch {
+      stream?.duplex.destroy();
+      return false;
+    }
+  }
+
+  /** Every call that both sides know goes on; one that only we know is lost, one that only the other side knows is ended. */
+  #goOn(link: Link, welcome: Welcome): void {
+    const known = new Set(this.#calls.keys());
+    for (const entry of welcome.calls) {
+      const call = this.#calls.get(entry.call);
+      known.delete(entry.call);
+      if (call === undefined) endLeftover(link, entry);
+      else call.resume(link, entry);
+    }
+    for (const number of known)
+      this.#calls.get(number)?.lose('the stream broke before the supervisor knew of the call');
+  }
+
+  #findCalls(lines: readonly LedgerLine[], link: Link, welcome: Welcome): RunningCall[] {
+    const done = new Set(lines.filter((line) => line.kind === 'done').map((line) => line.number));
+    for (const line of lines) {
+      if (line.kind !== 'call') continue;
+      this.#ids.add(line.id);
+      if (!done.has(line.number)) this.#calls.set(line.number, new RunningCall(this.#host, link, line, true));
+    }
+    const calls = [...this.#calls.values()];
+    this.#goOn(link, welcome);
+    return calls;
+  }
+
+  #giveUp(reason: RunnerError): void {
+    this.#lose({ code: reason.code === 'protocol_error' ? 'protocol_error' : 'sandbox_lost', reason: reason.message });
+  }
+
+  #lose(loss: SandboxLoss): void {
+    if (this.#loss !== undefined) return;
+    this.#loss = loss;
+    this.#destroyed = this.#destroy(loss);
+    this.#destroyed.catch(() => undefined);
+    this.#tellLost(loss);
+  }
+
+  async #destroy(loss: SandboxLoss): Promise<void> {
+    const calls = [...this.#calls.values()];
+    for (const call of calls) call.lose(loss.reason);
+    this.#link.destroy(new RunnerError(loss.code, loss.reason));
+    try {
+      await this.#engine.destroy(this.containerId);
+    } finally {
+      await Promise.all(calls.map((call) => call.gone));
+      await this.#ledger.close();
+    }
+  }
+}
+
+function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: number } {
+  return {
+    orphanMs: options.orphanMs ?? defaults.orphanMs,
+    timeoutMs: options.openTimeoutMs ?? defaults.openTimeoutMs,
+  };
+}
+
+/** One volume for each content, filled once per engine. */
+async function ensureSupervisor(engine: Engine, spec: SandboxSpec, options: SandboxOptions): Promise<string> {
+  const bytes = options.supervisor ?? readSupervisor((await engine.describe()).architecture);
+  const volume = `glovebox-supervisor-${digestOf(bytes).slice(7, 23)}`;
+  await engine.ensureFiles(volume, [{ path: 'supervisor', mode: 0o555, bytes }], spec.image);
+  return volume;
+}

@@ -1,0 +1,3 @@
+export function seccompProfile(): unknown {
+  return {};
+}
