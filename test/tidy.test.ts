@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
  * The layering and the style, as a test. Editing `mayImport` is a design change: say why in ARCHITECTURE.md.
  * Direction: doors (cli) -> runner -> nouns -> leaves.
  */
-const leaves = ['errors.ts', 'ids.ts', 'digest.ts', 'deadline.ts', 'bytes-path.ts', 'failpoint.ts'];
+const leaves = ['errors.ts', 'ids.ts', 'digest.ts', 'deadline.ts', 'bytes-path.ts', 'failpoint.ts', 'process-identity.ts'];
 const mayImport: Record<string, readonly string[]> = {
   'errors.ts': [],
   'ids.ts': [],
@@ -15,9 +15,10 @@ const mayImport: Record<string, readonly string[]> = {
   'bytes-path.ts': [],
   'failpoint.ts': [],
   'deadline.ts': ['errors.ts'],
+  'process-identity.ts': ['errors.ts'],
   engine: leaves,
   journal: leaves,
-  policy: leaves,
+  policy: [...leaves, 'workspace'], // the one glob language and what a path is in a scope
   budget: leaves,
   'data-dir': leaves,
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { newId } from '../ids.ts';
 import { DataDir } from './data-dir.ts';
-import { isProcessAlive, thisProcess } from './process-identity.ts';
+import { isProcessAlive, thisProcess } from '../process-identity.ts';
 
 let root: string;
 beforeEach(async () => {

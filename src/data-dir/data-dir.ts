@@ -4,8 +4,10 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
 import { Instances, type Instance } from './instances.ts';
-import { isProcessAlive } from './process-identity.ts';
+import { isProcessAlive } from '../process-identity.ts';
 import { RunDir } from './run-dir.ts';
+
+export type { RunDir } from './run-dir.ts';
 
 /**
  * Where this machine keeps its runs. Promises:

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
-import { thisProcess } from './process-identity.ts';
+import { thisProcess } from '../process-identity.ts';
 
 /** One runner process. Its id is a label of every container it starts: what a dead instance left is an orphan. */
 export const Instance = z

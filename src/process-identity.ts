@@ -1,5 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs';
-import { RunnerError } from '../errors.ts';
+import { RunnerError } from './errors.ts';
 
 /**
  * Which process, for ever: a pid alone is given out again, and starts over at a reboot. The start time (ticks since
@@ -15,10 +15,7 @@ export interface ProcessIdentity {
 export function thisProcess(): ProcessIdentity {
   const stat = readStat(process.pid);
   if (stat === undefined) {
-    throw new RunnerError(
-      'data_dir_unusable',
-      'cannot read /proc/self/stat: the runner needs Linux with /proc mounted',
-    );
+    throw new RunnerError('internal', 'cannot read /proc/self/stat: the runner needs Linux with /proc mounted');
   }
   return {
     pid: process.pid,
@@ -44,7 +41,7 @@ function readStat(pid: number): { state: string; startTicks: string } | undefine
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ESRCH') return undefined;
-    throw new RunnerError('data_dir_unusable', `cannot read /proc/${pid}/stat to see who is alive`, { cause: error });
+    throw new RunnerError('internal', `cannot read /proc/${pid}/stat to see who is alive`, { cause: error });
   }
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return { state: fields[0] ?? '', startTicks: fields[19] ?? '' };

@@ -1,0 +1,143 @@
+import { z } from 'zod';
+import { digestPattern, type Digest } from '../digest.ts';
+import { callIdPattern, idPattern } from '../ids.ts';
+
+/**
+ * What a journal can say. Strict everywhere: an unknown key or type is a finding, never skipped. `docs/journal.md`
+ * explains every field; a test compares the two.
+ */
+
+/** Longest text anywhere in an entry, in UTF-16 units; longer ones are clipped before they are written. */
+export const textMax = 4096;
+/** Longest line in bytes, its newline included. */
+export const lineBytesMax = 262_144;
+
+const text = z.string().max(textMax + 64);
+const count = z.int().nonnegative();
+const ms = z.number().nonnegative();
+const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
+const callId = z.string().regex(callIdPattern);
+const json = z.record(z.string(), z.json());
+
+/** `Outcome` of `sandbox/outcome.ts`, and the two ways in which a tool without a command ends. */
+export const EntryOutcome = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('exited'), code: z.int() }),
+  z.strictObject({ kind: z.literal('signaled'), signal: z.int() }),
+  z.strictObject({
+    kind: z.literal('not_started'),
+    reason: z.enum(['not_found', 'not_executable', 'bad_cwd', 'too_big', 'no_resources']),
+    message: text,
+  }),
+  z.strictObject({ kind: z.literal('timed_out'), afterMs: ms }),
+  z.strictObject({ kind: z.literal('idle_timed_out'), afterMs: ms }),
+  z.strictObject({ kind: z.literal('cancelled') }),
+  z.strictObject({ kind: z.literal('output_limit'), limitBytes: count }),
+  z.strictObject({ kind: z.literal('out_of_memory'), limitBytes: count, code: z.int() }),
+  z.strictObject({ kind: z.literal('pids_limit'), limit: count, code: z.int() }),
+  z.strictObject({ kind: z.literal('disk_full'), where: z.array(text).max(16).readonly(), code: z.int() }),
+  z.strictObject({ kind: z.literal('denied'), rule: text, reason: text }),
+  z.strictObject({ kind: z.literal('sandbox_lost'), reason: text }),
+  z.strictObject({ kind: z.literal('done') }),
+  z.strictObject({ kind: z.literal('failed') }),
+]);
+export type EntryOutcome = z.infer<typeof EntryOutcome>;
+
+const dataOf = {
+  'run.opened': z.strictObject({
+    intent: text.optional(),
+    policy: z.strictObject({ name: text, digest, effective: json }),
+    image: z.strictObject({ reference: text, id: digest }),
+    engine: z.strictObject({ kind: text, version: text, runtime: text, factsDigest: digest }),
+    limits: z.record(z.string().max(64), z.number()),
+    versions: z.record(z.string().max(64), text),
+  }),
+  'sandbox.started': z.strictObject({
+    sandbox: z.string().regex(idPattern),
+    container: text,
+    specDigest: digest,
+    workspace: z.strictObject({ digest, files: count, directories: count, symlinks: count, bytes: count }),
+  }),
+  'call.intended': z.strictObject({ callId, tool: text, arguments: json, argsDigest: digest, count }),
+  'call.ended': z.strictObject({
+    callId,
+    outcome: EntryOutcome,
+    exitCode: z.int().optional(),
+    ms,
+    cpuMs: ms.optional(),
+    output: z.strictObject({ bytes: count, digest: digest.optional(), ref: text.optional() }).optional(),
+    descendants: count.optional(),
+    error: z.strictObject({ code: text, message: text, path: text.nullable().optional() }).optional(),
+  }),
+  'call.denied': z.strictObject({ callId, tool: text, rule: text, reason: text }),
+  'workspace.collected': z.strictObject({
+    digest,
+    added: count,
+    modified: count,
+    deleted: count,
+    bytes: count,
+    findings: z.record(z.string().max(64), count),
+  }),
+  'sandbox.lost': z.strictObject({
+    sandbox: z.string().regex(idPattern),
+    reason: text,
+    container: z.enum(['running', 'paused', 'exited', 'created', 'gone', 'unknown']),
+    exitCode: z.int().optional(),
+    stderrTail: text.optional(),
+  }),
+  note: z.strictObject({ text }),
+  'journal.recovered': z.strictObject({
+    reason: text,
+    tornBytes: count,
+    tornFile: text.optional(),
+    closedCalls: z.array(callId).max(1024).readonly(),
+  }),
+  'run.closed': z.strictObject({
+    outcome: z.enum(['finished', 'failed', 'cancelled', 'lost']),
+    summary: text,
+    calls: count,
+    denied: count,
+    outputBytes: count,
+    ms,
+  }),
+} as const;
+
+export type EntryType = keyof typeof dataOf;
+export type EntryData<T extends EntryType> = Readonly<z.infer<(typeof dataOf)[T]>>;
+/** An entry before it is chained. */
+export type Draft = { [T in EntryType]: { readonly type: T; readonly data: EntryData<T> } }[EntryType];
+
+function entryOf<T extends EntryType>(type: T) {
+  return z.strictObject({
+    v: z.literal(1),
+    /** 1, 2, 3 ... without a gap: also the line number. */
+    seq: z.int().positive(),
+    /** Wall clock, for people. Nothing is computed from it. */
+    at: z.iso.datetime({ precision: 3 }),
+    /** Milliseconds since the run was opened, never going back. */
+    mono: ms,
+    run: z.string().regex(idPattern),
+    type: z.literal(type),
+    data: dataOf[type],
+    /** `hash` of the line before; of the first line, 64 zeros. */
+    prev: digest,
+    /** sha256 of this entry's canonical JSON (RFC 8785) without this key. */
+    hash: digest,
+  });
+}
+
+export const Entry = z.discriminatedUnion('type', [
+  entryOf('run.opened'),
+  entryOf('sandbox.started'),
+  entryOf('call.intended'),
+  entryOf('call.ended'),
+  entryOf('call.denied'),
+  entryOf('workspace.collected'),
+  entryOf('sandbox.lost'),
+  entryOf('note'),
+  entryOf('journal.recovered'),
+  entryOf('run.closed'),
+]);
+export type Entry = Readonly<z.infer<typeof Entry>>;
+
+/** For the docs and their test. */
+export const entryData: Readonly<Record<EntryType, z.ZodObject>> = dataOf;

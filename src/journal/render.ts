@@ -1,0 +1,99 @@
+import type { Entry, EntryOutcome } from './entry.ts';
+import { printable } from './printable.ts';
+
+/** One line for a person at a terminal; nothing in it can be obeyed by one. */
+export function renderEntry(entry: Entry): string {
+  const time = `${(entry.mono / 1000).toFixed(3).padStart(9)}s`;
+  return printable(`${String(entry.seq).padStart(4)} ${time}  ${entry.type.padEnd(19)} ${storyOf(entry)}`);
+}
+
+const storyMax = 160;
+
+function storyOf(entry: Entry): string {
+  switch (entry.type) {
+    case 'run.opened': {
+      const { policy, image, engine, intent } = entry.data;
+      const what = `run ${entry.run}, policy ${policy.name} (${brief(policy.digest)}), image ${image.reference}, ${engine.runtime}`;
+      return intent === undefined ? what : `${what}: ${short(intent)}`;
+    }
+    case 'sandbox.started': {
+      const { files, bytes } = entry.data.workspace;
+      return `${entry.data.sandbox}, ${files} files, ${size(bytes)}`;
+    }
+    case 'call.intended': {
+      const { tool: _, ...shown } = entry.data.arguments;
+      return `${entry.data.callId} #${entry.data.count} ${entry.data.tool} ${short(JSON.stringify(shown))}`;
+    }
+    case 'call.ended': {
+      const { callId, outcome, ms, output, descendants, error } = entry.data;
+      const parts = [`${callId} ${outcomeText(outcome)} in ${Math.round(ms)} ms`];
+      if (output !== undefined) parts.push(`${size(output.bytes)} of output`);
+      if (descendants !== undefined && descendants > 0) parts.push(`${descendants} processes outlived it`);
+      if (error !== undefined) parts.push(`${error.code}: ${short(error.message)}`);
+      return parts.join(', ');
+    }
+    case 'call.denied':
+      return `${entry.data.callId} ${entry.data.tool} by ${entry.data.rule}: ${short(entry.data.reason)}`;
+    case 'workspace.collected': {
+      const { added, modified, deleted, findings } = entry.data;
+      const found = Object.entries(findings).map(([kind, count]) => `${kind} ${count}`);
+      return [`${added} added, ${modified} modified, ${deleted} deleted`, ...found].join(', ');
+    }
+    case 'sandbox.lost':
+      return `${short(entry.data.reason)} (container ${entry.data.container})`;
+    case 'note':
+      return short(entry.data.text);
+    case 'journal.recovered':
+      return `${short(entry.data.reason)}; ${entry.data.closedCalls.length} calls closed, ${entry.data.tornBytes} torn bytes set aside`;
+    case 'run.closed': {
+      const { outcome, summary, calls, denied, outputBytes } = entry.data;
+      const totals = `${calls} calls, ${denied} denied, ${size(outputBytes)} of output`;
+      return summary === '' ? `${outcome}, ${totals}` : `${outcome}, ${totals}: ${short(summary)}`;
+    }
+  }
+}
+
+function outcomeText(outcome: EntryOutcome): string {
+  switch (outcome.kind) {
+    case 'exited':
+      return `exited ${outcome.code}`;
+    case 'signaled':
+      return `ended by signal ${outcome.signal}`;
+    case 'not_started':
+      return `not started (${outcome.reason})`;
+    case 'timed_out':
+      return `timed out after ${outcome.afterMs} ms`;
+    case 'idle_timed_out':
+      return `timed out after ${outcome.afterMs} ms without output`;
+    case 'output_limit':
+      return `cut at ${size(outcome.limitBytes)} of output`;
+    case 'out_of_memory':
+      return `out of memory (${size(outcome.limitBytes)})`;
+    case 'pids_limit':
+      return `stopped at ${outcome.limit} processes`;
+    case 'disk_full':
+      return `disk full (${outcome.where.join(', ')})`;
+    case 'denied':
+      return `denied by ${outcome.rule}`;
+    case 'sandbox_lost':
+      return `sandbox lost (${short(outcome.reason)})`;
+    case 'cancelled':
+    case 'done':
+    case 'failed':
+      return outcome.kind;
+  }
+}
+
+function short(text: string): string {
+  return text.length <= storyMax ? text : `${text.slice(0, storyMax)}...`;
+}
+
+function brief(digest: string): string {
+  return digest.slice('sha256:'.length, 'sha256:'.length + 12);
+}
+
+function size(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  if (bytes < 1024 * 1024) return `${(bytes / 1024).toFixed(1)} KiB`;
+  return `${(bytes / (1024 * 1024)).toFixed(1)} MiB`;
+}
