@@ -15,7 +15,7 @@ export function diffTrees(base: Tree, now: Tree): ChangeSet {
 
 /** Throws `export_refused` when the result would be no tree: an entry whose parent is not a directory. */
 export function applyChangeSet(base: Tree, changeSet: ChangeSet): Tree {
-  const result = overlay(base, changeSet.changes);
+  const result = sortedByBytes(overlay(base, changeSet.changes));
   const stray = findStray(result);
   if (stray !== undefined) {
     const message = `change set: ${JSON.stringify(stray)} would lie in something that is no directory; the set does not fit this base`;
@@ -24,17 +24,17 @@ export function applyChangeSet(base: Tree, changeSet: ChangeSet): Tree {
   return result;
 }
 
-/** The entries after the changes, whether or not they make a tree. */
+/** The entries after the changes, unsorted, whether or not they make a tree. */
 export function overlay(base: Tree, changes: ReadonlyMap<string, Change>): Tree {
   const merged = new Map<string, Node>(base);
   for (const [path, change] of changes) {
     if (change.kind === 'deleted') merged.delete(path);
     else merged.set(path, change);
   }
-  return sortedByBytes(merged);
+  return merged;
 }
 
-export function findStray(tree: Tree): string | undefined {
+function findStray(tree: Tree): string | undefined {
   for (const path of tree.keys()) {
     const parent = parentOf(path);
     if (parent !== '' && tree.get(parent)?.kind !== 'directory') return path;

@@ -38,7 +38,7 @@ export function importWorkspace(
     base() {
       if (!drained) throw new RunnerError('internal', 'import: the base is known once all items have been read');
       const sorted = sortedByBytes(tree);
-      return { tree: sorted, digest: digestOfTree(sorted), scopeDigest: scope.digest };
+      return { tree: sorted, digest: digestOfTree(sorted), scopeDigest: scope.digest, kind: selection.kind };
     },
   };
 }
@@ -72,6 +72,8 @@ export interface Base {
   readonly tree: Tree;
   readonly digest: Digest;
   readonly scopeDigest: Digest;
+  /** Of a git work tree, new files that its ignore files name are not exported. */
+  readonly kind: Selection['kind'];
 }
 
 interface ReadFile {

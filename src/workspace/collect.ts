@@ -1,0 +1,228 @@
+import type { Digest } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
+import { FileError, type Files } from '../sandbox/spec.ts';
+import type { BlobStore } from './blobs.ts';
+import type { Change, ChangeSet, Node } from './change-set.ts';
+import { ancestorsOf, diffTrees, sameNode, sortedByBytes } from './diff.ts';
+import { keepSafeChanges } from './export-check.ts';
+import { Findings, keptPerKind, type Finding, type Violation } from './findings.ts';
+import { IgnoreRules } from './ignored.ts';
+import type { Base } from './import.ts';
+import { defaultLimits, type WorkspaceLimits } from './limits.ts';
+import { scanWorkspace, type Scan, type ScannedEntry } from './scan.ts';
+import type { Scope } from './scope.ts';
+
+/**
+ * Takes the changes out of a sandbox whose tools are at rest. Everything it says is hostile. Promises:
+ *  - every exported path is in the write scope, and the set is safe to lay over the base (`export-check.ts`);
+ *  - every exported content was read and hashed here, and is in the blob store; the sandbox's own digests only say
+ *    where to look;
+ *  - what was not exported is named: as a finding, a violation, or a count of scratch and ignored files;
+ *  - what could not be seen counts as unchanged, and then `complete` is false. Work and memory are bounded by `limits`.
+ */
+export async function collectChanges(
+  sandbox: { readonly files: Files },
+  base: Base,
+  scope: Scope,
+  blobs: BlobStore,
+  options: CollectOptions = {},
+): Promise<Collected> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const findings = new Findings();
+  const violations: Violation[] = [];
+  const ignored = base.kind === 'git' ? await IgnoreRules.of(base.tree, blobs) : IgnoreRules.none;
+  const scan = await scanWorkspace(sandbox.files, limits, findings);
+  const tallies = { scratch: { files: 0, bytes: 0 }, ignored: { files: 0, bytes: 0 } };
+  countScratch(scan, scope, tallies.scratch);
+
+  const inScope = new Map<string, Change>();
+  for (const [path, change] of claimedChanges(base, scan).changes) {
+    const kind = kindOf(change, base.tree.get(path));
+    const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
+    if (path === '.git' && options.snapshotRepository === true) continue;
+    if (pathClass === 'scratch') continue;
+    const before = base.tree.get(path);
+    if (before === undefined && ignored.covers(path, kind)) count(tallies.ignored, scan.entries.get(path));
+    else if (pathClass === 'write') inScope.set(path, change);
+    else violations.push({ path, class: pathClass, kind: statusOf(change, before) });
+  }
+  const proven = await fetchContents(sandbox.files, inScope, base, blobs, limits, options.signal, findings);
+  noteModes(scan, scope, findings);
+  for (const [path, change] of proven) {
+    const links = scan.entries.get(path)?.nlink ?? 1;
+    if (change.kind !== 'file' || links < 2) continue;
+    findings.add({
+      kind: 'hard_link',
+      path,
+      effect: 'noted',
+      detail: `one of ${links} names, exported as a file of its own`,
+    });
+  }
+  const safe = keepSafeChanges(base.tree, proven, findings);
+  return {
+    changeSet: { changes: sortedByBytes(safe) },
+    findings: findings.kept,
+    findingsLeftOut: findings.leftOut,
+    violations: violations.slice(0, violationsKept),
+    violationsLeftOut: Math.max(0, violations.length - violationsKept),
+    ...tallies,
+    complete: !findings.incomplete,
+  };
+}
+
+export interface CollectOptions {
+  readonly limits?: Partial<WorkspaceLimits>;
+  /** `.git` at the top was put there by the runner: it is not looked at and not reported. */
+  readonly snapshotRepository?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface Collected {
+  readonly changeSet: ChangeSet;
+  readonly findings: readonly Finding[];
+  readonly findingsLeftOut: number;
+  /** Changed, but not exported. */
+  readonly violations: readonly Violation[];
+  readonly violationsLeftOut: number;
+  /** What lies in scratch paths now. */
+  readonly scratch: Tally;
+  /** New files that the base's `.gitignore` files name: not exported. */
+  readonly ignored: Tally;
+  /** False when a limit or an unreadable entry kept something from being seen. */
+  readonly complete: boolean;
+}
+
+export interface Tally {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+interface Count {
+  files: number;
+  bytes: number;
+}
+
+const violationsKept = 5 * keptPerKind;
+const pieceBytes = 8 * 1024 * 1024;
+const readsAtOnce = 8;
+
+function countScratch(scan: Scan, scope: Scope, tally: Count): void {
+  for (const [path, entry] of scan.entries) {
+    if (entry.node.kind !== 'directory' && scope.classOf(path) === 'scratch') count(tally, entry);
+  }
+}
+
+function count(tally: Count, entry: ScannedEntry | undefined): void {
+  if (entry === undefined || entry.node.kind === 'directory') return;
+  tally.files++;
+  tally.bytes += entry.sizeBytes;
+}
+
+/** What differs if the sandbox tells the truth; what was not seen is taken from the base. */
+function claimedChanges(base: Base, scan: Scan): ChangeSet {
+  const now = new Map<string, Node>();
+  for (const [path, entry] of scan.entries) now.set(path, entry.node);
+  for (const [path, node] of base.tree) {
+    const seen = scan.whole && ![path, ...ancestorsOf(path)].some((at) => scan.unseen.has(at));
+    if (!seen && !now.has(path)) now.set(path, node);
+  }
+  return diffTrees(base.tree, now);
+}
+
+function kindOf(change: Change, before: Node | undefined): 'file' | 'directory' {
+  const node = change.kind === 'deleted' ? before : change;
+  return node?.kind === 'directory' ? 'directory' : 'file';
+}
+
+function statusOf(change: Change, before: Node | undefined): Violation['kind'] {
+  return change.kind === 'deleted' ? 'deleted' : before === undefined ? 'added' : 'modified';
+}
+
+/** The changes with contents that were read here, a few files at once. */
+async function fetchContents(
+  files: Files,
+  changes: ReadonlyMap<string, Change>,
+  base: Base,
+  blobs: BlobStore,
+  limits: WorkspaceLimits,
+  signal: AbortSignal | undefined,
+  findings: Findings,
+): Promise<ReadonlyMap<string, Change>> {
+  const fetched = new Map<string, Fetched>();
+  const waiting = changes.entries();
+  let bytesLeft = limits.bytesMax;
+  const worker = async (): Promise<void> => {
+    for (const [path, change] of waiting) {
+      signal?.throwIfAborted();
+      if (change.kind !== 'file') continue;
+      const read = await fetchFile(files, path, blobs, Math.min(limits.fileBytesMax, bytesLeft));
+      if (read.kind === 'read') bytesLeft -= read.sizeBytes;
+      fetched.set(path, read);
+    }
+  };
+  await Promise.all(Array.from({ length: readsAtOnce }, worker));
+
+  const proven = new Map<string, Change>();
+  for (const [path, change] of changes) {
+    const read = fetched.get(path);
+    if (change.kind !== 'file' || read === undefined) proven.set(path, change);
+    else if (read.kind === 'failed') findings.add({ kind: read.why, path, effect: 'incomplete', detail: read.detail });
+    else {
+      if (read.digest !== change.digest) {
+        findings.add({ kind: 'digest_mismatch', path, effect: 'noted', detail: `the sandbox said ${change.digest}` });
+      }
+      const node: Node = { ...change, digest: read.digest, sizeBytes: read.sizeBytes };
+      const before = base.tree.get(path);
+      if (before === undefined || !sameNode(before, node)) proven.set(path, node);
+    }
+  }
+  return proven;
+}
+
+type Fetched =
+  | { readonly kind: 'read'; readonly digest: Digest; readonly sizeBytes: number }
+  | { readonly kind: 'failed'; readonly why: 'unreadable' | 'limit_exceeded'; readonly detail: string };
+
+async function fetchFile(files: Files, path: string, blobs: BlobStore, bytesMax: number): Promise<Fetched> {
+  try {
+    const first = await readPiece(files, path, 0);
+    if (first.length < pieceBytes) {
+      if (first.length > bytesMax) return tooLarge(bytesMax);
+      return { kind: 'read', digest: await blobs.put(first), sizeBytes: first.length };
+    }
+    return { kind: 'read', ...(await blobs.putStream(piecesOf(files, path, first), bytesMax)) };
+  } catch (error) {
+    if (error instanceof FileError) return { kind: 'failed', why: 'unreadable', detail: error.code };
+    if (error instanceof RunnerError && error.code === 'limit_exceeded') return tooLarge(bytesMax);
+    throw error;
+  }
+}
+
+function tooLarge(bytesMax: number): Fetched {
+  return { kind: 'failed', why: 'limit_exceeded', detail: `more than ${bytesMax} bytes` };
+}
+
+async function* piecesOf(files: Files, path: string, first: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  yield first;
+  for (let offset = first.length, last = first.length; last === pieceBytes; offset += last) {
+    const piece = await readPiece(files, path, offset);
+    last = piece.length;
+    yield piece;
+  }
+}
+
+async function readPiece(files: Files, path: string, offset: number): Promise<Uint8Array> {
+  const { bytes } = await files.read(path, { offset, lengthBytes: pieceBytes, maxBytes: pieceBytes });
+  if (bytes.length > pieceBytes)
+    throw new RunnerError('protocol_error', 'collect: the sandbox sent more than was asked');
+  return bytes;
+}
+
+/** Bits that git does not know are dropped; the dangerous ones are told. */
+function noteModes(scan: Scan, scope: Scope, findings: Findings): void {
+  for (const [path, { node, mode }] of scan.entries) {
+    const dangerous = node.kind === 'file' ? mode & 0o7002 : node.kind === 'directory' ? mode & 0o6000 : 0;
+    if (dangerous === 0 || scope.classOf(path) === 'scratch') continue;
+    findings.add({ kind: 'mode_normalised', path, effect: 'noted', detail: `mode ${mode.toString(8)}` });
+  }
+}

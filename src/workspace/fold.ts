@@ -1,0 +1,4 @@
+/** Names with the same fold are the same name on a file system that ignores case or Unicode's spelling. */
+export function foldedName(name: string): string {
+  return name.normalize('NFC').toUpperCase().toLowerCase().normalize('NFC');
+}
