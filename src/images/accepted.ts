@@ -40,15 +40,15 @@ export async function resolveImage(
   const name = ownName(reference);
   if (name !== undefined) return resolveOwn(engine, accepted, reference, name);
   const found = await engine.findImage(reference);
-  const allowed = [...policyIds, ...Object.values(accepted.images).map((image) => image.id)];
-  if (digestPattern.test(reference) && !allowed.includes(reference)) throw notAllowed(reference, reference);
+  const allowed = new Set([...policyIds, ...Object.values(accepted.images).map((image) => image.id)]);
+  if (digestPattern.test(reference) && !allowed.has(reference)) throw notAllowed(reference, reference);
   if (found === undefined) {
     throw new RunnerError(
       'image_not_found',
       `image ${reference} is not in the engine; load or pull it there, then try again`,
     );
   }
-  if (!allowed.includes(found.id)) throw notAllowed(reference, found.id);
+  if (!allowed.has(found.id)) throw notAllowed(reference, found.id);
   return found.id;
 }
 

@@ -36,7 +36,7 @@ function isDebian({ uri, suite }: AptSource, wanted: string): boolean {
 
 async function readSources(aptDir: string): Promise<readonly AptSource[]> {
   const folder = join(aptDir, 'sources.list.d');
-  const names = await readdir(folder).catch(() => []);
+  const names = await readdir(folder).catch((): string[] => []);
   const paths = [join(aptDir, 'sources.list'), ...names.sort().map((name) => join(folder, name))];
   const files = await Promise.all(
     paths.map(async (path) => ({ path, text: await readFile(path, 'utf8').catch(() => '') })),

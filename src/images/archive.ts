@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, createWriteStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { extract, pack } from 'tar-stream';
@@ -75,6 +75,21 @@ const ImageConfiguration = z.object({
   config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }),
   rootfs: z.object({ diff_ids: z.array(z.string()) }),
 });
+
+/** Writes the one layer of an image of ours to `path`. The caller compares its digest with the one it expects. */
+export async function extractLayer(archive: Readable, path: string, what: string): Promise<void> {
+  const entries = extract();
+  let layers = 0;
+  const copying = async (): Promise<void> => {
+    for await (const entry of entries) {
+      if (entry.header.size <= smallBytesMax || entry.header.type !== 'file') entry.resume();
+      else if (++layers > 1) throw refused(what, 'it has more than one layer');
+      else await pipeline(entry, createWriteStream(path));
+    }
+  };
+  await Promise.all([copying(), pipeline(archive, entries)]);
+  if (layers === 0) throw refused(what, 'it has no layer');
+}
 
 const smallBytesMax = 1024 * 1024;
 const entriesMax = 1000;

@@ -33,7 +33,10 @@ export async function bootstrapRootfs(recipe: Recipe, workshop: Workshop): Promi
   const rootfs = join(workshop.dir, 'rootfs.tar');
   await writeFile(sources, await debianSources(recipe.suite));
   const options = [
-    ...['--variant=minbase', '--format=tar', '--skip=output/dev', `--include=${recipe.packages.join(',')}`],
+    '--variant=minbase',
+    '--format=tar',
+    '--skip=output/dev',
+    `--include=${recipe.packages.join(',')}`,
     ...unwanted.map((pattern) => `--dpkgopt=${pattern}`),
     ...['Acquire::Retries "3"', 'Acquire::http::Timeout "30"', ...(await aptProxies())].map(
       (line) => `--aptopt=${line}`,
@@ -97,7 +100,7 @@ async function ensureMmdebstrap(onProgress: Progress): Promise<void> {
   if (keyring && (await hasCommand('mmdebstrap'))) return;
   const packages = ['mmdebstrap', 'debian-archive-keyring'];
   if (process.getuid?.() !== 0 || !(await hasCommand('apt-get'))) {
-    const next = `install them (apt-get install ${packages.join(' ')}), or build with --from-registry`;
+    const next = `install them (apt-get install ${packages.join(' ')}), or build with --from registry`;
     throw new RunnerError(
       'engine_failed',
       `building from Debian packages needs ${packages.join(' and ')} on this machine; ${next}`,
@@ -129,14 +132,12 @@ export async function run(
 ): Promise<string> {
   const { timeoutMs, cwd, onLine } = options;
   const child = execa(command, args, {
-    ...{
-      env,
-      timeout: timeoutMs,
-      stdin: 'ignore',
-      stderr: 'pipe',
-      maxBuffer: 32 * 1024 * 1024,
-      forceKillAfterDelay: 10_000,
-    },
+    env,
+    timeout: timeoutMs,
+    stdin: 'ignore',
+    stderr: 'pipe',
+    maxBuffer: 32 * 1024 * 1024,
+    forceKillAfterDelay: 10_000,
     ...(cwd === undefined ? {} : { cwd }),
   });
   if (onLine !== undefined) createInterface({ input: child.stderr }).on('line', onLine);

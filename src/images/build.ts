@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { RunnerError } from '../errors.ts';
 import { acceptImage, readAccepted, type AcceptedImage } from './accepted.ts';
-import { describeImage, writeImageArchive } from './archive.ts';
+import { describeImage, extractLayer, writeImageArchive } from './archive.ts';
 import { bootstrapRootfs, canBootstrap, run, type Progress, type Workshop } from './bootstrap.ts';
 import { findLock, lockDifferences, lockDigest, writeLock, writeWhole, type ImageLock } from './lock.ts';
 import { packNpmFiles } from './npm-files.ts';
 import { loadRecipe, shippedImagesDir, type Recipe } from './recipe.ts';
 import { buildOnBase, resolveBase, type DockerCli } from './registry.ts';
+import { repack } from './repack.ts';
 import { readRootfs, type RootfsFacts } from './rootfs.ts';
 import { bomOf } from './sbom.ts';
 import { inspectImage } from './verify.ts';
@@ -141,33 +142,60 @@ async function makeRootfs(
   dir: string,
 ): Promise<MadeRootfs> {
   const { engine, onProgress } = options;
+  const update = options.update === true;
   const { architecture, endpoint } = await engine.describe();
   const finishScript = join(dir, 'finish.sh');
   await writeFile(finishScript, recipe.finishScript);
-  const pins = options.update === true ? [] : (lock?.npm ?? []);
-  const npm =
-    recipe.npm.length === 0
-      ? undefined
-      : await packNpmFiles({ recipe, architecture: debianName(architecture), pins, dir, onProgress });
+  const pins = update ? [] : (lock?.npm ?? []);
+  const wanted = { recipe, architecture: debianName(architecture), pins, dir, onProgress };
+  const npm = recipe.npm.length === 0 ? undefined : await packNpmFiles(wanted);
   const workshop: Workshop = { dir, finishScript, filesTar: npm?.tar, onProgress };
   const source = await chooseSource(options.from ?? 'auto');
   const docker: DockerCli = (args, timeoutMs) =>
     run('docker', args, { timeoutMs }, { DOCKER_HOST: endpoint, DOCKER_BUILDKIT: '0' });
-  const base =
-    source === 'registry' ? await resolveBase(recipe, lock?.base, docker, options.update === true) : lock?.base;
-  const path =
-    source === 'registry' && base !== undefined
-      ? await buildOnBase(recipe, base, join(imagesDir, recipe.image, 'Dockerfile'), workshop, docker)
-      : await bootstrapRootfs(recipe, workshop);
+  const base = source === 'registry' ? await resolveBase(recipe, lock?.base, docker, update) : lock?.base;
+  let path: string;
+  if (source === 'registry' && base !== undefined) {
+    path = await buildOnBase(recipe, base, join(imagesDir, recipe.image, 'Dockerfile'), workshop, docker);
+  } else {
+    path = await (recipe.addsTo === undefined
+      ? bootstrapRootfs(recipe, workshop)
+      : addToParent(recipe.addsTo, recipe, workshop, options));
+  }
   onProgress('reading what was built');
   const facts = await readRootfs(createReadStream(path));
   const found: ImageLock = {
-    ...{ version: 1, image: recipe.image, recipe: recipe.digest, architecture: facts.architecture, source },
+    version: 1,
+    image: recipe.image,
+    recipe: recipe.digest,
+    architecture: facts.architecture,
+    source,
     ...(base === undefined ? {} : { base }),
-    ...{ npm: [...(npm?.pins ?? [])], content: facts.content, id: describeImage(recipe, facts).id },
+    npm: [...(npm?.pins ?? [])],
+    content: facts.content,
+    id: describeImage(recipe, facts).id,
     packages: facts.packages.map(({ name, version }) => `${name}=${version}`),
   };
   return { path, facts, found };
+}
+
+/** The parent's root file system, read back from the engine, with the files of this recipe: seconds instead of a bootstrap. */
+async function addToParent(parent: string, recipe: Recipe, workshop: Workshop, options: BuildOptions): Promise<string> {
+  const { engine, dataDir, onProgress } = options;
+  const { id } = await buildImage(parent, { ...options, update: false, rebuild: false, from: 'debian' });
+  const parentTar = join(workshop.dir, 'parent.tar');
+  onProgress(`adding to ${parent}`);
+  await extractLayer(await engine.saveImage(id), parentTar, `image ${parent}`);
+  const { content } = await readRootfs(createReadStream(parentTar));
+  const expected = (await readAccepted(dataDir)).images[parent]?.content;
+  if (content !== expected) {
+    const message = `image ${parent} in the engine is ${content}, accepted was ${expected ?? 'nothing'}; run: glovebox image build ${parent} --rebuild`;
+    throw new RunnerError('image_not_allowed', message);
+  }
+  const rootfs = join(workshop.dir, 'rootfs.tar');
+  const files = workshop.filesTar === undefined ? [] : [workshop.filesTar];
+  await repack([parentTar, ...files], rootfs, recipe.sourceDateEpoch);
+  return rootfs;
 }
 
 async function chooseSource(wanted: ImageSource): Promise<'debian' | 'registry'> {

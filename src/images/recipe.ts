@@ -48,6 +48,8 @@ const RecipeFile = z.strictObject({
 export interface Recipe {
   readonly image: string;
   readonly suite: string;
+  /** The image that this one is, with files added: it brings no Debian package of its own. */
+  readonly addsTo: string | undefined;
   /** The official image that the registry way starts from. */
   readonly registryBase: string;
   /** Seconds; no file in the image is newer. */
@@ -80,6 +82,7 @@ export async function loadRecipe(name: string, imagesDir: string = shippedImages
   const finishScript = await readFile(join(imagesDir, 'base', 'finish.sh'));
   const content = {
     image: name,
+    addsTo: own.packages.length === 0 ? own.extends : undefined,
     suite,
     registryBase,
     sourceDateEpoch,

@@ -1,14 +1,12 @@
-import { createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { extract, pack } from 'tar-stream';
 import { z } from 'zod';
 import { digestPattern, type Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import type { Workshop } from './bootstrap.ts';
 import type { ImageLock } from './lock.ts';
 import type { Recipe } from './recipe.ts';
+import { repack } from './repack.ts';
 
 /** The docker command line, for the engine that images go to: arguments in, standard output out. */
 export type DockerCli = (args: readonly string[], timeoutMs: number) => Promise<string>;
@@ -39,7 +37,7 @@ export async function resolveBase(
   if (digest === undefined || !digestPattern.test(digest)) {
     throw new RunnerError(
       'engine_failed',
-      `${recipe.registryBase}: the engine knows no digest for it, so it did not come from a registry; build from Debian packages instead (without --from-registry)`,
+      `${recipe.registryBase}: the engine knows no digest for it, so it did not come from a registry; build from Debian packages instead (without --from registry)`,
     );
   }
   return { reference: recipe.registryBase, digest: digest as Digest };
@@ -72,7 +70,7 @@ export async function buildOnBase(
     await docker(['image', 'rm', '--force', tag], 60_000).catch(() => undefined);
   }
   const rootfs = join(workshop.dir, 'rootfs.tar');
-  await normalise(exported, rootfs, recipe.sourceDateEpoch);
+  await repack([exported], rootfs, recipe.sourceDateEpoch);
   return rootfs;
 }
 
@@ -84,36 +82,11 @@ async function pull(reference: string, docker: DockerCli): Promise<void> {
   try {
     await docker(['pull', '--quiet', reference], 180_000);
   } catch (error) {
-    const next = 'check that the engine reaches a registry, or build from Debian packages (without --from-registry)';
+    const next = 'check that the engine reaches a registry, or build from Debian packages (without --from registry)';
     throw new RunnerError('engine_failed', `pulling ${reference} failed; ${next}`, { cause: error });
   }
 }
 
 function repositoryOf(reference: string): string {
   return reference.slice(0, reference.lastIndexOf(':'));
-}
-
-/** Without what the engine adds to a container, and without the time of the build. */
-async function normalise(from: string, to: string, epoch: number): Promise<void> {
-  const entries = extract();
-  const tar = pack();
-  const copying = Promise.all([pipeline(createReadStream(from), entries), pipeline(tar, createWriteStream(to))]);
-  for await (const entry of entries) {
-    const { header } = entry;
-    if (
-      /^(\.dockerenv$|(dev|proc|sys|run|tmp)\/.|etc\/(hosts|hostname|resolv\.conf)$)/.test(
-        header.name.replace(/^\.?\//, ''),
-      )
-    ) {
-      entry.resume();
-      continue;
-    }
-    const mtime = new Date(Math.min(header.mtime?.getTime() ?? 0, epoch * 1000));
-    await pipeline(
-      entry,
-      tar.entry({ ...header, mtime: new Date(Math.floor(mtime.getTime() / 1000) * 1000), pax: null }),
-    );
-  }
-  tar.finalize();
-  await copying;
 }
