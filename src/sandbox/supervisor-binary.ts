@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { RunnerError } from '../errors.ts';
 
 const architectures: ReadonlyMap<string, string> = new Map([
