@@ -9,15 +9,23 @@ const architectures: ReadonlyMap<string, string> = new Map([
   ['aarch64', 'aarch64'],
 ]);
 
-/** The supervisor for an engine's architecture, as `make supervisor` builds it. The same place from `src/` and `dist/`. */
+/** The supervisor for an engine's architecture, as `make supervisor` builds it. */
 export function readSupervisor(architecture: string): Buffer {
-  const name = `supervisor-${architectures.get(architecture) ?? architecture}`;
-  const url = new URL(`../../images/supervisor/build/${name}`, import.meta.url);
   try {
-    return readFileSync(url);
+    return readFileSync(supervisorPath(architecture));
   } catch (cause) {
+    const name = nameFor(architecture);
     throw new RunnerError('supervisor_missing', `there is no images/supervisor/build/${name}; run: make supervisor`, {
       cause,
     });
   }
+}
+
+/** The same place from `src/` and from `dist/`. */
+export function supervisorPath(architecture: string): string {
+  return fileURLToPath(new URL(`../../images/supervisor/build/${nameFor(architecture)}`, import.meta.url));
+}
+
+function nameFor(architecture: string): string {
+  return `supervisor-${architectures.get(architecture) ?? architecture}`;
 }

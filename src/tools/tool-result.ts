@@ -174,6 +174,7 @@ export const toolErrorCodes = [
   'invalid_pattern',
   'invalid_patch',
   'patch_mismatch',
+  'denied',
 ] as const;
 export type ToolErrorCode = (typeof toolErrorCodes)[number];
 
