@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DirectoryFiles } from '../../test/fixtures/directory-files.ts';
 import { BlobStore } from './blobs.ts';
 import type { Node, Tree } from './change-set.ts';
-import { applyChangeSet, diffTrees, parentOf, sortedByBytes } from './diff.ts';
+import { ancestorsOf, applyChangeSet, diffTrees, parentOf, sortedByBytes } from './diff.ts';
 import { makePatch, type Patch } from './patch.ts';
 import { toUnpackItems } from './snapshot.ts';
 import { filledTrees } from './trees.fixture.ts';
@@ -42,11 +42,11 @@ async function treeOf(contents: Record<string, string | Buffer | null>): Promise
 const emptyTree: Tree = new Map();
 const patchOf = (base: Tree, now: Tree): Promise<Patch> => makePatch(base, diffTrees(base, now), blobs);
 
-/** Lays the tree out in a new directory, applies the patch there with plain `git apply`, and looks at what it became. */
+/** Lays the tree out in a new directory as git would (it knows no empty directories), applies the patch there with plain `git apply`, and looks at what it became. */
 async function applied(base: Tree, patch: Patch): Promise<Tree> {
   const directory = mkdtempSync(path.join(home, 'apply-'));
   const files = new DirectoryFiles(directory);
-  await files.unpack('.', toUnpackItems(emptyTree, diffTrees(emptyTree, base), blobs));
+  await files.unpack('.', toUnpackItems(emptyTree, diffTrees(emptyTree, withoutEmpty(base)), blobs));
   if (patch.bytes.length > 0) {
     const result = spawnSync('git', ['apply', '--whitespace=nowarn', '-'], {
       cwd: directory,
@@ -74,6 +74,11 @@ async function scan(files: DirectoryFiles): Promise<Tree> {
     tree.set(name, { kind: 'file', mode: (mode & 0o100) === 0 ? 0o644 : 0o755, digest, sizeBytes });
   }
   return tree;
+}
+
+function withoutEmpty(tree: Tree): Tree {
+  const needed = new Set([...leaves(tree).keys()].flatMap((name) => ancestorsOf(name)));
+  return new Map([...tree].filter(([name, node]) => node.kind !== 'directory' || needed.has(name)));
 }
 
 const leaves = (tree: Tree): Tree => new Map([...tree].filter(([, node]) => node.kind !== 'directory'));

@@ -31,8 +31,13 @@ export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobSto
     };
     await ask(['init', '--quiet', '--bare', '--template=', '--object-format=sha1', repository]);
     await ask(['fast-import', '--quiet', '--done'], importStream(base, changeSet, blobs));
-    const bytes = await ask(['diff-tree', '--patch', '--binary', '--full-index', ...formOfDiff, ...sides]);
-    const stat = await ask(['diff-tree', '--numstat', '-z', ...formOfDiff, ...sides]);
+    const form = [
+      ...formOfDiff,
+      linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%',
+      ...sides,
+    ];
+    const bytes = await ask(['diff-tree', ...formOfPatch, ...form]);
+    const stat = await ask(['diff-tree', '--numstat', '-z', ...form]);
     return { bytes, files: parseNumstat(stat) };
   } finally {
     await rm(scratch, { recursive: true, force: true });
@@ -56,23 +61,31 @@ export interface FileStat {
 
 const sides = ['refs/glovebox/base', 'refs/glovebox/now', '--'];
 
+// Each of these makes git print a patch, also when it was asked for numbers.
+const formOfPatch: readonly string[] = ['--patch', '--binary', '--full-index', '--unified=3', '--inter-hunk-context=0'];
+
 const formOfDiff: readonly string[] = [
   '-r',
-  '--find-renames=50%',
   // Comparing every deleted file with every added one is quadratic: past this many, only exact renames are found.
   '-l400',
   '--no-ext-diff',
   '--no-textconv',
   '--no-color',
   '--no-relative',
-  '--unified=3',
-  '--inter-hunk-context=0',
   '--diff-algorithm=myers',
   '--indent-heuristic',
   '--src-prefix=a/',
   '--dst-prefix=b/',
   '--ignore-submodules=none',
 ];
+
+/** A rename says nothing of a link's mode, so `git apply` would not know that the link is gone when it fills the directory. */
+function linkBecomesDirectory(base: Tree, changeSet: ChangeSet): boolean {
+  for (const [name, change] of changeSet.changes) {
+    if (change.kind === 'directory' && base.get(name)?.kind === 'symlink') return true;
+  }
+  return false;
+}
 
 /**
  * Two commits for `git fast-import`, with nothing in them but what changed: the side before and the side after. Contents
