@@ -117,7 +117,7 @@ export class Containers {
     for (let waitMs = 20; ; waitMs = Math.min(500, waitMs * 2)) {
       const leftMs = endMs - performance.now();
       try {
-        await this.#calls.text({ ...call, timeoutMs: Math.max(1, leftMs) });
+        await this.#calls.text({ ...call, timeoutMs: Math.max(1, Math.ceil(leftMs)) });
         return;
       } catch (error) {
         if (isAnswer(error, 404)) return;

@@ -25,7 +25,7 @@ import { Containers } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { Images } from './images.ts';
 import { differences } from './readback.ts';
-import { openStream } from './stream.ts';
+import { type OpenStream, openStream } from './stream.ts';
 import { type Timeouts, defaultTimeouts } from './timeouts.ts';
 import { tryVolume } from './volume-trial.ts';
 import { Volumes } from './volumes.ts';
@@ -44,6 +44,8 @@ export class DockerEngine implements Engine {
   readonly #containers: Containers;
   readonly #images: Images;
   readonly #volumes: Volumes;
+  /** By container. The engine's removal waits for whoever is attached and does not read. */
+  readonly #streams = new Map<string, Set<OpenStream>>();
   #facts: Promise<EngineFacts> | undefined;
 
   private constructor(endpoint: Endpoint, timeouts: Timeouts) {
@@ -84,7 +86,7 @@ export class DockerEngine implements Engine {
     const id = await this.#create(spec, body);
     let stream: ContainerStream | undefined;
     try {
-      stream = openStream(await this.#containers.attach(id), `container ${spec.name}`);
+      stream = await this.#open(id, spec.name);
       await this.#containers.start(id, spec);
       await this.#compare(id, spec, body, stream);
       return { id, stream };
@@ -102,7 +104,7 @@ export class DockerEngine implements Engine {
       const found = state === undefined ? 'it is gone' : `it is ${state.status}`;
       throw new RunnerError('sandbox_lost', `Container ${id} cannot be attached to: ${found}. Destroy its sandbox.`);
     }
-    return openStream(await this.#containers.attach(id), `container ${state.name}`);
+    return await this.#open(state.id, state.name);
   }
 
   async inspect(id: string): Promise<ContainerState | undefined> {
@@ -110,6 +112,7 @@ export class DockerEngine implements Engine {
   }
 
   async destroy(id: string): Promise<void> {
+    for (const stream of this.#streams.get(id) ?? []) stream.finish();
     await this.#containers.destroy(id);
   }
 
@@ -155,6 +158,17 @@ export class DockerEngine implements Engine {
 
   async removeImage(reference: string): Promise<void> {
     await this.#images.remove(reference);
+  }
+
+  async #open(id: string, name: string): Promise<ContainerStream> {
+    const stream = openStream(await this.#containers.attach(id), `container ${name}`);
+    const streams = this.#streams.get(id) ?? new Set();
+    this.#streams.set(id, streams.add(stream));
+    stream.duplex.once('close', () => {
+      streams.delete(stream);
+      if (streams.size === 0) this.#streams.delete(id);
+    });
+    return stream;
   }
 
   /** A container of this name that is ours and does not run is what a crash left behind: it makes room, once. */

@@ -104,12 +104,15 @@ export class Images {
   }
 
   async save(id: string): Promise<Readable> {
+    // Asked first: the engine answers 500 for an image that it has not.
+    if ((await this.#read(id)) === undefined) {
+      throw new RunnerError('image_not_found', `The engine has no image ${id}. Build or import it (\`make images\`).`);
+    }
     const call = { what: `save image ${id}`, method: 'GET', path: pathOf(['images', id, 'get']) } as const;
     try {
       return await this.#calls.stream({ ...call, timeoutMs: this.#timeouts.importMs });
     } catch (error) {
-      if (!isAnswer(error, 404)) throw failed(call.what, error);
-      throw new RunnerError('image_not_found', `The engine has no image ${id}. Build or import it (\`make images\`).`);
+      throw failed(call.what, error);
     }
   }
 

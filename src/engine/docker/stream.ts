@@ -8,9 +8,14 @@ import type { ContainerStream } from '../engine.ts';
  * arrive, never gathered, so that a frame's announced length costs nothing. What PID 1 writes as stdout may itself look
  * like such frames; it is never looked into.
  */
-export function openStream(socket: Duplex, what: string): ContainerStream {
+export function openStream(socket: Duplex, what: string): OpenStream {
   const duplex = new AttachedStream(socket, what);
-  return { duplex, stderrTail: () => duplex.stderrTail() };
+  return { duplex, stderrTail: () => duplex.stderrTail(), finish: () => duplex.finish() };
+}
+
+export interface OpenStream extends ContainerStream {
+  /** Lets go of the connection; what has arrived can still be read, then the stream ends. */
+  finish(): void;
 }
 
 const headerBytes = 8;
@@ -45,12 +50,20 @@ class AttachedStream extends Duplex {
     return this.#stderr.toString('utf8');
   }
 
+  finish(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.push(null);
+    this.end();
+    this.#socket.destroy();
+  }
+
   override _read(): void {
     this.#socket.resume();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#socket.write(chunk, done);
+    this.#socket.write(chunk, this.#unlessEnded(done));
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
@@ -58,20 +71,26 @@ class AttachedStream extends Duplex {
     let left = chunks.length;
     for (const { chunk } of chunks) {
       left--;
-      if (left === 0) this.#socket.write(chunk, done);
+      if (left === 0) this.#socket.write(chunk, this.#unlessEnded(done));
       else this.#socket.write(chunk);
     }
     this.#socket.uncork();
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#socket.end(() => done());
+    if (this.#socket.writable) this.#socket.end(() => done());
+    else done();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#ended = true;
     this.#socket.destroy();
     done(error);
+  }
+
+  /** Nobody is left to read it: that is told by the end, not by each write. */
+  #unlessEnded(done: (error?: Error | null) => void): (error?: Error | null) => void {
+    return (error) => done(this.#ended ? null : error);
   }
 
   #receive(chunk: Buffer): void {

@@ -4,6 +4,7 @@ import type { ContainerStream } from '../engine.ts';
 /** One client's end of a stand-in container's standard streams. */
 export class FakeStream extends Duplex implements ContainerStream {
   readonly #container: FakeStreamSource;
+  #finished = false;
 
   constructor(container: FakeStreamSource) {
     super({ allowHalfOpen: true });
@@ -20,7 +21,8 @@ export class FakeStream extends Duplex implements ContainerStream {
 
   /** The container has ended. */
   finish(): void {
-    if (this.readableEnded || this.destroyed) return;
+    if (this.#finished || this.destroyed) return;
+    this.#finished = true;
     this.push(null);
     this.end();
   }
@@ -30,7 +32,7 @@ export class FakeStream extends Duplex implements ContainerStream {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#container.write(chunk, done);
+    this.#container.write(chunk, (error) => done(this.#finished ? null : error));
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {

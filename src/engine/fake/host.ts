@@ -81,12 +81,14 @@ export class FakeContainer {
 
   async kill(): Promise<void> {
     const child = this.#child;
+    for (const client of this.#clients) client.finish();
+    this.#clients.clear();
     if (child !== undefined && this.status === 'running') {
       const ended = new Promise((resolve) => child.once('close', resolve));
       child.kill('SIGKILL');
+      child.stdout.resume(); // what nobody reads would keep it from closing
       await Deadline.run(5_000, `kill ${this.spec.name}`, () => ended);
     }
-    for (const client of this.#clients) client.finish();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
