@@ -1,10 +1,10 @@
 # `make` lists the targets. `make demo` shows what this is; `make test` is everything that must hold for a change.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-BIN := node dist/main.js
+BIN := node bin/glovebox.js
 SUPERVISOR := images/supervisor/build/supervisor-$(shell uname -m)
 
-.PHONY: help demo test soak check fix bench build engine supervisor images doctor fuzz clean
+.PHONY: help demo test soak check fix bench docs build engine supervisor images doctor fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,16 +20,16 @@ soak: build images ## the long ones: 1,000 sandboxes, 50 at once, kill -9 at eve
 
 check: node_modules/.stamp ## types, lint, format, dead code
 	@npx tsc -p tsconfig.json
-	@npx oxlint --type-aware src test bench examples
-	@npx oxfmt --check src test bench examples *.ts
+	@npx oxlint --type-aware src test bench scripts
+	@npx oxfmt --check src test bench scripts *.ts
 	@npx knip
 
 fix: node_modules/.stamp ## format and mend what the linter can
-	@npx oxfmt src test bench examples *.ts
-	@npx oxlint --type-aware --fix src test bench examples
+	@npx oxfmt src test bench scripts *.ts
+	@npx oxlint --type-aware --fix src test bench scripts
 
 bench: build images ## side by side with peers in one run; ROWS=echo-in-process,cold-open runs some
-	@npx tsx bench/bench.ts $(if $(ROWS),--rows $(ROWS))
+	@node --expose-gc --import tsx bench/bench.ts $(if $(ROWS),--rows $(ROWS))
 
 fuzz: ## the supervisor under sanitizers and a fuzzer
 	@bash images/supervisor/test.sh
@@ -48,6 +48,9 @@ images: build engine ## build the sandbox images that are missing
 
 doctor: build ## what this machine's engine is and can enforce
 	@$(BIN) doctor
+
+docs: node_modules/.stamp ## write the pages that are made from the code
+	@npx tsx scripts/docs.ts
 
 clean: ## remove what was built here, and every sandbox that was left behind
 	@-[ -f dist/main.js ] && $(BIN) gc

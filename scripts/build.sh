@@ -9,6 +9,5 @@ if [ ! -f "$stamp" ] || [ -n "$(find src tsconfig.json tsconfig.build.json packa
   find src -name '*.json' -print0 | while IFS= read -r -d '' file; do
     mkdir -p "dist/$(dirname "${file#src/}")" && cp "$file" "dist/${file#src/}"
   done
-  chmod +x dist/main.js
   touch "$stamp"
 fi

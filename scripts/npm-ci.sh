@@ -9,7 +9,7 @@ if ! command -v node >/dev/null || ! node -e 'const [a, b] = process.versions.no
 fi
 for attempt in 1 2 3; do
   if timeout 240 npm ci --no-audit --no-fund --ignore-scripts --loglevel=error; then
-    mkdir -p node_modules/.bin && ln -sfn ../../dist/main.js node_modules/.bin/glovebox
+    mkdir -p node_modules/.bin && ln -sfn ../../bin/glovebox.js node_modules/.bin/glovebox
     exit 0
   fi
   echo "npm ci did not finish (attempt $attempt of 3)" >&2

@@ -1,0 +1,44 @@
+import { stat } from 'node:fs/promises';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { checkJournal, formatCheck } from '../journal/check.ts';
+import { followEntries, readEntries } from '../journal/read.ts';
+import { renderEntry } from '../journal/render.ts';
+import { Exit, exitCodes, type CliContext } from './context.ts';
+import { print, printJson } from './terminal.ts';
+
+export function logCommand(program: Command, context: CliContext): void {
+  program
+    .command('log')
+    .description('the journal of a run: what was asked, decided, done')
+    .argument('<run>', 'id, or the beginning of one')
+    .option('-f, --follow', 'go on as entries come, until the run is closed')
+    .option('--json', 'the entries as they are on disk')
+    .action(async (id: string, options: { follow?: boolean; json?: boolean }) => {
+      const { journal } = await (await context.openDataDir()).findRun(id);
+      for await (const entry of options.follow === true ? followEntries(journal) : readEntries(journal)) {
+        if (options.json === true) printJson(entry);
+        else print(renderEntry(entry));
+      }
+    });
+}
+
+export function checkCommand(program: Command, context: CliContext): void {
+  program
+    .command('check')
+    .description('verify a journal offline: an edited, dropped, swapped or truncated line is named')
+    .argument('<journal>', 'a journal file, or the id of a run')
+    .option('--json', 'the result as JSON')
+    .action(async (name: string, options: { json?: boolean }) => {
+      const check = await checkJournal(await journalPath(name, context));
+      if (options.json === true) printJson(check);
+      else for (const line of formatCheck(check)) print(check.verdict === 'broken' ? pc.red(line) : line);
+      throw new Exit(check.verdict === 'closed' ? exitCodes.ok : exitCodes.failed);
+    });
+}
+
+async function journalPath(name: string, context: CliContext): Promise<string> {
+  const file = await stat(name).catch(() => undefined);
+  if (file?.isFile() === true) return name;
+  return (await (await context.openDataDir()).findRun(name)).journal;
+}

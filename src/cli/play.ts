@@ -1,0 +1,97 @@
+import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { z } from 'zod';
+import { RunnerError } from '../errors.ts';
+import { callIdPattern } from '../ids.ts';
+import { printable } from '../journal/printable.ts';
+import type { Run } from '../runner.ts';
+import { ToolCall } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import { Exit, exitCodes, type CliContext } from './context.ts';
+import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
+import { closingLines, runSummary } from './summary.ts';
+import { durationText, printJson, quote, say } from './terminal.ts';
+
+/** One line of a session: a tool call, and what a reader should know of it. */
+const PlayLine = z.strictObject({
+  callId: z.string().regex(callIdPattern).optional(),
+  note: z.string().optional(),
+  call: ToolCall,
+});
+type PlayLine = z.infer<typeof PlayLine>;
+
+const lineBytesMax = 64 * 1024 * 1024;
+
+export function playCommand(program: Command, context: CliContext): void {
+  withRunOptions(program.command('play'))
+    .description('play a session of tool calls (JSON Lines; - reads standard input) in one sandbox')
+    .argument('<file>', 'lines of {"callId"?, "note"?, "call": {"tool": ...}}')
+    .option('--lines <n>', 'how much of an output to show', '8')
+    .action(async (file: string, options: RunOptions & { lines: string }) => {
+      const { run, value } = await inRun(context, options, (opened) => play(opened, file, options));
+      if (options.json === true) printJson(runSummary(run));
+      else for (const line of closingLines(run)) say(line);
+      throw new Exit(value);
+    });
+}
+
+/** Goes on after a failing call, as an agent would. Exit code 0: every line was performed (whatever it answered). */
+async function play(run: Run, file: string, options: RunOptions & { lines: string }): Promise<number> {
+  const input = file === '-' ? process.stdin : createReadStream(file);
+  let number = 0;
+  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    number += 1;
+    if (text.trim() === '' || text.startsWith('#')) continue;
+    const line = parseLine(text, number, file);
+    const callId = line.callId ?? `${number}`;
+    if (options.json !== true) announce(line);
+    const started = performance.now();
+    const result = await run.call(callId, line.call);
+    if (options.json === true) printJson(result);
+    else show(result, performance.now() - started, Number(options.lines));
+  }
+  return exitCodes.ok;
+}
+
+function parseLine(text: string, number: number, file: string): PlayLine {
+  if (text.length > lineBytesMax) throw new RunnerError('invalid_request', `${file}:${number}: the line is longer than ${lineBytesMax} bytes`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new RunnerError('invalid_request', `${file}:${number}: not JSON: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+  const parsed = PlayLine.safeParse(value);
+  if (!parsed.success) throw new RunnerError('invalid_request', `${file}:${number}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
+
+function announce(line: PlayLine): void {
+  say('');
+  if (line.note !== undefined) say(pc.bold(line.note));
+  say(`${pc.cyan('▸')} ${pc.cyan(line.call.tool)} ${printable(describe(line.call)).slice(0, 150)}`);
+}
+
+function describe(call: ToolCall): string {
+  if (call.tool === 'exec') return call.argv === undefined ? (call.script ?? '').trim().split('\n').join('; ') : call.argv.join(' ');
+  if ('path' in call && typeof call.path === 'string') return call.path;
+  if ('pattern' in call) return call.pattern;
+  if ('callId' in call && typeof call.callId === 'string') return call.callId;
+  return '';
+}
+
+function show(result: ToolResult, ms: number, lines: number): void {
+  if (result.text.trim() !== '') say(quote(result.text, lines));
+  say(`    ${verdictOf(result)} ${pc.dim(durationText(ms))}`);
+}
+
+function verdictOf(result: ToolResult): string {
+  if (result.error !== null) return pc.yellow(`${result.error.code}`);
+  if (result.data?.kind !== 'exec') return pc.green('done');
+  const { outcome, state } = result.data;
+  if (state === 'running' || outcome === null) return pc.blue('still running');
+  if (outcome.kind === 'exited') return outcome.code === 0 ? pc.green('exit 0') : pc.yellow(`exit ${outcome.code}`);
+  return pc.magenta(outcome.kind);
+}

@@ -1,0 +1,50 @@
+import { Command, CommanderError } from 'commander';
+import pc from 'picocolors';
+import { isRunnerError, messageOf } from '../errors.ts';
+import { printable } from '../journal/printable.ts';
+import { addCompletion } from './completion.ts';
+import { exitCodes, Exit, type CliContext } from './context.ts';
+import { diffCommand } from './diff.ts';
+import { doctorCommand } from './doctor.ts';
+import { gcCommand } from './gc.ts';
+import { imageCommand } from './image.ts';
+import { checkCommand, logCommand } from './log.ts';
+import { playCommand } from './play.ts';
+import { runCommand } from './run.ts';
+import { runsCommand } from './runs.ts';
+import { shellCommand } from './shell.ts';
+import { say } from './terminal.ts';
+
+/** Runs one command line; returns the exit code. */
+export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
+  const program = buildProgram(context);
+  try {
+    await program.parseAsync([...argv]);
+    return exitCodes.ok;
+  } catch (error) {
+    if (error instanceof Exit) return error.code;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    return report(error);
+  }
+}
+
+export function buildProgram(context: CliContext): Command {
+  const program = new Command('glovebox')
+    .description('Runs the tool calls of coding agents in sealed containers: a diff and a journal come out.')
+    .enablePositionalOptions()
+    .showSuggestionAfterError()
+    .showHelpAfterError('(glovebox --help lists the commands)')
+    .exitOverride();
+  const commands = [runCommand, shellCommand, playCommand, diffCommand, logCommand, checkCommand, runsCommand, gcCommand, imageCommand, doctorCommand];
+  for (const command of commands) command(program, context);
+  addCompletion(program, context);
+  return program;
+}
+
+/** The door: failures are said once, here. */
+function report(error: unknown): number {
+  const known = isRunnerError(error);
+  say(`${pc.red('glovebox:')} ${printable(messageOf(error), { newlines: 'keep' })}${known ? pc.dim(` [${error.code}]`) : ''}`);
+  if (!known && error instanceof Error && process.env['GLOVEBOX_DEBUG'] !== undefined) say(error.stack ?? '');
+  return exitCodes.runner;
+}

@@ -1,0 +1,39 @@
+import pc from 'picocolors';
+import { printable } from '../journal/printable.ts';
+
+/** Lines for people, on stderr where stdout belongs to a command or to a machine. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
+  return rows.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
+}
+
+/** Text that came out of a sandbox, indented and cut to `linesMax`; escapes cannot act on the terminal. */
+export function quote(text: string, linesMax: number): string {
+  const lines = printable(text.replace(/\n+$/, ''), { newlines: 'keep' }).split('\n');
+  const width = Math.max(40, (process.stderr.columns ?? 120) - 6);
+  const shown = lines.length <= linesMax ? lines : [...lines.slice(0, Math.ceil(linesMax / 2)), `… ${lines.length - linesMax} more lines …`, ...lines.slice(-Math.floor(linesMax / 2))];
+  return shown.map((line) => pc.dim('    │ ') + (line.length > width ? `${line.slice(0, width)}…` : line)).join('\n');
+}
+
+export function bytesText(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  if (bytes < 1024 * 1024) return `${(bytes / 1024).toFixed(1)} KiB`;
+  return `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+}
+
+export function durationText(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+}

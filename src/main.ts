@@ -1,0 +1,21 @@
+import { runCli } from './cli/program.ts';
+import { DataDir } from './data-dir/data-dir.ts';
+import { DockerEngine } from './engine/docker/docker-engine.ts';
+import { Runner } from './runner.ts';
+
+export { RunnerError, type ErrorCode } from './errors.ts';
+export { defaultPolicy, loadPolicy, parsePolicy, type LoadedPolicy } from './policy/policy.ts';
+export { Run, Runner, type CloseReason, type Diff, type OpenRequest } from './runner.ts';
+export { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
+export { ToolResult } from './tools/tool-result.ts';
+
+/** Wiring, and the only file that names a real engine. `bin/glovebox.js` calls `main`; programs call `openRunner`. */
+export async function openRunner(options?: { dataDir?: string }): Promise<Runner> {
+  const [engine, dataDir] = await Promise.all([DockerEngine.connect(), DataDir.open(options?.dataDir)]);
+  return Runner.create(engine, dataDir);
+}
+
+/** One command line of the CLI; resolves with its exit code. */
+export function main(argv: readonly string[]): Promise<number> {
+  return runCli(argv, { connect: () => DockerEngine.connect(), openDataDir: () => DataDir.open() });
+}

@@ -1,0 +1,311 @@
+import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import type { Budget } from './budget/budget.ts';
+import type { RunDir } from './data-dir/data-dir.ts';
+import { RunnerError, messageOf } from './errors.ts';
+import { failpoint } from './failpoint.ts';
+import { boundArguments } from './journal/bound-arguments.ts';
+import type { EntryData } from './journal/entry.ts';
+import type { Journal } from './journal/writer.ts';
+import { decide } from './policy/decide.ts';
+import type { LoadedPolicy } from './policy/policy.ts';
+import type { RunningCall } from './sandbox/call.ts';
+import { exitCodeOf } from './sandbox/outcome.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
+import type { ExecSpec } from './sandbox/spec.ts';
+import { pathsOf } from './tools/paths.ts';
+import { runTool } from './tools/run-tool.ts';
+import { ToolContext } from './tools/tool-context.ts';
+import type { ToolCall } from './tools/tool-call.ts';
+import type { ToolResult } from './tools/tool-result.ts';
+import type { BlobStore } from './workspace/blobs.ts';
+import { classifyChanges, type ClassifiedChange } from './workspace/classify.ts';
+import { collectChanges, type Collected } from './workspace/collect.ts';
+import type { Base } from './workspace/import.ts';
+import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
+import { makePatch, type Patch } from './workspace/patch.ts';
+import type { Scope } from './workspace/scope.ts';
+
+/** Looking at what is already on record costs nothing and leaves no entry of its own. */
+const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
+
+/** What a run is made of; `Runner.open` puts it together. */
+export interface RunParts {
+  readonly dir: RunDir;
+  readonly policy: LoadedPolicy;
+  readonly sandbox: Sandbox;
+  readonly journal: Journal;
+  readonly budget: Budget;
+  readonly scope: Scope;
+  readonly base: Base;
+  readonly blobs: BlobStore;
+  readonly onClosed: () => Promise<void>;
+}
+
+/** The changes of a run, taken from outside while nothing runs inside. */
+export interface Diff extends Collected {
+  readonly classified: readonly ClassifiedChange[];
+  readonly patch: Patch;
+}
+
+export type CloseReason = 'finished' | 'failed' | 'cancelled';
+
+/**
+ * One delegated task, from open to closed. Promises:
+ *  - nothing reaches the sandbox before its intent is in the journal, and no answer leaves before its outcome is;
+ *  - the same call id twice is the same call: it never runs twice;
+ *  - a denied call has no effect, and an effect always has an entry.
+ */
+export class Run {
+  readonly id: string;
+  readonly dir: RunDir;
+  readonly policy: LoadedPolicy;
+  readonly sandbox: Sandbox;
+  readonly #parts: RunParts;
+  readonly #context: ToolContext;
+  readonly #commands = new Map<string, RunningCall>();
+  readonly #results = new Map<string, Promise<ToolResult>>();
+  readonly #recording = new Set<Promise<void>>();
+  readonly #openedMs = performance.now();
+  #closing: Promise<void> | undefined;
+  #diff: Diff | undefined;
+  #denied = 0;
+  #outputBytes = 0;
+
+  constructor(parts: RunParts) {
+    this.#parts = parts;
+    this.id = parts.dir.id;
+    this.dir = parts.dir;
+    this.policy = parts.policy;
+    this.sandbox = parts.sandbox;
+    this.#context = new ToolContext({
+      files: parts.sandbox.files,
+      start: async (callId, spec) => {
+        const command = await parts.sandbox.start(callId, this.#bounded(spec));
+        this.#commands.set(callId, command);
+        return command;
+      },
+    });
+    void this.#recordLoss();
+  }
+
+  /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
+  call(callId: string, call: ToolCall): Promise<ToolResult> {
+    if (observers.has(call.tool)) return runTool(this.#context, callId, call);
+    const known = this.#results.get(callId);
+    if (known !== undefined) return known;
+    const result = this.#dispatch(callId, call);
+    this.#results.set(callId, result);
+    return result;
+  }
+
+  /** A command of this run, running or ended, for reading along. */
+  findCommand(callId: string): RunningCall | undefined {
+    return this.#commands.get(callId);
+  }
+
+  remaining(): ReturnType<Budget['remaining']> {
+    return this.#parts.budget.remaining();
+  }
+
+  async #dispatch(callId: string, call: ToolCall): Promise<ToolResult> {
+    if (this.#closing !== undefined) throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
+    const { journal, budget, policy } = this.#parts;
+
+    const decision = decide(policy.policy, { tool: call.tool, ...pathsOf(call) });
+    if (decision.kind === 'deny') {
+      budget.countDenied();
+      return this.#deny(callId, call, decision);
+    }
+    const slot = budget.take();
+    if (slot.kind === 'denied') return this.#deny(callId, call, slot);
+
+    try {
+      const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
+      await failpoint('call.intended');
+      const started = performance.now();
+      const result = await this.#perform(callId, call, end, started);
+      await failpoint('call.ended');
+      const command = call.tool === 'exec' ? this.#commands.get(callId) : undefined;
+      if (command === undefined) {
+        await end(endOfVerb(result, performance.now() - started));
+        slot.release();
+      } else {
+        const recorded = command.ended.then(() => this.#recordCommand(command, end, slot.release));
+        if (command.result === undefined) this.#track(recorded);
+        else await recorded;
+      }
+      await failpoint('call.recorded');
+      return slot.warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${slot.warning}]` };
+    } catch (error) {
+      slot.release();
+      throw error;
+    }
+  }
+
+  /** A fault of ours in the middle of a call is on record before it is thrown. */
+  async #perform(callId: string, call: ToolCall, end: End, startedMs: number): Promise<ToolResult> {
+    try {
+      await failpoint('call.dispatched');
+      return await runTool(this.#context, callId, call);
+    } catch (error) {
+      const code = error instanceof RunnerError ? error.code : 'internal';
+      await end({
+        outcome: code === 'sandbox_lost' ? { kind: 'sandbox_lost', reason: messageOf(error) } : { kind: 'failed' },
+        ms: Math.round(performance.now() - startedMs),
+        error: { code, message: messageOf(error) },
+      });
+      throw error;
+    }
+  }
+
+  async #deny(callId: string, call: ToolCall, denial: { rule: string; reason: string; hint: string }): Promise<ToolResult> {
+    this.#denied += 1;
+    await this.#parts.journal.append({
+      type: 'call.denied',
+      data: { callId, tool: call.tool, rule: denial.rule, reason: denial.reason },
+    });
+    const message = `${denial.reason} (rule ${denial.rule}). ${denial.hint}`;
+    return { callId, tool: call.tool, ok: false, text: `Denied: ${message}`, data: null, error: { code: 'denied', message, path: null } };
+  }
+
+  /** The policy's limits hold whatever a call asks for. */
+  #bounded(spec: ExecSpec): ExecSpec {
+    const { limits, env } = this.policy.policy;
+    const idleMs = limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
+    return {
+      ...spec,
+      env: { ...env.set, ...spec.env },
+      killAfterMs: Math.min(spec.killAfterMs ?? limits.commandTimeoutMs, limits.commandTimeoutMs),
+      ...(idleMs === undefined ? {} : { idleMs }),
+      outputMaxBytes: Math.min(spec.outputMaxBytes ?? limits.outputPerCallBytes, limits.outputPerCallBytes),
+    };
+  }
+
+  /** Cancels what still runs and waits until it has ended. */
+  async #endCommands(): Promise<void> {
+    for (const command of this.#commands.values()) if (command.result === undefined) command.kill({ graceMs: 500 });
+    await Promise.all([...this.#commands.values()].map((command) => command.ended));
+  }
+
+  async #recordCommand(command: RunningCall, end: End, release: () => void): Promise<void> {
+    const result = await command.ended;
+    release();
+    const bytes = result.output.totalBytes;
+    this.#outputBytes += bytes;
+    this.#parts.budget.countOutput(bytes);
+    await end({
+      outcome: result.outcome,
+      exitCode: exitCodeOf(result.outcome),
+      ms: Math.round(result.wallMs),
+      cpuMs: Math.round(result.cpuMs),
+      output: { bytes, digest: await outputDigest(command), ref: `calls/${command.id}` },
+      descendants: result.descendantsAlive,
+    });
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work.catch(() => undefined).finally(() => this.#recording.delete(tracked));
+    this.#recording.add(tracked);
+  }
+
+  async #recordLoss(): Promise<void> {
+    const loss = await this.sandbox.lost;
+    if (loss.code === 'run_not_open') return;
+    const data = { sandbox: this.sandbox.spec.id, reason: loss.reason, container: 'gone' as const };
+    await this.#parts.journal.append({ type: 'sandbox.lost', data }).catch(() => undefined);
+  }
+
+  /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
+  async diff(): Promise<Diff> {
+    if (this.#diff !== undefined) return this.#diff;
+    const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
+    const collected = await collectChanges(sandbox, base, scope, blobs);
+    const classified = await classifyChanges(base.tree, collected.changeSet, blobs);
+    const patch = await makePatch(base.tree, collected.changeSet, blobs);
+    await writeFile(dir.changeSet, encodeChangeSet(collected.changeSet));
+    await writeFile(dir.patch, patch.bytes);
+    await journal.append({ type: 'workspace.collected', data: collectedData(collected, classified) });
+    return { ...collected, classified, patch };
+  }
+
+  /**
+   * Ends what still runs, takes the diff, seals the journal, removes the sandbox. May be called twice.
+   * A sandbox that is lost has no diff; the journal says so.
+   */
+  close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
+    this.#closing ??= this.#close(reason, summary);
+    return this.#closing;
+  }
+
+  async #close(reason: CloseReason, summary: string): Promise<void> {
+    const { journal, sandbox, onClosed } = this.#parts;
+    try {
+      await this.#endCommands();
+      await Promise.all(this.#recording);
+      const lost = sandbox.state !== 'running';
+      if (!lost) this.#diff = await this.diff();
+      await failpoint('close.collected');
+      const { calls } = this.#parts.policy.policy.budget;
+      await journal.append({
+        type: 'run.closed',
+        data: {
+          outcome: lost ? 'lost' : reason,
+          summary,
+          calls: calls - this.remaining().calls,
+          denied: this.#denied,
+          outputBytes: this.#outputBytes,
+          ms: Math.round(performance.now() - this.#openedMs),
+        },
+      });
+      await failpoint('close.journaled');
+    } finally {
+      await sandbox.close();
+      await failpoint('close.destroyed');
+      await journal.close();
+      await onClosed();
+    }
+  }
+
+  /** The diff taken at close; undefined when the sandbox was lost. */
+  get finalDiff(): Diff | undefined {
+    return this.#diff;
+  }
+}
+
+type End = Awaited<ReturnType<Journal['intend']>>;
+
+function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>, 'callId'> {
+  const common = { ms: Math.round(ms) };
+  if (result.ok) return { ...common, outcome: { kind: 'done' } };
+  const error = result.error === null ? {} : { error: { code: result.error.code, message: result.error.message } };
+  return { ...common, outcome: { kind: 'failed' }, ...error };
+}
+
+async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
+  const hash = createHash('sha256');
+  for (let offset = 0; ; ) {
+    const { bytes, nextOffset, done } = await command.output.read(offset, 1 << 20);
+    hash.update(bytes);
+    if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
+    offset = nextOffset;
+  }
+}
+
+function collectedData(collected: Collected, classified: readonly ClassifiedChange[]): EntryData<'workspace.collected'> {
+  const count = (status: string) => classified.filter((change) => change.status === status).length;
+  const findings: Record<string, number> = {};
+  for (const finding of collected.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
+  if (collected.violations.length > 0) findings['outside_write_scope'] = collected.violations.length + collected.violationsLeftOut;
+  const bytes = [...collected.changeSet.changes.values()].reduce((sum, change) => sum + (change.kind === 'file' ? change.sizeBytes : 0), 0);
+  const added = count('added');
+  const deleted = count('deleted');
+  return {
+    digest: digestOfChangeSet(collected.changeSet),
+    added,
+    deleted,
+    modified: classified.length - added - deleted,
+    bytes,
+    findings,
+  };
+}

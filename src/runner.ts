@@ -1,0 +1,180 @@
+import { writeFile } from 'node:fs/promises';
+import { Budget } from './budget/budget.ts';
+import type { DataDir } from './data-dir/data-dir.ts';
+import { canonicalJson, digestOf, type Digest } from './digest.ts';
+import type { Engine, EngineFacts } from './engine/engine.ts';
+import { sandboxLabels } from './engine/labels.ts';
+import { RunnerError, messageOf } from './errors.ts';
+import { failpoint } from './failpoint.ts';
+import { newId } from './ids.ts';
+import { readAccepted, resolveImage } from './images/accepted.ts';
+import type { Draft, EntryData } from './journal/entry.ts';
+import { Journal } from './journal/writer.ts';
+import type { LoadedPolicy } from './policy/policy.ts';
+import { recover, type Recovered } from './recovery.ts';
+import { Run } from './run.ts';
+import type { SandboxSpec } from './sandbox/container-body.ts';
+import { Sandbox } from './sandbox/sandbox.ts';
+import { BlobStore } from './workspace/blobs.ts';
+import { importWorkspace, type Base, type WorkspaceImport } from './workspace/import.ts';
+import { encodeTree } from './workspace/manifest.ts';
+import { Scope } from './workspace/scope.ts';
+import { selectFiles, type Selection } from './workspace/select.ts';
+
+export { Run, type CloseReason, type Diff } from './run.ts';
+
+export interface OpenRequest {
+  readonly policy: LoadedPolicy;
+  /** Host directory whose allowed files are copied in. Absent: an empty workspace. */
+  readonly workspace?: string;
+  /** One of the policy's images; default its first. */
+  readonly image?: string;
+  /** What the run is for; recorded first. */
+  readonly intent?: string;
+  readonly onProgress?: (line: string) => void;
+}
+
+/**
+ * The straight path: open, call, diff, close. One runner per process and data directory; it owns no rule of its own,
+ * it puts the nouns in order and is the only one that writes journals.
+ */
+export class Runner {
+  readonly #engine: Engine;
+  readonly #dataDir: DataDir;
+  readonly #blobs: BlobStore;
+  readonly #instance: string;
+
+  private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, instance: string) {
+    this.#engine = engine;
+    this.#dataDir = dataDir;
+    this.#blobs = blobs;
+    this.#instance = instance;
+  }
+
+  static async create(engine: Engine, dataDir: DataDir): Promise<Runner> {
+    const instance = await dataDir.registerInstance();
+    return new Runner(engine, dataDir, await BlobStore.open(dataDir.blobsDir), instance.id);
+  }
+
+  /** Everything or nothing: on any failure no container is left and the journal says why. */
+  async open(request: OpenRequest): Promise<Run> {
+    const { policy } = request.policy;
+    const reference = request.image ?? policy.images[0] ?? 'base';
+    if (request.image !== undefined && !policy.images.includes(request.image)) {
+      throw new RunnerError('image_not_allowed', `image ${request.image} is not in the policy's list (${policy.images.join(', ')}); add it there or choose one of these`);
+    }
+    const [image, facts, scope] = await Promise.all([
+      resolveImage(this.#engine, await readAccepted(this.#dataDir.path), reference),
+      this.#engine.describe(),
+      Scope.compile(policy.files),
+    ]);
+    const imported = importWorkspace(await select(request, scope), scope, this.#blobs);
+    request.onProgress?.(`workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB`);
+
+    const dir = await this.#dataDir.createRun(newId());
+    await writeFile(dir.policy, request.policy.text);
+    const journal = await Journal.create(dir.journal, dir.id);
+    await failpoint('open.journaled');
+    const spec = this.#sandboxSpec(dir.id, image, request.policy, imported.root);
+    try {
+      await journal.append(openedEntry(request, { reference, id: image }, facts, spec));
+      request.onProgress?.(`opening sandbox ${spec.id} from image ${reference}`);
+      const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes: policy.limits.outputPerRunBytes });
+      const base = await this.#fill(sandbox, imported, dir.base).catch(async (error: unknown) => {
+        await sandbox.close();
+        throw error;
+      });
+      await journal.append({
+        type: 'sandbox.started',
+        data: { sandbox: spec.id, container: sandbox.containerId, specDigest: digestOf(canonicalJson(spec)), workspace: countsOf(base) },
+      });
+      const { limits, budget } = policy;
+      return new Run({
+        dir,
+        policy: request.policy,
+        sandbox,
+        journal,
+        budget: new Budget({ ...budget, outputBytes: limits.outputPerRunBytes, wallClockMs: limits.wallClockMs }),
+        scope,
+        base,
+        blobs: this.#blobs,
+        onClosed: async () => undefined,
+      });
+    } catch (error) {
+      await journal
+        .append({ type: 'run.closed', data: { outcome: 'failed', summary: `did not open: ${messageOf(error)}`, calls: 0, denied: 0, outputBytes: 0, ms: 0 } })
+        .catch(() => undefined);
+      await journal.close();
+      throw error;
+    }
+  }
+
+  async #fill(sandbox: Sandbox, imported: WorkspaceImport, file: string): Promise<Base> {
+    await failpoint('open.welcomed');
+    await sandbox.files.unpack('.', imported.items, { owners: true });
+    const base = imported.base();
+    await writeFile(file, encodeTree(base.tree));
+    await failpoint('open.unpacked');
+    return base;
+  }
+
+  #sandboxSpec(runId: string, image: string, { policy }: LoadedPolicy, root: WorkspaceImport['root']): SandboxSpec {
+    const { limits } = policy;
+    const id = newId();
+    return {
+      id,
+      runId,
+      image,
+      runtime: policy.runtime,
+      workspaceRoot: root,
+      limits: {
+        memoryBytes: limits.memoryBytes,
+        pidsMax: limits.pidsMax,
+        cpus: limits.cpus,
+        openFilesMax: limits.openFilesMax,
+        workspaceBytes: limits.workspaceBytes,
+        workspaceInodes: limits.workspaceFilesMax,
+        tmpBytes: limits.tmpBytes,
+        homeBytes: limits.tmpBytes,
+        shmBytes: Math.min(limits.tmpBytes, 64 * 1024 * 1024),
+      },
+      labels: sandboxLabels({ owner: this.#dataDir.owner, instance: this.#instance, run: runId, sandbox: id, created: new Date() }),
+    };
+  }
+
+  /** Closes what a runner that died has left: containers, and journals without an end. Safe at any time, and twice. */
+  recover(options?: { dryRun?: boolean }): Promise<Recovered> {
+    return recover(this.#engine, this.#dataDir, options);
+  }
+
+  async close(): Promise<void> {
+    await this.#dataDir.forgetInstance(this.#instance);
+  }
+}
+
+async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
+  if (request.workspace === undefined) return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
+  return selectFiles(request.workspace, scope, { includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [] });
+}
+
+function openedEntry(request: OpenRequest, image: { reference: string; id: string }, facts: EngineFacts, spec: SandboxSpec): Draft {
+  const { policy, digest } = request.policy;
+  return {
+    type: 'run.opened',
+    data: {
+      ...(request.intent === undefined ? {} : { intent: request.intent }),
+      policy: { name: policy.name, digest, effective: JSON.parse(request.policy.canonical) },
+      image: { reference: image.reference, id: image.id as Digest },
+      engine: { kind: facts.kind, version: facts.version, runtime: spec.runtime, factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })) },
+      limits: { ...spec.limits },
+      versions: { node: process.version, kernel: facts.kernel },
+    },
+  };
+}
+
+function countsOf(base: Base): EntryData<'sandbox.started'>['workspace'] {
+  const nodes = [...base.tree.values()];
+  const count = (kind: string) => nodes.filter((node) => node.kind === kind).length;
+  const bytes = nodes.reduce((sum, node) => sum + (node.kind === 'file' ? node.sizeBytes : 0), 0);
+  return { digest: base.digest, files: count('file'), directories: count('directory'), symlinks: count('symlink'), bytes };
+}
