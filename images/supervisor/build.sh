@@ -14,7 +14,7 @@ mkdir -p build
 arch=$(uname -m)
 warnings="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror"
 # A bookworm image by digest: the compiler that is used where this machine has none.
-builder=debian@sha256:b4aa902587c2e61ce789849cb54c332b0400fe27b1ee33af4669e1f7e7c3e22f
+builder=debian:bookworm-slim@sha256:4724b8cc51e33e398f0e2e15e18d5ec2851ff0c2280647e1310bc1642182655d
 
 case "${1:-}" in
   '') kind=release out=build/supervisor-$arch extra='' ;;

@@ -16,6 +16,7 @@
 #include "calls.h"
 #include "commands.h"
 #include "post.h"
+#include "privileges.h"
 #include "streams.h"
 
 enum {
@@ -193,7 +194,7 @@ int main(int argc, char **argv) {
     return fail("runs only as the first process of a sandbox; the runner starts it there");
   }
   prepare_signals(&sleeping);
-  const char *wrong = spawn_prepare();
+  const char *wrong = privileges_prepare(FIRST_OWN_FD);
   if (wrong) {
     return fail(wrong);
   }

@@ -16,85 +16,9 @@
 #include <unistd.h>
 
 #include "hand.h"
+#include "privileges.h"
 
-enum { SCRIPT_FD = 9, CAPABILITIES_MAX = 64 };
-
-/* The kernel's interface (capset(2)), whose headers a bare C library does not bring. */
-enum { CAP_KILL = 5, CAP_SETGID = 6, CAP_SETUID = 7, CAP_SETPCAP = 8, CAPABILITY_VERSION_3 = 0x20080522 };
-
-struct capability_header {
-  uint32_t version;
-  int pid;
-};
-
-struct capability_sets {
-  uint32_t effective;
-  uint32_t permitted;
-  uint32_t inheritable;
-};
-
-static void close_from(int first) {
-#ifdef SYS_close_range
-  if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0) {
-    return;
-  }
-#endif
-  struct rlimit files;
-  int end = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (int)files.rlim_cur : 65536;
-  for (int fd = first; fd < end; fd++) {
-    close(fd);
-  }
-}
-
-static int set_capabilities(uint32_t low) {
-  struct capability_header header = {.version = CAPABILITY_VERSION_3};
-  struct capability_sets data[2] = {{.effective = low, .permitted = low}};
-  return (int)syscall(SYS_capset, &header, data);
-}
-
-static uint32_t permitted_capabilities(void) {
-  struct capability_header header = {.version = CAPABILITY_VERSION_3};
-  struct capability_sets data[2] = {{0}};
-  return syscall(SYS_capget, &header, data) == 0 ? data[0].permitted : 0;
-}
-
-static void drop_bounding(uint64_t keep) {
-  for (unsigned cap = 0; cap < CAPABILITIES_MAX; cap++) {
-    if (!(keep >> cap & 1) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1) {
-      prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-    }
-  }
-}
-
-const char *spawn_prepare(void) {
-  const uint32_t needed = 1u << CAP_KILL | 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_SETPCAP;
-  close_from(3);
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) {
-    return "cannot open /dev/null";
-  }
-  for (int fd = null; fd < FIRST_OWN_FD - 1;) {
-    if ((fd = fcntl(null, F_DUPFD_CLOEXEC, fd + 1)) < 0) {
-      return "cannot take the low descriptors";
-    }
-  }
-  if (getuid() != 0) {
-    return "needs uid 0";
-  }
-  if ((permitted_capabilities() & needed) != needed) {
-    return "needs the capabilities KILL, SETUID, SETGID and SETPCAP";
-  }
-  drop_bounding(needed);
-  if (setgroups(0, NULL) != 0 || set_capabilities(needed) != 0) {
-    return "cannot give up groups and capabilities";
-  }
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return "cannot set no_new_privs";
-  }
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  struct rlimit none = {0, 0};
-  return setrlimit(RLIMIT_CORE, &none) == 0 ? NULL : "cannot forbid core dumps";
-}
+enum { SCRIPT_FD = 9 };
 
 /* What the child gets (theirs) and what stays here. */
 struct plumbing {
@@ -266,9 +190,9 @@ static void execute(const struct spec *spec) {
 static _Noreturn void run_tool(const struct spec *spec, uint32_t gid, struct start_report *report) {
   gid_t groups[1] = {gid};
   first_to_go();
-  drop_bounding(0);
+  privileges_bound(0);
   if (setgroups(1, groups) != 0 || setresgid(spec->gid, spec->gid, spec->gid) != 0 ||
-      setresuid(spec->uid, spec->uid, spec->uid) != 0 || set_capabilities(0) != 0) {
+      setresuid(spec->uid, spec->uid, spec->uid) != 0 || privileges_set(0) != 0) {
     give_up(report, STAGE_RESOURCES);
   }
   if (spec->terminal && ioctl(0, TIOCSCTTY, 0) != 0) {
@@ -284,7 +208,7 @@ static _Noreturn void run_tool(const struct spec *spec, uint32_t gid, struct sta
 
 static _Noreturn void run_hand(const struct spec *spec, uint32_t gid, struct start_report *report) {
   gid_t groups[1] = {gid};
-  close_from(3);
+  privileges_close_from(3);
   if (setgroups(1, groups) != 0) {
     give_up(report, STAGE_RESOURCES);
   }

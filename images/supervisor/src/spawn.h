@@ -32,9 +32,6 @@ struct spawned {
   int aux;
 };
 
-/* Once, before the first spawn: low descriptors taken, privileges cut down to what is needed. NULL or what is wrong. */
-const char *spawn_prepare(void);
-
 /* 0 or errno (out of processes, descriptors, memory). */
 int spawn(const struct spec *spec, uint32_t gid, struct start_report *report, struct spawned *spawned);
 

@@ -222,3 +222,48 @@ class Link:
             call.refused = (struct.unpack_from("<I", payload)[0], payload[4:].decode())
         else:
             raise AssertionError(kind)
+
+
+def records(data):
+    """The records of a hand's output: (kind, payload)."""
+    out, at = [], 0
+    while at < len(data):
+        kind, length = struct.unpack_from("<cI", data, at)
+        assert length <= 65536 and at + 5 + length <= len(data), "a record is cut short"
+        out.append((kind.decode(), data[at + 5:at + 5 + length]))
+        at += 5 + length
+    return out
+
+
+class Entry:
+    """An 'S' record."""
+
+    def __init__(self, payload):
+        (kind, self.owner, _, self.mode, self.uid, self.gid, self.nlink, self.size, self.mtime, self.inode,
+         self.device) = struct.unpack_from("<cBHIIIIQqQQ", payload)
+        self.type = kind.decode()
+        at = 52
+        self.path, at = self.cut(payload, at)
+        self.link, at = self.cut(payload, at)
+        length = payload[at]
+        self.digest = payload[at + 1:].hex()
+        assert length in (0, 32) and len(payload) == at + 1 + length
+
+    @staticmethod
+    def cut(payload, at):
+        length = struct.unpack_from("<H", payload, at)[0]
+        return payload[at + 2:at + 2 + length], at + 2 + length
+
+
+def record(kind, payload=b""):
+    return struct.pack("<cI", kind.encode(), len(payload)) + payload
+
+
+def entry(kind, path, mode=0o644, owner=1, link=b"", mtime=0):
+    fixed = struct.pack("<cBHIIIIQqQQ", kind.encode(), owner, 0, mode, 0, 0, 1, 0, mtime, 0, 0)
+    return record("S", fixed + struct.pack("<H", len(path)) + path + struct.pack("<H", len(link)) + link + b"\0")
+
+
+def file(path, data, mode=0o644, owner=1, mtime=0):
+    pieces = [data[i:i + 65536] for i in range(0, len(data), 65536)]
+    return entry("f", path, mode, owner, mtime=mtime) + b"".join(record("D", p) for p in pieces) + record("F")

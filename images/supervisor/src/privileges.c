@@ -1,0 +1,88 @@
+#include "privileges.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { CAPABILITIES_MAX = 64 };
+
+/* The kernel's interface (capset(2)), whose headers a bare C library does not bring. */
+enum { CAPABILITY_VERSION_3 = 0x20080522 };
+
+struct capability_header {
+  uint32_t version;
+  int pid;
+};
+
+struct capability_sets {
+  uint32_t effective;
+  uint32_t permitted;
+  uint32_t inheritable;
+};
+
+void privileges_close_from(int first) {
+#ifdef SYS_close_range
+  if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0) {
+    return;
+  }
+#endif
+  struct rlimit files;
+  int end = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (int)files.rlim_cur : 65536;
+  for (int fd = first; fd < end; fd++) {
+    close(fd);
+  }
+}
+
+int privileges_set(uint32_t low) {
+  struct capability_header header = {.version = CAPABILITY_VERSION_3};
+  struct capability_sets data[2] = {{.effective = low, .permitted = low}};
+  return (int)syscall(SYS_capset, &header, data);
+}
+
+static uint32_t permitted_capabilities(void) {
+  struct capability_header header = {.version = CAPABILITY_VERSION_3};
+  struct capability_sets data[2] = {{0}};
+  return syscall(SYS_capget, &header, data) == 0 ? data[0].permitted : 0;
+}
+
+void privileges_bound(uint64_t keep) {
+  for (unsigned cap = 0; cap < CAPABILITIES_MAX; cap++) {
+    if (!(keep >> cap & 1) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1) {
+      prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+    }
+  }
+}
+
+const char *privileges_prepare(int firstOwnFd) {
+  const uint32_t needed = PRIVILEGE_KILL | PRIVILEGE_USERS | PRIVILEGE_SETPCAP;
+  privileges_close_from(3);
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) {
+    return "cannot open /dev/null";
+  }
+  for (int fd = null; fd < firstOwnFd - 1;) {
+    if ((fd = fcntl(null, F_DUPFD_CLOEXEC, fd + 1)) < 0) {
+      return "cannot take the low descriptors";
+    }
+  }
+  if (getuid() != 0) {
+    return "needs uid 0";
+  }
+  if ((permitted_capabilities() & needed) != needed) {
+    return "needs the capabilities KILL, SETUID, SETGID and SETPCAP";
+  }
+  privileges_bound(needed);
+  if (setgroups(0, NULL) != 0 || privileges_set(needed) != 0) {
+    return "cannot give up groups and capabilities";
+  }
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return "cannot set no_new_privs";
+  }
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  struct rlimit none = {0, 0};
+  return setrlimit(RLIMIT_CORE, &none) == 0 ? NULL : "cannot forbid core dumps";
+}
