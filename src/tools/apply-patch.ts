@@ -3,7 +3,7 @@ import type { ApplyPatchCall } from './calls/file-calls.ts';
 import { applyHunks } from './patch/apply-hunks.ts';
 import { parsePatch } from './patch/parse-patch.ts';
 import type { FilePatch } from './patch/patch.ts';
-import { StagedFiles } from './patch/staged-files.ts';
+import { StagedFiles, type StagedFile } from './patch/staged-files.ts';
 import type { ToolContext } from './tool-context.ts';
 import { ToolError, type PatchedFile, type ToolData } from './tool-result.ts';
 
@@ -16,7 +16,9 @@ export async function applyPatch(context: ToolContext, call: ApplyPatchCall): Pr
   }
   const staged = new StagedFiles(context.files);
   const files: PatchedFile[] = [];
-  for (const file of patch.files) files.push(await stage(staged, file));
+  // A diff compares two trees, so that a -> b beside b -> c is no conflict; agents' sections follow one another.
+  const moved = patch.format === 'unified' ? await takeMoved(staged, patch.files) : new Map<FilePatch, StagedFile>();
+  for (const file of patch.files) files.push(await stage(staged, file, moved.get(file)));
   if (!call.dryRun) await staged.commit();
   return { kind: 'patched', format: patch.format, dryRun: call.dryRun, files };
 }
@@ -34,8 +36,19 @@ function checkPath(path: string): void {
   }
 }
 
-async function stage(staged: StagedFiles, patch: FilePatch): Promise<PatchedFile> {
-  const before = await staged.read(patch.path);
+async function takeMoved(staged: StagedFiles, patches: readonly FilePatch[]): Promise<Map<FilePatch, StagedFile>> {
+  const moved = new Map<FilePatch, StagedFile>();
+  for (const patch of patches.filter((file) => file.moveTo !== undefined)) {
+    const before = await staged.read(patch.path);
+    if (before === undefined) continue;
+    moved.set(patch, before);
+    await staged.set(patch.path, undefined);
+  }
+  return moved;
+}
+
+async function stage(staged: StagedFiles, patch: FilePatch, taken: StagedFile | undefined): Promise<PatchedFile> {
+  const before = taken ?? (await staged.read(patch.path));
   if (patch.action === 'add') {
     if (before !== undefined)
       throw new ToolError('exists', `${patch.path} is already there; update it instead`, patch.path);
@@ -61,7 +74,7 @@ async function stage(staged: StagedFiles, patch: FilePatch): Promise<PatchedFile
     return { ...report, action: 'deleted', movedFrom: null, digest: null };
   }
   const file = { bytes, mode: patch.mode ?? before?.mode ?? 0o644 };
-  if (patch.moveTo !== undefined) await move(staged, patch.path, patch.moveTo);
+  if (patch.moveTo !== undefined) await makeRoom(staged, patch.path, patch.moveTo, taken !== undefined);
   await staged.set(report.path, file);
   const action =
     patch.action === 'add'
@@ -74,10 +87,11 @@ async function stage(staged: StagedFiles, patch: FilePatch): Promise<PatchedFile
   return { ...report, action, movedFrom: patch.moveTo === undefined ? null : patch.path, digest: digestOf(bytes) };
 }
 
-async function move(staged: StagedFiles, from: string, to: string): Promise<void> {
-  if ((await staged.read(to)) !== undefined)
+async function makeRoom(staged: StagedFiles, from: string, to: string, taken: boolean): Promise<void> {
+  if ((await staged.read(to)) !== undefined) {
     throw new ToolError('exists', `${to} is already there; ${from} cannot be moved to it`, to);
-  await staged.set(from, undefined);
+  }
+  if (!taken) await staged.set(from, undefined);
 }
 
 function countLines(patch: FilePatch): { added: number; removed: number } {

@@ -32,13 +32,13 @@ export class ShellSessions {
   /** The spec of a script that starts where the session stands. */
   prepare(name: string, shell: string, script: string, spec: Omit<ExecSpec, 'command'>): ExecSpec {
     const state = this.get(name);
+    const directory = spec.cwd === undefined ? state?.cwd : undefined;
     return {
       ...spec,
-      command: { kind: 'script', script: closeScript + script, shell: sessionShell(shell, state) },
+      command: { kind: 'script', script: closeScript + script, shell: sessionShell(shell, state, directory) },
       aux: true,
       env: { ...state?.env, ...spec.env },
       ...(state === undefined ? {} : { umask: state.umask }),
-      ...(spec.cwd === undefined && state !== undefined ? { cwd: state.cwd } : {}),
     };
   }
 

@@ -24,9 +24,10 @@ export const shellStateMaxBytes = 262_144;
 const header = 'glovebox-shell-1';
 
 /**
- * Runs as `SHELL -c wrapper NAME SCRIPT-PATH`. While the script runs, the shell keeps fd 3 aside close-on-exec (that is
- * how every shell restores a redirection of a compound command), so that no child ever has it. The save reads the
- * environment from a child, because that is what "exported" means; `command -p` finds `cat` whatever PATH is.
+ * Runs as `SHELL -c wrapper NAME DIRECTORY SCRIPT`. While the script runs, the shell keeps fd 3 aside close-on-exec
+ * (that is how every shell restores a redirection of a compound command), so that no child ever has it. The save reads
+ * the environment from a child, because that is what "exported" means; `command -p` finds `cat` whatever PATH is.
+ * The shell itself changes to the directory: one that was removed since must not keep a session from starting.
  */
 const wrapper = `
 __glovebox_save() {
@@ -34,16 +35,25 @@ __glovebox_save() {
   { printf '${header}\\000'; umask; printf '\\000'; pwd; printf '\\000'; command -p cat /proc/self/environ; printf '\\000end\\000'; } 2>/dev/null >&3
 }
 trap '{ __glovebox_status=$?; set +x; [ -n "\${__glovebox_saved-}" ] || __glovebox_save; } 2>/dev/null; exit $__glovebox_status' EXIT
-__glovebox_script=$1
-shift
+if [ -n "$1" ]; then
+  __glovebox_old=\${OLDPWD-}
+  cd "$1" 2>/dev/null || printf 'session directory %s is gone; starting in %s\\n' "$1" "$PWD" >&2
+  [ -z "$__glovebox_old" ] || OLDPWD=$__glovebox_old
+fi
+__glovebox_script=$2
+shift 2
 { . "$__glovebox_script"; } 3>&-
 { __glovebox_status=$?; set +x; __glovebox_save; } 2>/dev/null
 exit $__glovebox_status`;
 
-/** The arguments that come before the script's path. */
-export function sessionShell(shell: string, state: ShellState | undefined): [string, ...string[]] {
+/** The arguments that come before the script's path. `directory`: where to start, if not in the call's own cwd. */
+export function sessionShell(
+  shell: string,
+  state: ShellState | undefined,
+  directory: string | undefined,
+): [string, ...string[]] {
   const unset = state === undefined || state.unset.length === 0 ? '' : `unset ${state.unset.join(' ')}`;
-  return [shell, '-c', unset + wrapper, shell.slice(shell.lastIndexOf('/') + 1)];
+  return [shell, '-c', unset + wrapper, shell.slice(shell.lastIndexOf('/') + 1), directory ?? ''];
 }
 
 /** In front of a script's first line, so that line numbers stay: the script's own descriptor is not for its children. */

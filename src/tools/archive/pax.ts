@@ -26,9 +26,9 @@ export function parsePax(bytes: Buffer, at: number): PaxValues {
   return values;
 }
 
-export function formatPax(values: PaxValues): Buffer {
+export function formatPax(values: Readonly<Record<string, Buffer>>): Buffer {
   const records: Buffer[] = [];
-  for (const [key, value] of Object.entries(values) as [string, Buffer][]) {
+  for (const [key, value] of Object.entries(values)) {
     const rest = Buffer.concat([Buffer.from(` ${key}=`), value, Buffer.from('\n')]);
     let length = rest.length + 1;
     while (String(length).length + rest.length !== length) length = String(length).length + rest.length;

@@ -1,5 +1,5 @@
 import { encodePath } from '../../bytes-path.ts';
-import { formatPax, type PaxValues } from './pax.ts';
+import { formatPax } from './pax.ts';
 import { blockBytes, type TarEntry } from './tar-entry.ts';
 import { formatHeader } from './tar-header.ts';
 
@@ -9,7 +9,7 @@ export function writeTar(entries: Iterable<TarEntry & { readonly mtimeSeconds?: 
   for (const entry of entries) {
     const name = encodePath(entry.type === 'directory' ? `${entry.path}/` : entry.path);
     const linkName = encodePath(entry.target);
-    const long: PaxValues = {
+    const long = {
       ...(name.length > 100 ? { path: name } : {}),
       ...(linkName.length > 100 ? { linkpath: linkName } : {}),
     };
