@@ -38,7 +38,8 @@ EOF
 find / -xdev -type f -perm /6000 -exec chmod u-s,g-s {} +
 
 # What differs from build to build, and what nobody needs.
-rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/resolv.conf /etc/.pwd.lock
+rm -f /etc/machine-id /var/lib/dbus/machine-id /etc/.pwd.lock
+rm -f /etc/hostname /etc/resolv.conf 2>/dev/null || true # mounted by the engine in a Dockerfile's build, left out there afterwards
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
 rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/* /root/.cache /root/.wget-hsts

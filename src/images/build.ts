@@ -151,8 +151,7 @@ async function makeRootfs(
   const npm = recipe.npm.length === 0 ? undefined : await packNpmFiles(wanted);
   const workshop: Workshop = { dir, finishScript, filesTar: npm?.tar, onProgress };
   const source = await chooseSource(options.from ?? 'auto');
-  const docker: DockerCli = (args, timeoutMs) =>
-    run('docker', args, { timeoutMs }, { DOCKER_HOST: endpoint, DOCKER_BUILDKIT: '0' });
+  const docker: DockerCli = (args, timeoutMs) => run('docker', args, { timeoutMs }, { DOCKER_HOST: endpoint });
   const base = source === 'registry' ? await resolveBase(recipe, lock?.base, docker, update) : lock?.base;
   let path: string;
   if (source === 'registry' && base !== undefined) {
