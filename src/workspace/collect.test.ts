@@ -390,6 +390,18 @@ describe('a sandbox that lies', () => {
     expect(changed(collected)).toEqual([]);
   });
 
+  test('the second of two entries with one name is refused', async () => {
+    const base = await baseOfBox();
+    put({ a: 'x' });
+    const sandbox = lying(async function* (items) {
+      yield* [entryOf('b', { type: 'directory' }), entryOf('b', { type: 'symlink', target: '/etc' })];
+      yield* items;
+    });
+    const collected = await collectChanges(sandbox, base, everything, blobs);
+    expect(changed(collected)).toEqual(['a', 'b']);
+    expect(found(collected, 'bad_name')).toEqual(['b']);
+  });
+
   test('a name or depth beyond the limit stops the listing', async () => {
     const base = await baseOfBox();
     for (const name of ['x'.repeat(5000), 'd/'.repeat(200) + 'x']) {
@@ -406,7 +418,8 @@ describe('a sandbox that lies', () => {
     put({ 'closed/a': 'x', b: 'x' });
     const base = await baseOfBox();
     const sandbox = lying(async function* () {
-      yield { kind: 'unreadable', path: 'closed', code: 'permission_denied' };
+      yield entryOf('./closed', { type: 'directory' });
+      yield { kind: 'unreadable', path: './closed', code: 'permission_denied' };
       yield { kind: 'end', truncated: false };
     });
     const collected = await collectChanges(sandbox, base, everything, blobs);

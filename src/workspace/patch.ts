@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -29,15 +29,19 @@ export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobSto
       if (answer.code !== 0) throw new RunnerError('internal', `patch: git ${args[0] ?? ''} failed: ${answer.stderr}`);
       return answer.stdout;
     };
-    await ask(['init', '--quiet', '--bare', '--template=', '--object-format=sha1', repository]);
+    // As much of a repository as git asks for; `git init` would copy templates and settings into it.
+    for (const directory of ['objects', 'refs']) await mkdir(path.join(repository, directory), { recursive: true });
+    await writeFile(path.join(repository, 'HEAD'), 'ref: refs/heads/none\n');
     await ask(['fast-import', '--quiet', '--done'], importStream(base, changeSet, blobs));
     const form = [
       ...formOfDiff,
       linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%',
       ...sides,
     ];
-    const bytes = await ask(['diff-tree', ...formOfPatch, ...form]);
-    const stat = await ask(['diff-tree', '--numstat', '-z', ...form]);
+    const [bytes, stat] = await Promise.all([
+      ask(['diff-tree', ...formOfPatch, ...form]),
+      ask(['diff-tree', '--numstat', '-z', ...form]),
+    ]);
     return { bytes, files: parseNumstat(stat) };
   } finally {
     await rm(scratch, { recursive: true, force: true });

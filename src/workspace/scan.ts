@@ -44,7 +44,9 @@ export async function scanWorkspace(files: Files, limits: WorkspaceLimits, findi
     if (++count > limits.filesMax) return stop('', `more than ${limits.filesMax} entries`);
     const path = plainPath(item.kind === 'entry' ? item.entry.path : item.path);
     if (path === '') continue;
-    const problem = nameProblem(path, limits, entries);
+    // A directory that cannot be opened is listed first and then told to be unreadable.
+    const twice = item.kind === 'entry' && entries.has(path);
+    const problem = nameProblem(path, limits) ?? (twice ? 'listed twice' : undefined);
     if (problem !== undefined) {
       findings.add({ kind: 'bad_name', path: path.slice(0, 4096), effect: 'refused', detail: problem });
       if (problem.startsWith('too ')) return stop(path.slice(0, 4096), problem);
@@ -68,15 +70,10 @@ function plainPath(path: string): string {
   return path === '.' ? '' : path.startsWith('./') ? path.slice(2) : path;
 }
 
-function nameProblem(
-  path: string,
-  limits: WorkspaceLimits,
-  entries: ReadonlyMap<string, ScannedEntry>,
-): string | undefined {
+function nameProblem(path: string, limits: WorkspaceLimits): string | undefined {
   if (encodePath(path).length > limits.pathBytesMax) return `too long: more than ${limits.pathBytesMax} bytes`;
   if (path.split('/').length > limits.depthMax) return `too deep: more than ${limits.depthMax} levels`;
-  if (!isCanonicalPath(path)) return 'not a relative path';
-  return entries.has(path) ? 'listed twice' : undefined;
+  return isCanonicalPath(path) ? undefined : 'not a relative path';
 }
 
 function nodeOf(entry: FileEntry): Node | undefined {
