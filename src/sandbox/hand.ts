@@ -40,7 +40,6 @@ export class Hand {
   #unackedBytes = 0;
   #room = true;
   #failure: FileError | undefined;
-  #note = '';
   #exit: ExitRecord | undefined;
   #finish: (error?: Error) => void = () => undefined;
 
@@ -116,7 +115,6 @@ export class Hand {
 
   readonly #record = (record: HandRecord): void => {
     if (record.kind === 'failed') this.#failure = fileErrorOf(record.errno, record.path, this.#request.verb);
-    else if (record.kind === 'note') this.#note = record.text;
     else this.#room = this.#sink(record) && this.#room;
   };
 
@@ -137,8 +135,7 @@ export class Hand {
         : exit?.cause === 'cancelled'
           ? 'was cancelled'
           : `was cut short (${exit?.kind ?? 'unknown'} ${exit?.code ?? ''}, stage ${exit?.stage ?? 'unknown'})`;
-    const note = this.#note === '' ? '' : `: ${JSON.stringify(this.#note.slice(0, 200))}`;
-    return new FileError('io', this.#request.path, `${this.#name} ${how}${note}; try it again`);
+    return new FileError('io', this.#request.path, `${this.#name} ${how}; try it again`);
   }
 
   get #name(): string {

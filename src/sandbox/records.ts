@@ -13,13 +13,11 @@ export type HandRecord =
   /** The last record of a hand that failed. */
   | { readonly kind: 'failed'; readonly errno: number; readonly path: string }
   | { readonly kind: 'unreadable'; readonly errno: number; readonly path: string }
-  | { readonly kind: 'note'; readonly text: string }
   | { readonly kind: 'end'; readonly truncated: boolean };
 
 const headerBytes = 5;
 const entryBytes = 54;
 const endBytes = 17;
-const noteMax = 1024;
 
 /**
  * Reads records strictly and incrementally: a header is judged before its payload is waited for, at most one record
@@ -83,7 +81,6 @@ const kinds: ReadonlyMap<number, readonly [number, number]> = new Map([
   [code('F'), [0, 0]],
   [code('E'), [4, payloadMax]],
   [code('e'), [4, payloadMax]],
-  [code('X'), [0, noteMax]],
   [code('Z'), [endBytes, endBytes]],
 ]);
 
@@ -108,8 +105,6 @@ function parseRecord(kind: number, payload: Buffer): HandRecord {
       return { kind: 'failed', errno: payload.readUInt32LE(0), path: parsePath(payload.subarray(4)) };
     case 'e':
       return { kind: 'unreadable', errno: payload.readUInt32LE(0), path: parsePath(payload.subarray(4)) };
-    case 'X':
-      return { kind: 'note', text: payload.toString('utf8') };
     default:
       if (payload.readUInt8(0) > 1) throw broken('a last record that is neither whole nor truncated');
       return { kind: 'end', truncated: payload[0] === 1 };

@@ -95,7 +95,6 @@ class Inbox {
         this.#put({ kind: 'end', truncated: record.truncated });
         break;
       case 'failed':
-      case 'note':
         break;
     }
     return this.#at >= this.#items.length;
