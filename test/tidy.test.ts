@@ -72,7 +72,7 @@ describe('style', () => {
   });
 
   test('files are named in kebab-case', () => {
-    const bad = sources.map((file) => relative(join(root, 'src'), file)).filter((name) => !/^[a-z0-9-]+(\/[a-z0-9-]+)*(\.test)?\.ts$/.test(name));
+    const bad = sources.map((file) => relative(join(root, 'src'), file)).filter((name) => !/^[a-z0-9-]+(\/[a-z0-9-]+)*(\.(test|fixture))?\.ts$/.test(name));
     expect(bad).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { textMax, type Draft } from './entry.ts';
 
-type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 
 const stringBytesMax = 1024;
 const membersMax = 64;

@@ -1,4 +1,4 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import { access, open, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { checkJournal, type Check } from './check.ts';
@@ -20,6 +20,9 @@ export interface Recovery {
 export async function takeUp(
   path: string,
 ): Promise<{ run: string; file: FileHandle; state: JournalState; recovery: Recovery }> {
+  await access(path).catch((cause: Error) => {
+    throw new RunnerError('journal_broken', `there is no journal ${path}: its run never began; remove it`, { cause });
+  });
   const check = await checkJournal(path);
   const run = refuseUnfit(path, check);
   const state = await stateOf(path, check);

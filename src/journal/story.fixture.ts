@@ -52,7 +52,7 @@ export function denied(callId: string): Draft {
   };
 }
 
-export const collected: Draft = {
+const collected: Draft = {
   type: 'workspace.collected',
   data: { digest, added: 1, modified: 0, deleted: 0, bytes: 3, findings: { symlink_escape: 1 } },
 };

@@ -296,7 +296,7 @@ describe('taking up the journal of a dead writer', () => {
       await writeFile(file, content);
       await expect(Journal.reopen(file)).rejects.toThrow(/never began/);
     }
-    await expect(Journal.reopen(join(root, 'none'))).rejects.toMatchObject({ code: 'invalid_request' });
+    await expect(Journal.reopen(join(root, 'none'))).rejects.toThrow(/never began/);
   });
 });
 

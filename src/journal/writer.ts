@@ -79,9 +79,9 @@ export class Journal {
   /** Resolves once the entry is in the file (`process`) or on the disk (`power`). Entries are ordered as called. */
   append(draft: Draft): Promise<Entry> {
     try {
-      const entry = this.#seal(draft);
+      const sealed = this.#seal(draft);
       return new Promise((resolve, reject) => {
-        this.#queue.push({ entry, resolve, reject });
+        this.#queue.push({ ...sealed, resolve, reject });
         this.#draining ??= this.#drain();
       });
     } catch (error) {
@@ -125,7 +125,7 @@ export class Journal {
   }
 
   /** Synchronous, so that the order of entries is the order of calls. On a throw nothing has changed. */
-  #seal(draft: Draft): Entry {
+  #seal(draft: Draft): { entry: Entry; line: string } {
     if (this.#poison !== undefined) throw this.#poison;
     if (this.#queue.length >= queueMax) {
       throw new RunnerError('journal_unavailable', `${queueMax} entries wait for the disk of ${this.path}`);
@@ -139,14 +139,15 @@ export class Journal {
       at: new Date(clock.nowMs()).toISOString(),
       mono: Math.max(this.#state.mono, Math.round((clock.monoMs() - this.#startMs) * 1000) / 1000),
     });
-    if (Buffer.byteLength(formatEntry(entry)) >= lineBytesMax) {
+    const line = `${formatEntry(entry)}\n`;
+    if (line.length > lineBytesMax) {
       throw new RunnerError(
         'limit_exceeded',
         `an entry ${draft.type} of more than ${lineBytesMax} bytes; bound its data`,
       );
     }
     this.#state = nextState(this.#state, entry);
-    return entry;
+    return { entry, line };
   }
 
   async #recordRecovery({ tornBytes, tornFile, closedCalls }: Recovery): Promise<void> {
@@ -167,7 +168,7 @@ export class Journal {
     for (let batch = this.#queue.splice(0); batch.length > 0; batch = this.#queue.splice(0)) {
       try {
         if (this.#poison !== undefined) throw this.#poison;
-        const lines = Buffer.from(batch.map(({ entry }) => `${formatEntry(entry)}\n`).join(''), 'latin1');
+        const lines = Buffer.from(batch.map(({ line }) => line).join(''), 'latin1');
         await Deadline.run(deadlineMs, `write ${this.path}`, () => this.#write(lines), 'journal_unavailable');
         for (const { entry, resolve } of batch) resolve(entry);
       } catch (cause) {
@@ -201,6 +202,8 @@ export type RecordEnd = (end: Omit<EntryData<'call.ended'>, 'callId'>) => Promis
 
 interface Pending {
   readonly entry: Entry;
+  /** ASCII, with its newline. */
+  readonly line: string;
   readonly resolve: (entry: Entry) => void;
   readonly reject: (error: RunnerError) => void;
 }

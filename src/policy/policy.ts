@@ -62,7 +62,7 @@ export function defaultPolicy(): Promise<LoadedPolicy> {
   return loadPolicy('default');
 }
 
-export function shippedPolicyPath(name: string): string {
+function shippedPolicyPath(name: string): string {
   return fileURLToPath(new URL(`../../sandbox-policies/${name}.yaml`, import.meta.url));
 }
 
