@@ -31,8 +31,9 @@ export class BlobStore {
     try {
       await writeFile(partial, bytes, { mode: 0o400, flag: 'wx' });
       await this.#publish(partial, digest);
-    } finally {
+    } catch (error) {
       await rm(partial, { force: true });
+      throw error;
     }
     return digest;
   }
@@ -56,9 +57,11 @@ export class BlobStore {
       const digest: Digest = `sha256:${hash.digest('hex')}`;
       await this.#publish(partial, digest);
       return { digest, sizeBytes };
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
     } finally {
       await file.close();
-      await rm(partial, { force: true });
     }
   }
 

@@ -128,6 +128,37 @@ describe('what is exported', () => {
     );
   });
 
+  test('whatever the scope and whatever was done, an exported path is in the write scope', async () => {
+    const globs = fc.constantFrom('**', 'a/**', 'b', '*', '**/*.txt', '*/b/**', '!a/b', '**/c', '?', '**/.*');
+    const list = fc.array(globs, { maxLength: 3 }).filter((l) => l.length === 0 || l.some((g) => !g.startsWith('!')));
+    let round = 0;
+    await fc.assert(
+      fc.asyncProperty(list, list, list, filledTrees, filledTrees, async (write, scratch, deny, before, after) => {
+        box = path.join(home, `box${++round}`);
+        mkdirSync(box);
+        files = new DirectoryFiles(box);
+        populate(after.tree, after.contents);
+        const scope = scopeOf({ read: ['**'], write, scratch, deny });
+        const base: Base = {
+          tree: before.tree,
+          digest: digestOfTree(before.tree),
+          scopeDigest: scope.digest,
+          kind: 'plain',
+        };
+        const { changeSet } = await collect(base, scope);
+        for (const [name, change] of changeSet.changes) {
+          const node = change.kind === 'deleted' ? before.tree.get(name) : change;
+          expect([name, scope.classOf(name, node?.kind === 'directory' ? 'directory' : 'file')]).toEqual([
+            name,
+            'write',
+          ]);
+        }
+        applyChangeSet(before.tree, changeSet);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   test('every exported path is in the write scope; the rest is named or counted', async () => {
     put({ 'src/a': '1', 'docs/x': '1', 'src/old': '1' });
     const base = await baseOfBox();
