@@ -85,9 +85,10 @@ function tell(line: string, onProgress: Progress): void {
 
 /** What makes this machine's apt reach its mirrors, and nothing that would make it trust more. */
 async function aptProxies(): Promise<readonly string[]> {
-  const dump = await execa('apt-config', ['dump'], { reject: false, timeout: 10_000, stdin: 'ignore' });
-  const lines = typeof dump.stdout === 'string' ? dump.stdout.split('\n') : [];
-  return lines
+  // A machine without apt has no settings of apt to take over.
+  const dump = await run('apt-config', ['dump'], { timeoutMs: 10_000 }).catch(() => '');
+  return dump
+    .split('\n')
     .filter((line) => /^Acquire::https?::Proxy(::[^ ]+)? "[^"]+";$/.test(line))
     .map((line) => line.slice(0, -1));
 }

@@ -17,7 +17,7 @@ import { bomOf } from './sbom.ts';
 import { inspectImage } from './verify.ts';
 
 /** `auto`: from Debian packages where this machine can, otherwise on the official base of a registry. */
-export type ImageSource = 'auto' | 'debian' | 'registry';
+type ImageSource = 'auto' | 'debian' | 'registry';
 
 export interface BuildOptions {
   readonly engine: Engine;

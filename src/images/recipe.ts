@@ -8,7 +8,7 @@ import { messageOf, RunnerError } from '../errors.ts';
 /** Where the shipped recipes, locks and package lists are. The same place from `src` and from `dist`. */
 export const shippedImagesDir = fileURLToPath(new URL('../../images', import.meta.url));
 
-export const imageNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
+const imageNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
 const debianName = z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/);
 const npmName = z.string().regex(/^(@[a-z0-9][a-z0-9._-]*\/)?[a-z0-9][a-z0-9._-]*$/);
 /** Inside the root file system, relative, never leaving it. */
