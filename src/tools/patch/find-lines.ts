@@ -50,7 +50,7 @@ function agree(lines: readonly string[], wanted: readonly string[], index: numbe
 }
 
 /** `line` has one character per byte. */
-export function normalise(line: string, strategy: Strategy): string {
+function normalise(line: string, strategy: Strategy): string {
   switch (strategy) {
     case 'exact':
       return line;
