@@ -102,6 +102,7 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     );
     stream.duplex.write('it\n');
     expect((await untilEnd(stream.duplex)).toString()).toBe('got it\n');
+    stream.duplex.write('nobody is there any more'); // is no error: the end has been told
     await until(async () => (await engine.inspect(id))?.status === 'exited');
     expect((await engine.inspect(id))?.exitCode).toBe(7);
     await engine.destroy(id);
@@ -324,7 +325,10 @@ async function take(stream: Duplex, bytes: number): Promise<Buffer> {
     for (let length = 0; length < bytes;) {
       const part = stream.read() as Buffer | null;
       if (part === null) await new Promise((resolve) => stream.once('readable', resolve));
-      else length += parts.push(part) * 0 + part.length;
+      else {
+        parts.push(part);
+        length += part.length;
+      }
     }
     return Buffer.concat(parts);
   });

@@ -90,7 +90,7 @@ export interface ContainerBody {
 }
 
 /** KILL and the two SETs to end and become the tools' user, SETPCAP to empty the bounding set of a tool. */
-export const supervisorCapabilities = ['KILL', 'SETUID', 'SETGID', 'SETPCAP'];
+const supervisorCapabilities = ['KILL', 'SETUID', 'SETGID', 'SETPCAP'];
 
 /** The engine's own list and what it leaves readable: facts about the host that help an attacker and nobody else. */
 const maskedPaths = [

@@ -131,7 +131,7 @@ export interface Call {
 }
 
 /** The engine answered with a status that means failure. Adapter code turns it into a `RunnerError`. */
-export class EngineAnswer extends Error {
+class EngineAnswer extends Error {
   override readonly name = 'EngineAnswer';
   readonly status: number;
   constructor(status: number, message: string) {

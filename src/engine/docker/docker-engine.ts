@@ -113,6 +113,7 @@ export class DockerEngine implements Engine {
 
   async destroy(id: string): Promise<void> {
     for (const stream of this.#streams.get(id) ?? []) stream.finish();
+    this.#streams.delete(id);
     await this.#containers.destroy(id);
   }
 

@@ -42,7 +42,9 @@ class AttachedStream extends Duplex {
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('end', () => this.#end());
     socket.on('close', () => this.#end());
-    socket.on('error', (error) => this.destroy(this.#broken(`the connection broke (${error.message})`, error)));
+    socket.on('error', (error) => {
+      if (!this.#ended) this.destroy(this.#broken(`the connection broke (${error.message})`, error));
+    });
     socket.pause();
   }
 
@@ -53,8 +55,9 @@ class AttachedStream extends Duplex {
   finish(): void {
     if (this.#ended) return;
     this.#ended = true;
+    // Whoever writes in the meantime learns of the end by reading; a "write after end" would only hide it.
+    this.once('end', () => this.destroy());
     this.push(null);
-    this.end();
     this.#socket.destroy();
   }
 
@@ -63,10 +66,15 @@ class AttachedStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#socket.write(chunk, this.#unlessEnded(done));
+    if (this.#ended) done();
+    else this.#socket.write(chunk, this.#unlessEnded(done));
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    if (this.#ended) {
+      done();
+      return;
+    }
     this.#socket.cork();
     let left = chunks.length;
     for (const { chunk } of chunks) {
@@ -138,13 +146,11 @@ class AttachedStream extends Duplex {
   /** The container has ended, or the engine is gone: nothing more arrives and nobody reads what we write. */
   #end(): void {
     if (this.#ended) return;
-    this.#ended = true;
     if (this.#frameLeft > 0 || this.#headerFilled > 0) {
       this.destroy(this.#broken('the connection ended in the middle of a frame'));
       return;
     }
-    this.push(null);
-    this.end();
+    this.finish();
   }
 
   #broken(why: string, cause?: unknown): RunnerError {

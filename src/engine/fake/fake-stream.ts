@@ -23,8 +23,8 @@ export class FakeStream extends Duplex implements ContainerStream {
   finish(): void {
     if (this.#finished || this.destroyed) return;
     this.#finished = true;
+    this.once('end', () => this.destroy());
     this.push(null);
-    this.end();
   }
 
   override _read(): void {
@@ -32,7 +32,8 @@ export class FakeStream extends Duplex implements ContainerStream {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#container.write(chunk, (error) => done(this.#finished ? null : error));
+    if (this.#finished) done();
+    else this.#container.write(chunk, (error) => done(this.#finished ? null : error));
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
