@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "tree.h"
 
-enum { OUT_HEADER = 9, EXIT_LENGTH = 72, LISTED_ENTRY = 28, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
+enum { OUT_HEADER = 9, EXIT_LENGTH = 72, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
 
 static void post(struct supervisor *supervisor, enum frame_type type, uint8_t flags, uint32_t call, const uint8_t *from,
                  const uint8_t *to) {

@@ -196,7 +196,7 @@ class Link:
         elif kind == PONG:
             self.pongs.append(payload)
         elif kind == LISTED:
-            self.listed = [struct.unpack_from("<IB3xIIQ", payload, 4 + 28 * i)
+            self.listed = [struct.unpack_from("<IB3xIIQ", payload, 4 + 24 * i)
                            for i in range(struct.unpack_from("<I", payload)[0])]
         elif kind == STARTED:
             call.pid = struct.unpack("<I", payload)[0]
