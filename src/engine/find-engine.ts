@@ -109,7 +109,7 @@ function placesOf(options: FindOptions): readonly Place[] {
 
 function tlsOf(env: Readonly<Record<string, string | undefined>>): EndpointTls | undefined {
   const verify = env['DOCKER_TLS_VERIFY'];
-  // The CLI's rule: any value but the empty one asks for verified TLS; DOCKER_TLS asks for it unverified.
+  // The CLI's rule: whatever is not empty asks for verified TLS; DOCKER_TLS asks for it unverified.
   if (verify !== undefined && verify !== '') return { directory: env['DOCKER_CERT_PATH'] ?? undefined, verify: true };
   if (env['DOCKER_TLS'] !== undefined && env['DOCKER_TLS'] !== '')
     return { directory: env['DOCKER_CERT_PATH'], verify: false };
