@@ -241,7 +241,7 @@ describe('a work tree in a sandbox', () => {
     expect(applied.stderr.toString()).toBe('');
     rmSync(path.join(host, '.git'), { recursive: true });
     rmSync(path.join(host, 'build'), { recursive: true });
-    expect(leaves(await rescan(withContents(new DirectoryFiles(host))))).toEqual(leaves(now));
+    expect(leaves(await rescan(new DirectoryFiles(host)))).toEqual(leaves(now));
 
     const classified = await classifyChanges(box.base.tree, collected.changeSet, blobs);
     expect(classified.find((change) => change.path === 'src/run.sh')).toEqual({
@@ -392,15 +392,3 @@ test('many files go in and their changes come out in seconds', async () => {
   expect(collected.changeSet.changes.size).toBe(300);
   expect(performance.now() - started).toBeLessThan(20_000);
 });
-
-/** The supervisor hands out contents in a walk; the directory does not need to know how. */
-function withContents(files: DirectoryFiles): Files {
-  const walk = files.walk.bind(files);
-  files.walk = async function* (paths, options) {
-    for await (const item of walk(paths, options)) {
-      if (item.kind !== 'entry' || item.entry.type !== 'file') yield item;
-      else yield { ...item, content: (await files.read(item.entry.path)).bytes };
-    }
-  };
-  return files;
-}

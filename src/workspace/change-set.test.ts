@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { ChangeSet, Tree } from './change-set.ts';
 import { applyChangeSet, diffTrees } from './diff.ts';
 import { digestOfChangeSet, digestOfTree, encodeChangeSet, encodeTree, parseChangeSet, parseTree } from './manifest.ts';
-import { trees } from './trees.fixture.ts';
+import { trees } from '../../test/fixtures/trees.ts';
 
 const digest = `sha256:${'a'.repeat(64)}` as const;
 

@@ -11,7 +11,7 @@ import type { Node, Tree } from './change-set.ts';
 import { ancestorsOf, applyChangeSet, diffTrees, parentOf, sortedByBytes } from './diff.ts';
 import { makePatch, type Patch } from './patch.ts';
 import { toUnpackItems } from './snapshot.ts';
-import { filledTrees } from './trees.fixture.ts';
+import { filledTrees } from '../../test/fixtures/trees.ts';
 
 let home: string;
 let blobs: BlobStore;
