@@ -25,12 +25,23 @@ export class Bed {
   static async make(): Promise<Bed> {
     const engine = await DockerEngine.connect();
     const accepted = await readAccepted((await DataDir.open()).path);
-    return new Bed(engine, await resolveImage(engine, accepted, 'base'), await mkdtemp(join(tmpdir(), 'glovebox-bench-')));
+    return new Bed(
+      engine,
+      await resolveImage(engine, accepted, 'base'),
+      await mkdtemp(join(tmpdir(), 'glovebox-bench-')),
+    );
   }
 
   async sandbox(runtime: Runtime = 'runc'): Promise<Sandbox> {
     const id = newId();
-    const spec = { id, runId: newId(), image: this.image, runtime, limits: defaultLimits, labels: { 'glovebox.bench': '1' } };
+    const spec = {
+      id,
+      runId: newId(),
+      image: this.image,
+      runtime,
+      limits: defaultLimits,
+      labels: { 'glovebox.bench': '1' },
+    };
     const sandbox = await Sandbox.open(this.engine, spec, { directory: join(this.#directory, id) });
     this.#open.add(sandbox);
     return sandbox;

@@ -24,17 +24,30 @@ try {
     for (const row of (await rows[name]?.({ bed, peer })) ?? []) {
       report.push(row);
       const theirs = row.peer === null ? '-' : `${row.peer} ${row.unit} (${row.peerName})`;
-      console.log(line([row.name, `${row.ours} ${row.unit}`, theirs, row.ratio === null ? '-' : `${row.ratio}x`, row.target, row.met ? 'met' : 'MISSED']));
+      console.log(
+        line([
+          row.name,
+          `${row.ours} ${row.unit}`,
+          theirs,
+          row.ratio === null ? '-' : `${row.ratio}x`,
+          row.target,
+          row.met ? 'met' : 'MISSED',
+        ]),
+      );
     }
   }
 } finally {
   await peer.close();
   await bed.close();
 }
-if (values.rows === undefined) await writeFile(new URL('report.json', import.meta.url), `${JSON.stringify(report, null, 2)}\n`);
+if (values.rows === undefined)
+  await writeFile(new URL('report.json', import.meta.url), `${JSON.stringify(report, null, 2)}\n`);
 process.exitCode = report.every((row) => row.met) ? 0 : 1;
 
 function line(cells: readonly string[]): string {
   const widths = [32, 18, 58, 9, 24, 6];
-  return cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' ').trimEnd();
+  return cells
+    .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+    .join(' ')
+    .trimEnd();
 }

@@ -45,21 +45,58 @@ export function median(values: readonly number[]): number {
 }
 
 /** For times and sizes: less is better. */
-export function lessIsBetter(name: string, unit: string, measured: { ours: number; peer: number | null }, peerName: string | null, target: Target): Row {
+export function lessIsBetter(
+  name: string,
+  unit: string,
+  measured: { ours: number; peer: number | null },
+  peerName: string | null,
+  target: Target,
+): Row {
   const ratio = measured.peer === null ? null : measured.peer / measured.ours;
-  const met = (target.bound === undefined || measured.ours <= target.bound) && (target.ratio === undefined || (ratio ?? 0) >= target.ratio);
-  return { name, ours: round(measured.ours), peer: measured.peer === null ? null : round(measured.peer), peerName, unit, ratio: ratio === null ? null : round(ratio), target: targetText(target, '<=', unit), met };
+  const met =
+    (target.bound === undefined || measured.ours <= target.bound) &&
+    (target.ratio === undefined || (ratio ?? 0) >= target.ratio);
+  return {
+    name,
+    ours: round(measured.ours),
+    peer: measured.peer === null ? null : round(measured.peer),
+    peerName,
+    unit,
+    ratio: ratio === null ? null : round(ratio),
+    target: targetText(target, '<=', unit),
+    met,
+  };
 }
 
 /** For rates: more is better. */
-export function moreIsBetter(name: string, unit: string, measured: { ours: number; peer: number | null }, peerName: string | null, target: Target): Row {
+export function moreIsBetter(
+  name: string,
+  unit: string,
+  measured: { ours: number; peer: number | null },
+  peerName: string | null,
+  target: Target,
+): Row {
   const ratio = measured.peer === null ? null : measured.ours / measured.peer;
-  const met = (target.bound === undefined || measured.ours >= target.bound) && (target.ratio === undefined || (ratio ?? 0) >= target.ratio);
-  return { name, ours: round(measured.ours), peer: measured.peer === null ? null : round(measured.peer), peerName, unit, ratio: ratio === null ? null : round(ratio), target: targetText(target, '>=', unit), met };
+  const met =
+    (target.bound === undefined || measured.ours >= target.bound) &&
+    (target.ratio === undefined || (ratio ?? 0) >= target.ratio);
+  return {
+    name,
+    ours: round(measured.ours),
+    peer: measured.peer === null ? null : round(measured.peer),
+    peerName,
+    unit,
+    ratio: ratio === null ? null : round(ratio),
+    target: targetText(target, '>=', unit),
+    met,
+  };
 }
 
 function targetText(target: Target, sign: string, unit: string): string {
-  const parts = [target.bound === undefined ? '' : `${sign} ${target.bound} ${unit}`, target.ratio === undefined ? '' : `ratio >= ${target.ratio}`];
+  const parts = [
+    target.bound === undefined ? '' : `${sign} ${target.bound} ${unit}`,
+    target.ratio === undefined ? '' : `ratio >= ${target.ratio}`,
+  ];
   return parts.filter((part) => part !== '').join(', ') || 'reported';
 }
 

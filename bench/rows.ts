@@ -31,7 +31,10 @@ async function echoInProcess({ bed, peer }: Bench): Promise<readonly Row[]> {
   const dockerode = await inTurn(400, ours, { rounds: 40, work: () => peer.exec(['echo', 'hi']) });
   const cli = await inTurn(100, ours, { rounds: 20, work: () => dockerCliEcho(peer.id) });
   process.env['TESTCONTAINERS_RYUK_DISABLED'] = 'true'; // its reaper image cannot be pulled everywhere; we remove the container ourselves
-  const started = await new GenericContainer(bed.image).withCommand(['sleep', 'infinity']).withLabels({ 'glovebox.bench': '1' }).start();
+  const started = await new GenericContainer(bed.image)
+    .withCommand(['sleep', 'infinity'])
+    .withLabels({ 'glovebox.bench': '1' })
+    .start();
   const testcontainers = await inTurn(100, ours, { rounds: 20, work: () => started.exec(['echo', 'hi']) });
   await started.stop();
   return [
@@ -58,7 +61,15 @@ async function coldOpen({ bed, peer }: Bench): Promise<readonly Row[]> {
     times.peer.push(await timed(theirs));
     for (const close of closing.splice(0)) await close();
   }
-  return [lessIsBetter('cold-open', 'ms', { ours: median(times.ours), peer: median(times.peer) }, 'dockerode create + start + exec, bridge', { ratio: 1.5 })];
+  return [
+    lessIsBetter(
+      'cold-open',
+      'ms',
+      { ours: median(times.ours), peer: median(times.peer) },
+      'dockerode create + start + exec, bridge',
+      { ratio: 1.5 },
+    ),
+  ];
 }
 
 async function outOneMegabyte({ bed, peer }: Bench): Promise<readonly Row[]> {
@@ -80,7 +91,10 @@ async function readOneMegabyte({ bed, peer }: Bench): Promise<readonly Row[]> {
 async function writeOneMegabyte({ bed, peer }: Bench): Promise<readonly Row[]> {
   const sandbox = await bed.sandbox();
   const bytes = Buffer.alloc(mebibyte, 7);
-  const measured = await inTurn(60, () => sandbox.files.write('/tmp/one', bytes), { rounds: 20, work: () => peer.write('one', bytes) });
+  const measured = await inTurn(60, () => sandbox.files.write('/tmp/one', bytes), {
+    rounds: 20,
+    work: () => peer.write('one', bytes),
+  });
   return [lessIsBetter('write-1mb', 'ms', measured, 'dockerode putArchive', { bound: 5 })];
 }
 
@@ -91,7 +105,11 @@ async function parallelEight({ bed, peer }: Bench): Promise<readonly Row[]> {
   const theirs = [await perSecond(8, 4, () => peer.exec(['echo', 'hi']))];
   ours.push(await perSecond(8, 60, echoIn(sandbox)));
   theirs.push(await perSecond(8, 4, () => peer.exec(['echo', 'hi'])));
-  return [moreIsBetter('parallel-8', 'calls/s', { ours: median(ours), peer: median(theirs) }, 'dockerode exec', { ratio: 30 })];
+  return [
+    moreIsBetter('parallel-8', 'calls/s', { ours: median(ours), peer: median(theirs) }, 'dockerode exec', {
+      ratio: 30,
+    }),
+  ];
 }
 
 /** What a sandbox that does nothing costs: our heap and buffers here, and the supervisor's own pages there. */
@@ -105,7 +123,11 @@ async function idleMemory({ bed }: Bench): Promise<readonly Row[]> {
   const supervisors = await Promise.all(sandboxes.map((sandbox) => supervisorBytes(sandbox)));
   await Promise.all(sandboxes.map((sandbox) => sandbox.close()));
   const rowOf = (name: string, ours: number) => lessIsBetter(name, 'bytes', { ours, peer: null }, null, {});
-  return [rowOf('idle-memory', runner + median(supervisors)), rowOf('idle-memory/runner', runner), rowOf('idle-memory/supervisor', median(supervisors))];
+  return [
+    rowOf('idle-memory', runner + median(supervisors)),
+    rowOf('idle-memory/runner', runner),
+    rowOf('idle-memory/supervisor', median(supervisors)),
+  ];
 }
 
 async function echoGvisor({ bed, peer }: Bench): Promise<readonly Row[]> {

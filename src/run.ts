@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Budget } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
 import { RunnerError, messageOf } from './errors.ts';
@@ -69,7 +70,6 @@ export class Run {
   readonly #openedMs = performance.now();
   #closing: Promise<void> | undefined;
   #diff: Diff | undefined;
-  #denied = 0;
   #outputBytes = 0;
 
   constructor(parts: RunParts) {
@@ -109,10 +109,11 @@ export class Run {
   }
 
   async #dispatch(callId: string, call: ToolCall): Promise<ToolResult> {
-    if (this.#closing !== undefined) throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
+    if (this.#closing !== undefined)
+      throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
     const { journal, budget, policy } = this.#parts;
 
-    const decision = decide(policy.policy, { tool: call.tool, ...pathsOf(call) });
+    const decision = decide(policy.policy, { tool: call.tool, ...pathsOf(call) }, this.#parts.scope);
     if (decision.kind === 'deny') {
       budget.countDenied();
       return this.#deny(callId, call, decision);
@@ -159,20 +160,31 @@ export class Run {
     }
   }
 
-  async #deny(callId: string, call: ToolCall, denial: { rule: string; reason: string; hint: string }): Promise<ToolResult> {
-    this.#denied += 1;
+  async #deny(
+    callId: string,
+    call: ToolCall,
+    denial: { rule: string; reason: string; hint: string },
+  ): Promise<ToolResult> {
     await this.#parts.journal.append({
       type: 'call.denied',
       data: { callId, tool: call.tool, rule: denial.rule, reason: denial.reason },
     });
     const message = `${denial.reason} (rule ${denial.rule}). ${denial.hint}`;
-    return { callId, tool: call.tool, ok: false, text: `Denied: ${message}`, data: null, error: { code: 'denied', message, path: null } };
+    return {
+      callId,
+      tool: call.tool,
+      ok: false,
+      text: `Denied: ${message}`,
+      data: null,
+      error: { code: 'denied', message, path: null },
+    };
   }
 
   /** The policy's limits hold whatever a call asks for. */
   #bounded(spec: ExecSpec): ExecSpec {
     const { limits, env } = this.policy.policy;
-    const idleMs = limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
+    const idleMs =
+      limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
     return {
       ...spec,
       env: { ...env.set, ...spec.env },
@@ -223,10 +235,20 @@ export class Run {
     const collected = await collectChanges(sandbox, base, scope, blobs);
     const classified = await classifyChanges(base.tree, collected.changeSet, blobs);
     const patch = await makePatch(base.tree, collected.changeSet, blobs);
-    await writeFile(dir.changeSet, encodeChangeSet(collected.changeSet));
-    await writeFile(dir.patch, patch.bytes);
+    const diff = { ...collected, classified, patch };
+    try {
+      await writeFile(dir.changeSet, encodeChangeSet(collected.changeSet));
+      await writeFile(dir.patch, patch.bytes);
+      await writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(diffDocument(diff))}\n`);
+    } catch (cause) {
+      throw new RunnerError(
+        'data_dir_unusable',
+        `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`,
+        { cause },
+      );
+    }
     await journal.append({ type: 'workspace.collected', data: collectedData(collected, classified) });
-    return { ...collected, classified, patch };
+    return diff;
   }
 
   /**
@@ -246,14 +268,12 @@ export class Run {
       const lost = sandbox.state !== 'running';
       if (!lost) this.#diff = await this.diff();
       await failpoint('close.collected');
-      const { calls } = this.#parts.policy.policy.budget;
       await journal.append({
         type: 'run.closed',
         data: {
           outcome: lost ? 'lost' : reason,
           summary,
-          calls: calls - this.remaining().calls,
-          denied: this.#denied,
+          ...journal.totals,
           outputBytes: this.#outputBytes,
           ms: Math.round(performance.now() - this.#openedMs),
         },
@@ -273,6 +293,24 @@ export class Run {
   }
 }
 
+/** `diff.json`: the changes as a list, what was refused, what stood outside the scope. */
+export function diffDocument(diff: Diff): Record<string, unknown> {
+  const lines = new Map(diff.patch.files.map((file) => [file.path, file]));
+  return {
+    changes: diff.classified.map((change) => ({
+      ...change,
+      added: lines.get(change.path)?.added ?? null,
+      removed: lines.get(change.path)?.removed ?? null,
+    })),
+    violations: diff.violations,
+    findings: diff.findings,
+    scratch: diff.scratch,
+    ignored: diff.ignored,
+    complete: diff.complete,
+    patchBytes: diff.patch.bytes.length,
+  };
+}
+
 type End = Awaited<ReturnType<Journal['intend']>>;
 
 function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>, 'callId'> {
@@ -284,7 +322,7 @@ function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>
 
 async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
   const hash = createHash('sha256');
-  for (let offset = 0; ; ) {
+  for (let offset = 0; ;) {
     const { bytes, nextOffset, done } = await command.output.read(offset, 1 << 20);
     hash.update(bytes);
     if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
@@ -292,12 +330,19 @@ async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
   }
 }
 
-function collectedData(collected: Collected, classified: readonly ClassifiedChange[]): EntryData<'workspace.collected'> {
+function collectedData(
+  collected: Collected,
+  classified: readonly ClassifiedChange[],
+): EntryData<'workspace.collected'> {
   const count = (status: string) => classified.filter((change) => change.status === status).length;
   const findings: Record<string, number> = {};
   for (const finding of collected.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
-  if (collected.violations.length > 0) findings['outside_write_scope'] = collected.violations.length + collected.violationsLeftOut;
-  const bytes = [...collected.changeSet.changes.values()].reduce((sum, change) => sum + (change.kind === 'file' ? change.sizeBytes : 0), 0);
+  if (collected.violations.length > 0)
+    findings['outside_write_scope'] = collected.violations.length + collected.violationsLeftOut;
+  const bytes = [...collected.changeSet.changes.values()].reduce(
+    (sum, change) => sum + (change.kind === 'file' ? change.sizeBytes : 0),
+    0,
+  );
   const added = count('added');
   const deleted = count('deleted');
   return {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Budget } from './budget/budget.ts';
 import type { DataDir } from './data-dir/data-dir.ts';
-import { canonicalJson, digestOf, type Digest } from './digest.ts';
+import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
 import { sandboxLabels } from './engine/labels.ts';
 import { RunnerError, messageOf } from './errors.ts';
@@ -21,7 +21,7 @@ import { encodeTree } from './workspace/manifest.ts';
 import { Scope } from './workspace/scope.ts';
 import { selectFiles, type Selection } from './workspace/select.ts';
 
-export { Run, type CloseReason, type Diff } from './run.ts';
+export { Run, diffDocument, type CloseReason, type Diff } from './run.ts';
 
 export interface OpenRequest {
   readonly policy: LoadedPolicy;
@@ -61,10 +61,18 @@ export class Runner {
     const { policy } = request.policy;
     const reference = request.image ?? policy.images[0] ?? 'base';
     if (request.image !== undefined && !policy.images.includes(request.image)) {
-      throw new RunnerError('image_not_allowed', `image ${request.image} is not in the policy's list (${policy.images.join(', ')}); add it there or choose one of these`);
+      throw new RunnerError(
+        'image_not_allowed',
+        `image ${request.image} is not in the policy's list (${policy.images.join(', ')}); add it there or choose one of these`,
+      );
     }
     const [image, facts, scope] = await Promise.all([
-      resolveImage(this.#engine, await readAccepted(this.#dataDir.path), reference),
+      resolveImage(
+        this.#engine,
+        await readAccepted(this.#dataDir.path),
+        reference,
+        policy.images.filter((name) => digestPattern.test(name)),
+      ),
       this.#engine.describe(),
       Scope.compile(policy.files),
     ]);
@@ -79,14 +87,22 @@ export class Runner {
     try {
       await journal.append(openedEntry(request, { reference, id: image }, facts, spec));
       request.onProgress?.(`opening sandbox ${spec.id} from image ${reference}`);
-      const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes: policy.limits.outputPerRunBytes });
+      const sandbox = await Sandbox.open(this.#engine, spec, {
+        directory: dir.callsDir,
+        outputMaxBytes: policy.limits.outputPerRunBytes,
+      });
       const base = await this.#fill(sandbox, imported, dir.base).catch(async (error: unknown) => {
         await sandbox.close();
         throw error;
       });
       await journal.append({
         type: 'sandbox.started',
-        data: { sandbox: spec.id, container: sandbox.containerId, specDigest: digestOf(canonicalJson(spec)), workspace: countsOf(base) },
+        data: {
+          sandbox: spec.id,
+          container: sandbox.containerId,
+          specDigest: digestOf(canonicalJson(spec)),
+          workspace: countsOf(base),
+        },
       });
       const { limits, budget } = policy;
       return new Run({
@@ -102,7 +118,17 @@ export class Runner {
       });
     } catch (error) {
       await journal
-        .append({ type: 'run.closed', data: { outcome: 'failed', summary: `did not open: ${messageOf(error)}`, calls: 0, denied: 0, outputBytes: 0, ms: 0 } })
+        .append({
+          type: 'run.closed',
+          data: {
+            outcome: 'failed',
+            summary: `did not open: ${messageOf(error)}`,
+            calls: 0,
+            denied: 0,
+            outputBytes: 0,
+            ms: 0,
+          },
+        })
         .catch(() => undefined);
       await journal.close();
       throw error;
@@ -138,7 +164,13 @@ export class Runner {
         homeBytes: limits.tmpBytes,
         shmBytes: Math.min(limits.tmpBytes, 64 * 1024 * 1024),
       },
-      labels: sandboxLabels({ owner: this.#dataDir.owner, instance: this.#instance, run: runId, sandbox: id, created: new Date() }),
+      labels: sandboxLabels({
+        owner: this.#dataDir.owner,
+        instance: this.#instance,
+        run: runId,
+        sandbox: id,
+        created: new Date(),
+      }),
     };
   }
 
@@ -153,11 +185,19 @@ export class Runner {
 }
 
 async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
-  if (request.workspace === undefined) return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
-  return selectFiles(request.workspace, scope, { includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [] });
+  if (request.workspace === undefined)
+    return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
+  return selectFiles(request.workspace, scope, {
+    includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
+  });
 }
 
-function openedEntry(request: OpenRequest, image: { reference: string; id: string }, facts: EngineFacts, spec: SandboxSpec): Draft {
+function openedEntry(
+  request: OpenRequest,
+  image: { reference: string; id: string },
+  facts: EngineFacts,
+  spec: SandboxSpec,
+): Draft {
   const { policy, digest } = request.policy;
   return {
     type: 'run.opened',
@@ -165,7 +205,12 @@ function openedEntry(request: OpenRequest, image: { reference: string; id: strin
       ...(request.intent === undefined ? {} : { intent: request.intent }),
       policy: { name: policy.name, digest, effective: JSON.parse(request.policy.canonical) },
       image: { reference: image.reference, id: image.id as Digest },
-      engine: { kind: facts.kind, version: facts.version, runtime: spec.runtime, factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })) },
+      engine: {
+        kind: facts.kind,
+        version: facts.version,
+        runtime: spec.runtime,
+        factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })),
+      },
       limits: { ...spec.limits },
       versions: { node: process.version, kernel: facts.kernel },
     },
@@ -176,5 +221,11 @@ function countsOf(base: Base): EntryData<'sandbox.started'>['workspace'] {
   const nodes = [...base.tree.values()];
   const count = (kind: string) => nodes.filter((node) => node.kind === kind).length;
   const bytes = nodes.reduce((sum, node) => sum + (node.kind === 'file' ? node.sizeBytes : 0), 0);
-  return { digest: base.digest, files: count('file'), directories: count('directory'), symlinks: count('symlink'), bytes };
+  return {
+    digest: base.digest,
+    files: count('file'),
+    directories: count('directory'),
+    symlinks: count('symlink'),
+    bytes,
+  };
 }

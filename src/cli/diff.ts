@@ -16,7 +16,11 @@ export function diffCommand(program: Command, context: CliContext): void {
       const dir = await (await context.openDataDir()).findRun(id);
       const file = options.json === true ? join(dir.path, 'diff.json') : dir.patch;
       const bytes = await readFile(file).catch((error: unknown) => {
-        throw new RunnerError('run_not_found', `run ${dir.id} has no diff (it is still open, or its sandbox was lost); glovebox log ${dir.id} tells`, { cause: error });
+        throw new RunnerError(
+          'run_not_found',
+          `run ${dir.id} has no diff (it is still open, or its sandbox was lost); glovebox log ${dir.id} tells`,
+          { cause: error },
+        );
       });
       process.stdout.write(process.stdout.isTTY && options.json !== true ? forTerminal(bytes.toString('utf8')) : bytes);
     });

@@ -11,7 +11,9 @@ export function doctorCommand(program: Command, context: CliContext): void {
     .description('what this machine and its engine are, what they can enforce, what is missing and how to get it')
     .option('--json', 'as JSON')
     .action(async (options: { json?: boolean }) => {
-      const engine = await context.connect().catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
+      const engine = await context
+        .connect()
+        .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
       const architecture = engine instanceof Error ? process.arch : (await engine.describe()).architecture;
       const images = (await imageNames()).map((name) => `glovebox/${name}:latest`);
       const diagnosis = await diagnose(engine, { supervisorPath: supervisorPath(architecture), images });

@@ -16,7 +16,11 @@ export function gcCommand(program: Command, context: CliContext): void {
       const verb = options.dryRun === true ? 'would remove' : 'removed';
       for (const name of recovered.containers) print(`${verb} container ${name}`);
       for (const name of recovered.volumes) print(`${verb} volume ${name}`);
-      for (const run of recovered.runs) print(`${options.dryRun === true ? 'would close' : 'closed'} run ${run.id} (${run.closedCalls} calls without an outcome)`);
-      if (recovered.containers.length + recovered.volumes.length + recovered.runs.length === 0) print('nothing left behind');
+      for (const run of recovered.runs)
+        print(
+          `${options.dryRun === true ? 'would close' : 'closed'} run ${run.id} (${run.closedCalls} calls without an outcome)`,
+        );
+      if (recovered.containers.length + recovered.volumes.length + recovered.runs.length === 0)
+        print('nothing left behind');
     });
 }

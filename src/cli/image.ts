@@ -16,7 +16,11 @@ export function imageCommand(program: Command, context: CliContext): void {
     .option('--update', 'write what was built into the lock and the package list')
     .option('--rebuild', 'even where the engine has it')
     .option('--missing', 'say nothing of those that are there')
-    .option('--from <source>', 'debian (bootstrap) or registry (pinned official base); default: what this machine can', 'auto')
+    .option(
+      '--from <source>',
+      'debian (bootstrap) or registry (pinned official base); default: what this machine can',
+      'auto',
+    )
     .option('--json', 'as JSON')
     .action((names: string[], options: BuildOptions) => build(names, options, context));
   image
@@ -55,7 +59,10 @@ async function build(names: string[], options: BuildOptions, context: CliContext
       rebuild: options.rebuild === true,
     });
     if (options.json === true) printJson(built);
-    else if (!built.upToDate) print(`${pc.green('built')} ${name}  ${built.id.slice(0, 19)}  ${built.state}  ${durationText(performance.now() - startedMs)}`);
+    else if (!built.upToDate)
+      print(
+        `${pc.green('built')} ${name}  ${built.id.slice(0, 19)}  ${built.state}  ${durationText(performance.now() - startedMs)}`,
+      );
     else if (options.missing !== true) print(`${name} is up to date  ${built.id.slice(0, 19)}  ${built.state}`);
   }
 }
@@ -64,11 +71,21 @@ async function list(options: { json?: boolean }, context: CliContext): Promise<v
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   const images = await listImages({ engine, dataDir: dataDir.path });
   if (options.json === true) return printJson(images);
-  const rows = images.map((image) => [image.name, image.state, image.id?.slice(0, 19) ?? '-', `${image.packages}`, image.bytes === undefined ? '-' : bytesText(image.bytes)]);
+  const rows = images.map((image) => [
+    image.name,
+    image.state,
+    image.id?.slice(0, 19) ?? '-',
+    `${image.packages}`,
+    image.bytes === undefined ? '-' : bytesText(image.bytes),
+  ]);
   print(table([['IMAGE', 'STATE', 'ID', 'PACKAGES', 'SIZE'], ...rows]));
 }
 
-async function verify(names: string[], options: { allowMoved?: boolean; json?: boolean }, context: CliContext): Promise<void> {
+async function verify(
+  names: string[],
+  options: { allowMoved?: boolean; json?: boolean },
+  context: CliContext,
+): Promise<void> {
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   let good = true;
   for (const name of names.length > 0 ? names : await imageNames()) {
@@ -76,7 +93,9 @@ async function verify(names: string[], options: { allowMoved?: boolean; json?: b
     good &&= result.verdict === 'verified' || (result.verdict === 'moved' && options.allowMoved === true);
     if (options.json === true) printJson(result);
     else {
-      print(`${result.verdict === 'verified' ? pc.green(result.verdict) : pc.yellow(result.verdict)}  ${name}  ${result.id?.slice(0, 19) ?? ''}`);
+      print(
+        `${result.verdict === 'verified' ? pc.green(result.verdict) : pc.yellow(result.verdict)}  ${name}  ${result.id?.slice(0, 19) ?? ''}`,
+      );
       for (const line of result.differences.slice(0, 20)) print(`    ${line}`);
     }
   }

@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import { digestPattern, type Digest } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
 import { checkJournal, formatCheck } from '../journal/check.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
 import { renderEntry } from '../journal/render.ts';
@@ -28,9 +30,14 @@ export function checkCommand(program: Command, context: CliContext): void {
     .command('check')
     .description('verify a journal offline: an edited, dropped, swapped or truncated line is named')
     .argument('<journal>', 'a journal file, or the id of a run')
+    .option(
+      '--head <digest>',
+      'the hash that the last line must have, kept elsewhere: then a whole rewritten chain is found too',
+    )
     .option('--json', 'the result as JSON')
-    .action(async (name: string, options: { json?: boolean }) => {
-      const check = await checkJournal(await journalPath(name, context));
+    .action(async (name: string, options: { head?: string; json?: boolean }) => {
+      const expected = options.head === undefined ? {} : { expectHead: headOf(options.head) };
+      const check = await checkJournal(await journalPath(name, context), expected);
       if (options.json === true) printJson(check);
       else for (const line of formatCheck(check)) print(check.verdict === 'broken' ? pc.red(line) : line);
       throw new Exit(check.verdict === 'closed' ? exitCodes.ok : exitCodes.failed);
@@ -41,4 +48,10 @@ async function journalPath(name: string, context: CliContext): Promise<string> {
   const file = await stat(name).catch(() => undefined);
   if (file?.isFile() === true) return name;
   return (await (await context.openDataDir()).findRun(name)).journal;
+}
+
+function headOf(text: string): Digest {
+  if (!digestPattern.test(text))
+    throw new RunnerError('invalid_request', `--head wants sha256: and 64 hex digits, not ${text.slice(0, 80)}`);
+  return text as Digest;
 }

@@ -25,7 +25,11 @@ export function withRunOptions(command: Command): Command {
 }
 
 /** Opens a run, hands it over, and closes it whatever happens; Ctrl-C closes it as cancelled. */
-export async function inRun<T>(context: CliContext, options: RunOptions, work: (run: Run) => Promise<T>): Promise<{ value: T; run: Run }> {
+export async function inRun<T>(
+  context: CliContext,
+  options: RunOptions,
+  work: (run: Run) => Promise<T>,
+): Promise<{ value: T; run: Run }> {
   const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   const runner = await Runner.create(engine, dataDir);

@@ -7,6 +7,7 @@ import { RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 import { printable } from '../journal/printable.ts';
 import type { Run } from '../runner.ts';
+import { pathsOf } from '../tools/paths.ts';
 import { ToolCall } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
@@ -56,12 +57,17 @@ async function play(run: Run, file: string, options: RunOptions & { lines: strin
 }
 
 function parseLine(text: string, number: number, file: string): PlayLine {
-  if (text.length > lineBytesMax) throw new RunnerError('invalid_request', `${file}:${number}: the line is longer than ${lineBytesMax} bytes`);
+  if (text.length > lineBytesMax)
+    throw new RunnerError('invalid_request', `${file}:${number}: the line is longer than ${lineBytesMax} bytes`);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new RunnerError('invalid_request', `${file}:${number}: not JSON: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new RunnerError(
+      'invalid_request',
+      `${file}:${number}: not JSON: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
   }
   const parsed = PlayLine.safeParse(value);
   if (!parsed.success) throw new RunnerError('invalid_request', `${file}:${number}: ${z.prettifyError(parsed.error)}`);
@@ -75,9 +81,11 @@ function announce(line: PlayLine): void {
 }
 
 function describe(call: ToolCall): string {
-  if (call.tool === 'exec') return call.argv === undefined ? (call.script ?? '').trim().split('\n').join('; ') : call.argv.join(' ');
-  if ('path' in call && typeof call.path === 'string') return call.path;
+  if (call.tool === 'exec')
+    return call.argv === undefined ? (call.script ?? '').trim().split('\n').join('; ') : call.argv.join(' ');
   if ('pattern' in call) return call.pattern;
+  if ('patch' in call) return pathsOf(call).writes.join(' ');
+  if ('path' in call && typeof call.path === 'string') return call.path;
   if ('callId' in call && typeof call.callId === 'string') return call.callId;
   return '';
 }

@@ -35,7 +35,18 @@ export function buildProgram(context: CliContext): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('(glovebox --help lists the commands)')
     .exitOverride();
-  const commands = [runCommand, shellCommand, playCommand, diffCommand, logCommand, checkCommand, runsCommand, gcCommand, imageCommand, doctorCommand];
+  const commands = [
+    runCommand,
+    shellCommand,
+    playCommand,
+    diffCommand,
+    logCommand,
+    checkCommand,
+    runsCommand,
+    gcCommand,
+    imageCommand,
+    doctorCommand,
+  ];
   for (const command of commands) command(program, context);
   addCompletion(program, context);
   return program;
@@ -44,7 +55,9 @@ export function buildProgram(context: CliContext): Command {
 /** The door: failures are said once, here. */
 function report(error: unknown): number {
   const known = isRunnerError(error);
-  say(`${pc.red('glovebox:')} ${printable(messageOf(error), { newlines: 'keep' })}${known ? pc.dim(` [${error.code}]`) : ''}`);
+  say(
+    `${pc.red('glovebox:')} ${printable(messageOf(error), { newlines: 'keep' })}${known ? pc.dim(` [${error.code}]`) : ''}`,
+  );
   if (!known && error instanceof Error && process.env['GLOVEBOX_DEBUG'] !== undefined) say(error.stack ?? '');
   return exitCodes.runner;
 }

@@ -17,7 +17,9 @@ interface Options extends RunOptions {
 
 export function runCommand(program: Command, context: CliContext): void {
   withRunOptions(program.command('run'))
-    .description("run one command in a sandbox; the exit code is the command's own (124 timed out, 125 glovebox failed, 126 not executable, 127 not found, 137 killed)")
+    .description(
+      "run one command in a sandbox; the exit code is the command's own (124 timed out, 125 glovebox failed, 126 not executable, 127 not found, 137 killed)",
+    )
     .argument('<cmd...>', 'the command and its arguments, after --')
     .option('-t, --timeout <ms>', "end the command after this many milliseconds (default and ceiling: the policy's)")
     .option('--stdin', 'pass this standard input on')
@@ -33,8 +35,10 @@ export function runCommand(program: Command, context: CliContext): void {
 const callId = 'command';
 
 async function execute(run: Run, argv: string[], options: Options & { stdin?: boolean }): Promise<ToolResult> {
-  const killAfterMs = options.timeout === undefined ? run.policy.policy.limits.commandTimeoutMs : Number(options.timeout);
-  if (!Number.isInteger(killAfterMs) || killAfterMs <= 0) throw new RunnerError('invalid_request', `--timeout wants milliseconds, not ${options.timeout}`);
+  const killAfterMs =
+    options.timeout === undefined ? run.policy.policy.limits.commandTimeoutMs : Number(options.timeout);
+  if (!Number.isInteger(killAfterMs) || killAfterMs <= 0)
+    throw new RunnerError('invalid_request', `--timeout wants milliseconds, not ${options.timeout}`);
   const call = ToolCall.parse({ tool: 'exec', argv, killAfterMs, yieldMs: 0, keepStdinOpen: options.stdin === true });
   const first = await run.call(callId, call);
   const command = run.findCommand(callId);
@@ -69,7 +73,9 @@ function explain(outcome: Outcome): void {
     case 'pids_limit':
       return say(`glovebox: no more than ${outcome.limit} processes (limits.pids in the policy)`);
     case 'disk_full':
-      return say(`glovebox: no space left on ${outcome.where.join(', ')} (limits.workspace and limits.tmp in the policy)`);
+      return say(
+        `glovebox: no space left on ${outcome.where.join(', ')} (limits.workspace and limits.tmp in the policy)`,
+      );
     case 'output_limit':
       return say(`glovebox: ended after ${outcome.limitBytes} bytes of output (limits.output_per_call in the policy)`);
     case 'signaled':

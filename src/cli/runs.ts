@@ -14,11 +14,20 @@ export function runsCommand(program: Command, context: CliContext): void {
       const rows = await Promise.all(dirs.map((dir) => rowOf(dir.id, dir.journal)));
       if (options.json === true) printJson(rows);
       else if (rows.length === 0) print('no runs yet; glovebox run -- echo hello opens one');
-      else print(table([['RUN', 'OPENED', 'STATE', 'POLICY', 'CALLS'], ...rows.map((row) => [row.run, row.opened, row.state, row.policy, `${row.calls}`])]));
+      else
+        print(
+          table([
+            ['RUN', 'OPENED', 'STATE', 'POLICY', 'CALLS'],
+            ...rows.map((row) => [row.run, row.opened, row.state, row.policy, `${row.calls}`]),
+          ]),
+        );
     });
 }
 
-async function rowOf(run: string, journal: string): Promise<{ run: string; opened: string; state: string; policy: string; calls: number }> {
+async function rowOf(
+  run: string,
+  journal: string,
+): Promise<{ run: string; opened: string; state: string; policy: string; calls: number }> {
   const row = { run, opened: '', state: 'open', policy: '', calls: 0 };
   try {
     for await (const entry of readEntries(journal)) {

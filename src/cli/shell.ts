@@ -14,7 +14,11 @@ export function shellCommand(program: Command, context: CliContext): void {
     .description('an interactive shell in a sandbox; leave it with exit or Ctrl-D, the diff and the journal stay')
     .option('--shell <path>', 'which shell (default: bash, else sh)')
     .action(async (options: RunOptions & { shell?: string }) => {
-      if (!process.stdin.isTTY) throw new RunnerError('invalid_request', 'glovebox shell wants a terminal on its standard input; use glovebox run or glovebox play in scripts');
+      if (!process.stdin.isTTY)
+        throw new RunnerError(
+          'invalid_request',
+          'glovebox shell wants a terminal on its standard input; use glovebox run or glovebox play in scripts',
+        );
       const { value, run } = await inRun(context, options, (opened) => interact(opened, options.shell));
       for (const line of closingLines(run)) say(line);
       throw new Exit(value);
@@ -22,10 +26,16 @@ export function shellCommand(program: Command, context: CliContext): void {
 }
 
 async function interact(run: Run, shell: string | undefined): Promise<number> {
-  const script = shell === undefined ? 'command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i' : `exec ${JSON.stringify(shell)}`;
+  const script =
+    shell === undefined
+      ? 'command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i'
+      : `exec ${JSON.stringify(shell)}`;
   const size = () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 });
   const limitMs = run.policy.policy.limits.commandTimeoutMs;
-  const result = await run.call('shell', ToolCall.parse({ tool: 'exec', argv: ['/bin/sh', '-c', script], tty: size(), yieldMs: 0, killAfterMs: limitMs }));
+  const result = await run.call(
+    'shell',
+    ToolCall.parse({ tool: 'exec', argv: ['/bin/sh', '-c', script], tty: size(), yieldMs: 0, killAfterMs: limitMs }),
+  );
   const command = run.findCommand('shell');
   if (command === undefined) {
     say(`glovebox: ${result.text}`);

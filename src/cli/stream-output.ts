@@ -19,7 +19,7 @@ export async function streamOutput(command: RunningCall, withStdin: boolean): Pr
 }
 
 async function copy(command: RunningCall, view: 'stdout' | 'stderr', from: number): Promise<number> {
-  for (let offset = from; ; ) {
+  for (let offset = from; ;) {
     const { bytes, nextOffset } = await command.output.read(offset, 1 << 18, view);
     if (bytes.length === 0) return offset;
     if (!process[view].write(bytes)) await once(process[view], 'drain');
@@ -31,7 +31,10 @@ function forwardInput(command: RunningCall): () => void {
   const input = process.stdin;
   const onData = (chunk: Buffer) => {
     input.pause();
-    command.write(chunk).then(() => input.resume(), () => undefined);
+    command.write(chunk).then(
+      () => input.resume(),
+      () => undefined,
+    );
   };
   const onEnd = () => void command.closeStdin().catch(() => undefined);
   input.on('data', onData).on('end', onEnd);

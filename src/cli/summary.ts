@@ -1,23 +1,16 @@
 import pc from 'picocolors';
 import { printable } from '../journal/printable.ts';
-import type { Diff, Run } from '../runner.ts';
+import { diffDocument, type Diff, type Run } from '../runner.ts';
 import { bytesText } from './terminal.ts';
 
 /** What a script wants to know of a closed run. */
 export function runSummary(run: Run): Record<string, unknown> {
-  return { run: run.id, state: run.finalDiff === undefined ? 'lost' : 'closed', directory: run.dir.path, remaining: run.remaining(), diff: run.finalDiff === undefined ? null : diffDocument(run.finalDiff) };
-}
-
-/** The document behind `glovebox diff --json`. */
-export function diffDocument(diff: Diff): Record<string, unknown> {
-  const lines = new Map(diff.patch.files.map((file) => [file.path, file]));
   return {
-    changes: diff.classified.map((change) => ({ ...change, added: lines.get(change.path)?.added ?? null, removed: lines.get(change.path)?.removed ?? null })),
-    violations: diff.violations,
-    findings: diff.findings,
-    scratch: diff.scratch,
-    complete: diff.complete,
-    patchBytes: diff.patch.bytes.length,
+    run: run.id,
+    state: run.finalDiff === undefined ? 'lost' : 'closed',
+    directory: run.dir.path,
+    remaining: run.remaining(),
+    diff: run.finalDiff === undefined ? null : diffDocument(run.finalDiff),
   };
 }
 
@@ -25,18 +18,41 @@ export function diffDocument(diff: Diff): Record<string, unknown> {
 export function closingLines(run: Run): string[] {
   const diff = run.finalDiff;
   const next = `glovebox diff ${run.id}   glovebox log ${run.id}   glovebox check ${run.id}`;
-  if (diff === undefined) return ['', pc.red(`run ${run.id}: the sandbox was lost; the journal says why: glovebox log ${run.id}`)];
-  const changed = diff.classified.length === 0 ? ['  no change in the write scope'] : diff.classified.map((change) => changeLine(diff, change.path));
-  const refused = diff.findings.filter((finding) => finding.effect === 'refused').map((finding) => `  ${pc.red('refused')} ${printable(finding.path)} (${finding.kind})`);
-  const outside = diff.violations.map((violation) => `  ${pc.yellow('not exported')} ${printable(violation.path)} (${violation.kind} outside the write scope)`);
-  const scratch = diff.scratch.files > 0 ? [pc.dim(`  scratch: ${diff.scratch.files} files, ${bytesText(diff.scratch.bytes)}, never exported`)] : [];
-  return ['', pc.bold(`run ${run.id}`), ...changed.slice(0, 40), ...refused.slice(0, 20), ...outside.slice(0, 20), ...scratch, pc.dim(`next: ${next}`)];
+  if (diff === undefined)
+    return ['', pc.red(`run ${run.id}: the sandbox was lost; the journal says why: glovebox log ${run.id}`)];
+  const changed =
+    diff.classified.length === 0
+      ? ['  no change in the write scope']
+      : diff.classified.map((change) => changeLine(diff, change.path));
+  const refused = diff.findings
+    .filter((finding) => finding.effect === 'refused')
+    .map((finding) => `  ${pc.red('refused')} ${printable(finding.path)} (${finding.kind})`);
+  const outside = diff.violations.map(
+    (violation) =>
+      `  ${pc.yellow('not exported')} ${printable(violation.path)} (${violation.kind} outside the write scope)`,
+  );
+  const scratch =
+    diff.scratch.files > 0
+      ? [pc.dim(`  scratch: ${diff.scratch.files} files, ${bytesText(diff.scratch.bytes)}, never exported`)]
+      : [];
+  return [
+    '',
+    pc.bold(`run ${run.id}`),
+    ...changed.slice(0, 40),
+    ...refused.slice(0, 20),
+    ...outside.slice(0, 20),
+    ...scratch,
+    pc.dim(`next: ${next}`),
+  ];
 }
 
 function changeLine(diff: Diff, path: string): string {
   const change = diff.classified.find((candidate) => candidate.path === path);
   const file = diff.patch.files.find((candidate) => candidate.path === path);
-  const counts = file === undefined || file.added === undefined ? '' : ` ${pc.green(`+${file.added}`)} ${pc.red(`-${file.removed ?? 0}`)}`;
+  const counts =
+    file === undefined || file.added === undefined
+      ? ''
+      : ` ${pc.green(`+${file.added}`)} ${pc.red(`-${file.removed ?? 0}`)}`;
   const flags = (change?.categories ?? []).filter((category) => category !== 'source');
   return `  ${(change?.status ?? '').padEnd(9)} ${printable(path)}${counts}${flags.length === 0 ? '' : pc.dim(` [${flags.join(', ')}]`)}`;
 }

@@ -17,14 +17,28 @@ export function printJson(value: unknown): void {
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const row of rows) row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
-  return rows.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd()).join('\n');
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 /** Text that came out of a sandbox, indented and cut to `linesMax`; escapes cannot act on the terminal. */
 export function quote(text: string, linesMax: number): string {
   const lines = printable(text.replace(/\n+$/, ''), { newlines: 'keep' }).split('\n');
   const width = Math.max(40, (process.stderr.columns ?? 120) - 6);
-  const shown = lines.length <= linesMax ? lines : [...lines.slice(0, Math.ceil(linesMax / 2)), `… ${lines.length - linesMax} more lines …`, ...lines.slice(-Math.floor(linesMax / 2))];
+  const shown =
+    lines.length <= linesMax
+      ? lines
+      : [
+          ...lines.slice(0, Math.ceil(linesMax / 2)),
+          `… ${lines.length - linesMax} more lines …`,
+          ...lines.slice(-Math.floor(linesMax / 2)),
+        ];
   return shown.map((line) => pc.dim('    │ ') + (line.length > width ? `${line.slice(0, width)}…` : line)).join('\n');
 }
 

@@ -52,11 +52,12 @@ const inodeBytes = 4096;
 export function containerBody(spec: SandboxSpec, supervisorVolume: string): ContainerSpec {
   const { limits } = spec;
   checkLimits(limits);
+  const tmpfs = fileSystems(spec);
   return {
     name: `glovebox-${spec.id}`,
     image: spec.image,
     labels: spec.labels,
-    argv: [`${supervisorDirectory}/supervisor`],
+    argv: [`${supervisorDirectory}/supervisor`, ...tmpfs.flatMap(modeArgument)],
     env: [],
     runtime: spec.runtime,
     workdir: '/',
@@ -68,20 +69,31 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
       openFilesMax: limits.openFilesMax,
       shmBytes: limits.shmBytes,
     },
-    tmpfs: [
-      tmpfs(workspace, limits.workspaceBytes, limits.workspaceInodes, { ...rootOwner(spec), exec: true }),
-      tmpfs('/tmp', limits.tmpBytes, inodesFor(limits.tmpBytes), { uid: 0, gid: 0, mode: 0o1777, exec: true }),
-      tmpfs(home, limits.homeBytes, inodesFor(limits.homeBytes), {
-        uid: toolUid,
-        gid: toolGid,
-        mode: 0o700,
-        exec: true,
-      }),
-      tmpfs('/run', runBytes, 1024, { uid: 0, gid: 0, mode: 0o755, exec: false }),
-    ],
+    tmpfs,
     volumes: [{ name: supervisorVolume, target: supervisorDirectory }],
     seccomp: JSON.stringify(seccompProfile()),
   };
+}
+
+/** Where a tool may write; all of it is in memory and gone with the sandbox. */
+function fileSystems(spec: SandboxSpec): ContainerSpec['tmpfs'] {
+  const { limits } = spec;
+  return [
+    bounded(workspace, limits.workspaceBytes, limits.workspaceInodes, { ...rootOwner(spec), exec: true }),
+    bounded('/tmp', limits.tmpBytes, inodesFor(limits.tmpBytes), { uid: 0, gid: 0, mode: 0o1777, exec: true }),
+    bounded(home, limits.homeBytes, inodesFor(limits.homeBytes), {
+      uid: toolUid,
+      gid: toolGid,
+      mode: 0o700,
+      exec: true,
+    }),
+    bounded('/run', runBytes, 1024, { uid: 0, gid: 0, mode: 0o755, exec: false }),
+  ];
+}
+
+/** runc gives a tmpfs the mode of the image's directory, whatever was asked for: the supervisor sets it once more. */
+function modeArgument({ target, mode }: ContainerSpec['tmpfs'][number]): string[] {
+  return ['--mode', `${mode.toString(8)}:${target}`];
 }
 
 function rootOwner({ workspaceRoot }: SandboxSpec): { uid: number; gid: number; mode: number } {
@@ -104,7 +116,7 @@ function checkLimits(limits: SandboxLimits): void {
     );
 }
 
-function tmpfs(
+function bounded(
   target: string,
   sizeBytes: number,
   inodesMax: number,

@@ -15,6 +15,7 @@
 
 #include "calls.h"
 #include "commands.h"
+#include "modes.h"
 #include "post.h"
 #include "privileges.h"
 #include "streams.h"
@@ -195,6 +196,9 @@ int main(int argc, char **argv) {
   }
   prepare_signals(&sleeping);
   const char *wrong = privileges_prepare(FIRST_OWN_FD);
+  if (!wrong) {
+    wrong = modes_set(argc, argv);
+  }
   if (wrong) {
     return fail(wrong);
   }

@@ -1,0 +1,182 @@
+import { readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { execa } from 'execa';
+import { checkJournal } from '../src/journal/check.ts';
+import { readEntries } from '../src/journal/read.ts';
+import { Runner, type Run } from '../src/runner.ts';
+import { ToolCall, type ToolCallInput } from '../src/tools/tool-call.ts';
+import type { ToolResult } from '../src/tools/tool-result.ts';
+import { Bench, smallPolicy } from './fixtures/bench.ts';
+
+let bench: Bench;
+let runner: Runner;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  runner = await Runner.create(bench.engine, bench.dataDir);
+});
+afterAll(async () => {
+  await runner.close();
+  await bench.close();
+});
+
+const files = { 'src/a.txt': 'one\n', 'README.md': 'read me\n', '.env': 'TOKEN=secret\n' };
+
+async function open(extra = ''): Promise<Run> {
+  return runner.open({ policy: smallPolicy(extra), workspace: await bench.workspace(files), intent: 'test' });
+}
+
+function call(run: Run, id: string, input: ToolCallInput): Promise<ToolResult> {
+  return run.call(id, ToolCall.parse(input));
+}
+
+async function entriesOf(run: Run): Promise<string[]> {
+  const types: string[] = [];
+  for await (const entry of readEntries(run.dir.journal)) types.push(entry.type);
+  return types;
+}
+
+test('a run leaves a diff in the write scope, a whole journal, and nothing at the engine', async () => {
+  const run = await open();
+  expect(
+    await call(run, '1', {
+      tool: 'exec',
+      script: 'echo two >> src/a.txt; echo x > src/new.txt; mkdir -p build; echo o > build/o; cat .env',
+    }),
+  ).toMatchObject({ ok: false });
+  expect(await call(run, '2', { tool: 'read', path: 'src/a.txt' })).toMatchObject({
+    ok: true,
+    data: { content: { text: 'one\ntwo\n' } },
+  });
+  await run.close();
+  expect([...(run.finalDiff?.changeSet.changes.keys() ?? [])].sort()).toEqual(['src/a.txt', 'src/new.txt']);
+  expect(run.finalDiff?.scratch.files).toBe(1);
+
+  const workspace = await bench.workspace(files);
+  await execa('git', ['apply', run.dir.patch], { cwd: workspace });
+  expect(await readFile(`${workspace}/src/a.txt`, 'utf8')).toBe('one\ntwo\n');
+
+  const check = await checkJournal(run.dir.journal);
+  expect(check).toMatchObject({ verdict: 'closed', calls: 2, findings: [] });
+  const types = await entriesOf(run);
+  expect(types).toEqual([
+    'run.opened',
+    'sandbox.started',
+    'call.intended',
+    'call.ended',
+    'call.intended',
+    'call.ended',
+    'workspace.collected',
+    'run.closed',
+  ]);
+  expect(await bench.containers()).toEqual([]);
+});
+
+test('an untouched workspace gives the empty change set', async () => {
+  const run = await open();
+  await call(run, '1', { tool: 'exec', script: 'cat src/a.txt; touch src/a.txt' });
+  await run.close();
+  expect(run.finalDiff?.changeSet.changes.size).toBe(0);
+  expect(run.finalDiff?.patch.bytes.length).toBe(0);
+});
+
+test('the same call id never runs twice, and gives the same answer', async () => {
+  const run = await open();
+  const input: ToolCallInput = { tool: 'exec', script: 'date +%s%N; echo run >> src/count' };
+  const [first, second] = await Promise.all([call(run, 'same', input), call(run, 'same', input)]);
+  expect(await call(run, 'same', input)).toEqual(first);
+  expect(second).toEqual(first);
+  expect((await call(run, 'count', { tool: 'exec', script: 'wc -l < src/count' })).text).toMatch(/^1\n/);
+  await run.close();
+});
+
+test('of 50 calls exactly 50 are executed under 16 parallel callers, and the 51st is refused with its reason', async () => {
+  const run = await open('budget: { calls: 50, parallel: 16, denied: 1000 }');
+  const results = await Promise.all(
+    Array.from({ length: 16 }, async (_, caller) => {
+      const own: ToolResult[] = [];
+      for (let n = 0; n < 4; n++)
+        own.push(await call(run, `c${caller}-${n}`, { tool: 'exec', script: `echo x > src/f${caller}-${n}` }));
+      return own;
+    }),
+  );
+  const denied = results.flat().filter((result) => result.error?.code === 'denied');
+  expect(denied).toHaveLength(64 - 50);
+  expect(denied[0]?.text).toMatch(/budget/);
+  await run.close();
+  expect(run.finalDiff?.changeSet.changes.size).toBe(50);
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', calls: 50, denied: 14 });
+});
+
+test('a write outside the scope is denied by rule before it runs, and by the kernel when a command tries', async () => {
+  const run = await open();
+  const denied = await call(run, '1', { tool: 'write', path: 'README.md', content: { utf8: 'tampered' } });
+  expect(denied.error).toMatchObject({ code: 'denied' });
+  const tried = await call(run, '2', {
+    tool: 'exec',
+    script: 'echo tampered > README.md; rm -f README.md; mv README.md x; cat README.md',
+  });
+  expect(tried.text).toContain('read me');
+  await run.close();
+  expect(run.finalDiff?.changeSet.changes.size).toBe(0);
+  expect(await entriesOf(run)).toContain('call.denied');
+});
+
+test('a call that is still running answers so, goes on, and is recorded when it ends', async () => {
+  const run = await open();
+  const first = await call(run, 'slow', {
+    tool: 'exec',
+    script: 'echo begun; read line; echo "got $line"',
+    keepStdinOpen: true,
+    yieldMs: 300,
+  });
+  expect(first.data).toMatchObject({ state: 'running' });
+  expect(first.text).toContain('begun');
+  expect(await entriesOf(run)).not.toContain('call.ended');
+  await call(run, 'w', { tool: 'exec_write', callId: 'slow', data: { utf8: 'hello\n' } });
+  const last = await call(run, 'p', { tool: 'exec_poll', callId: 'slow', yieldMs: 5000 });
+  expect(last.data).toMatchObject({ state: 'ended', exitCode: 0 });
+  expect(last.text).toContain('got hello');
+  await run.close();
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+});
+
+test('a journal that cannot be written stops the run: nothing runs any more', async () => {
+  const small = await Bench.make({ dataDirBytes: 4 * 1024 * 1024 });
+  const own = await Runner.create(small.engine, small.dataDir);
+  try {
+    const run = await own.open({ policy: smallPolicy(), workspace: await small.workspace(files) });
+    await call(run, '1', { tool: 'exec', script: 'true' });
+    await small.fillDataDir();
+    const until = async (n: number): Promise<void> =>
+      call(run, `fill-${n}`, { tool: 'exec', script: 'true' }).then(() => (n < 100 ? until(n + 1) : undefined));
+    await expect(until(0)).rejects.toMatchObject({ code: 'journal_unavailable' }); // the journal's last page had room
+    await expect(call(run, '2', { tool: 'exec', script: 'echo x > src/must-not-exist' })).rejects.toMatchObject({
+      code: 'journal_unavailable',
+    });
+    await expect(run.sandbox.files.stat('src/must-not-exist')).rejects.toMatchObject({ code: 'not_found' });
+    await expect(call(run, '3', { tool: 'read', path: 'src/a.txt' })).rejects.toMatchObject({
+      code: 'journal_unavailable',
+    });
+    await expect(run.close()).rejects.toMatchObject({ code: 'data_dir_unusable' });
+    expect(await small.containers()).toEqual([]);
+  } finally {
+    await small.close();
+  }
+});
+
+test('an image that is not on the list, or not in the policy, does not open', async () => {
+  await expect(runner.open({ policy: smallPolicy(), image: 'node' })).rejects.toMatchObject({
+    code: 'image_not_allowed',
+  });
+  expect(await bench.containers()).toEqual([]);
+});
+
+test('a policy that asks for more than the engine can keep is refused, not weakened', async () => {
+  const policy = smallPolicy().text.replace('memory: 384MiB', 'memory: 64MiB');
+  const { parsePolicy } = await import('../src/policy/policy.ts');
+  await expect(runner.open({ policy: parsePolicy(policy, 'test') })).rejects.toMatchObject({
+    code: 'policy_unenforceable',
+  });
+  expect(await bench.containers()).toEqual([]);
+});
