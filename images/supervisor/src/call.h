@@ -55,6 +55,7 @@ struct exit_record {
 struct stream {
   int fd; /* -1 at end of file */
   bool watched;
+  bool lingers; /* a terminal that nobody has open just now */
   bool widened; /* its pipe was made larger, because much came through */
 };
 

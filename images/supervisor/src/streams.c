@@ -46,6 +46,7 @@ static void hold(struct supervisor *supervisor, struct call *call) {
   call->heldAtUs = supervisor->nowUs;
   for (unsigned i = 0; i < STREAMS; i++) {
     unwatch(supervisor, call->streams[i].fd, &call->streams[i].watched);
+    call->streams[i].lingers = false;
   }
 }
 
@@ -68,6 +69,19 @@ static void close_stream(struct stream *stream) {
   }
 }
 
+/*
+ * A terminal has no user just now (EIO). While its leader lives it must not be closed: that would hang the leader up on its
+ * way out, and /dev/tty opens it again. Only a change is of interest then, since the hang-up itself stays.
+ */
+static void linger(struct supervisor *supervisor, struct call *call, unsigned which, bool lingers) {
+  struct stream *stream = &call->streams[which];
+  if (stream->lingers != lingers) {
+    unwatch(supervisor, stream->fd, &stream->watched);
+    stream->lingers = lingers;
+    watch(supervisor, stream->fd, streams_key(call->id, which), lingers ? EPOLLIN | EPOLLET : EPOLLIN, &stream->watched);
+  }
+}
+
 /* Bytes read, 0 at the end of the stream (now closed), -1 when there is nothing to do now. */
 static long read_once(struct supervisor *supervisor, struct call *call, unsigned which) {
   struct stream *stream = &call->streams[which];
@@ -76,6 +90,7 @@ static long read_once(struct supervisor *supervisor, struct call *call, unsigned
   }
   long n = ring_read(&call->output, stream->fd, (uint8_t)(which + 1));
   if (n > 0) {
+    linger(supervisor, call, which, false);
     call->idleAtUs = call->idleAtUs ? supervisor->nowUs + call->idleUs : 0;
     call->quietAtUs = call->quietAtUs ? supervisor->nowUs + QUIET_US : 0;
     if (!stream->widened && call->output.end > WIDEN_AFTER) {
@@ -84,6 +99,8 @@ static long read_once(struct supervisor *supervisor, struct call *call, unsigned
     }
   } else if (n == -ENOBUFS) {
     hold(supervisor, call);
+  } else if (n == -EIO && call->terminal && call->leader) {
+    linger(supervisor, call, which, true);
   } else if (n != -EAGAIN) {
     unwatch(supervisor, stream->fd, &stream->watched);
     close_stream(stream); /* end of file; EIO is how a terminal says it */

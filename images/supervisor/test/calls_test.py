@@ -246,7 +246,7 @@ def test_a_terminal_belongs_to_the_tools_and_has_its_size(sandbox):
 
 
 def test_control_c_in_a_terminal_reaches_the_foreground(sandbox):
-    call = sandbox.start(["sh", "-c", "echo ready; sleep 60; echo unreached"], tty=(80, 24))
+    call = sandbox.start(["sh", "-c", "echo ready; exec sleep 60"], tty=(80, 24))
     sandbox.link.wait(lambda: b"ready" in call.bytes())
     sandbox.link.send(STDIN, struct.pack("<Q", 0) + b"\x03", call.number)
     sandbox.link.finish(call.number)
@@ -254,10 +254,17 @@ def test_control_c_in_a_terminal_reaches_the_foreground(sandbox):
 
 
 def test_end_of_input_in_a_terminal_ends_what_reads(sandbox):
-    call = sandbox.start(["cat"], tty=(80, 24))
-    sandbox.link.feed(call.number, b"line\n")
-    sandbox.link.finish(call.number)
-    equal((call.exit.code, call.bytes().count(b"line")), (0, 2))  # echoed, and printed
+    for _ in range(20):
+        call = sandbox.start(["cat"], tty=(80, 24))
+        sandbox.link.feed(call.number, b"line\n")
+        sandbox.link.finish(call.number)
+        equal((call.exit.kind, call.exit.code, call.bytes().count(b"line")), (0, 0, 2))  # echoed, and printed
+        sandbox.link.send(RELEASE, b"", call.number)
+
+
+def test_a_terminal_that_was_closed_for_a_while_is_heard_again(sandbox):
+    call = sandbox.sh("echo one; exec 0<&- 1>&- 2>&-; sleep 0.2; echo two >/dev/tty; sleep 0.1; echo three >/dev/tty; exit 3", tty=(80, 24))
+    equal((call.exit.kind, call.exit.code, call.bytes()), (0, 3, b"one\r\ntwo\r\nthree\r\n"))
 
 
 def test_many_calls_at_once_do_not_mix(sandbox):

@@ -34,7 +34,7 @@ WAYS = {
     "vfork": "/usr/bin/python3 -c \"import subprocess,time; subprocess.Popen(['sleep','99'],start_new_session=True); time.sleep(99)\" &",
     "a daemon": "/usr/bin/python3 -c \"import os,time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\nos.chdir('/'); os.closerange(0,100); time.sleep(99)\"",
     "sockets": "/usr/bin/python3 -c \"import socket,time; s=socket.socketpair(); time.sleep(99)\" &",
-    "a deleted program": "cp /bin/sleep ./gone; ./gone 99 & rm ./gone",
+    "a deleted program": "cp /bin/sleep ./gone; ./gone 99 & sleep 0.1; rm ./gone",
     "a program of its own": "cp /bin/sleep ./own; chmod 100 ./own; ./own 99 &",
     "not dumpable": "/usr/bin/python3 -c \"import ctypes,time; ctypes.CDLL(None).prctl(4,0,0,0,0); time.sleep(99)\" &",
     "a core limit of its own": "(ulimit -c 0; ulimit -n 8; exec sleep 99) &",
