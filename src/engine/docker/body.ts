@@ -112,6 +112,7 @@ const maskedPaths = [
   '/sys/kernel',
   '/sys/devices/virtual/powercap',
   '/sys/class/dmi',
+  '/sys/devices/virtual/dmi',
 ];
 
 const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
@@ -175,12 +176,20 @@ function nameOf(variable: string): string {
 
 /** A path that an image declares as VOLUME would become a writable, unbounded volume: an empty read-only tmpfs covers it. */
 function tmpfsOf(spec: ContainerSpec, image: ImageDefaults): Readonly<Record<string, string>> {
-  const asked = spec.tmpfs.map((tmpfs): [string, string] => [tmpfs.target, tmpfsOptions(tmpfs)]);
-  const taken = new Set([...spec.tmpfs, ...spec.volumes].map((mount) => mount.target));
+  const tmpfs = [...spec.tmpfs, sharedMemory(spec)];
+  const asked = tmpfs.map((one): [string, string] => [one.target, tmpfsOptions(one)]);
+  const taken = new Set([...tmpfs, ...spec.volumes].map((mount) => mount.target));
   const covered = image.volumes
     .filter((path) => !taken.has(path))
     .map((path): [string, string] => [path, 'ro,noexec,nosuid,nodev,size=4096,nr_inodes=2,mode=0555']);
   return Object.fromEntries([...covered, ...asked]);
+}
+
+/** The engine's own has a size, but room for millions of empty files. */
+function sharedMemory(spec: ContainerSpec): Tmpfs {
+  const sizeBytes = spec.limits.shmBytes;
+  const inodesMax = Math.max(1024, Math.floor(sizeBytes / 4096));
+  return { target: '/dev/shm', sizeBytes, inodesMax, uid: 0, gid: 0, mode: 0o1777, exec: false };
 }
 
 function tmpfsOptions(tmpfs: Tmpfs): string {
