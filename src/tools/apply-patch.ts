@@ -1,6 +1,7 @@
 import { digestOf } from '../digest.ts';
 import type { ApplyPatchCall } from './calls/file-calls.ts';
-import { applyHunks } from './patch/apply-hunks.ts';
+import { applyHunks, comparisonsMax } from './patch/apply-hunks.ts';
+import type { SearchBudget } from './patch/find-lines.ts';
 import { parsePatch } from './patch/parse-patch.ts';
 import type { FilePatch } from './patch/patch.ts';
 import { StagedFiles, type StagedFile } from './patch/staged-files.ts';
@@ -18,7 +19,8 @@ export async function applyPatch(context: ToolContext, call: ApplyPatchCall): Pr
   const files: PatchedFile[] = [];
   // A diff compares two trees, so that a -> b beside b -> c is no conflict; agents' sections follow one another.
   const moved = patch.format === 'unified' ? await takeMoved(staged, patch.files) : new Map<FilePatch, StagedFile>();
-  for (const file of patch.files) files.push(await stage(staged, file, moved.get(file)));
+  const budget = { left: comparisonsMax };
+  for (const file of patch.files) files.push(await stage(staged, file, moved.get(file), budget));
   if (!call.dryRun) await staged.commit();
   return { kind: 'patched', format: patch.format, dryRun: call.dryRun, files };
 }
@@ -47,7 +49,12 @@ async function takeMoved(staged: StagedFiles, patches: readonly FilePatch[]): Pr
   return moved;
 }
 
-async function stage(staged: StagedFiles, patch: FilePatch, taken: StagedFile | undefined): Promise<PatchedFile> {
+async function stage(
+  staged: StagedFiles,
+  patch: FilePatch,
+  taken: StagedFile | undefined,
+  budget: SearchBudget,
+): Promise<PatchedFile> {
   const before = taken ?? (await staged.read(patch.path));
   if (patch.action === 'add') {
     if (before !== undefined)
@@ -59,7 +66,7 @@ async function stage(staged: StagedFiles, patch: FilePatch, taken: StagedFile | 
       patch.path,
     );
   }
-  const applied = applyHunks(before?.bytes.toString('latin1') ?? '', patch);
+  const applied = applyHunks(before?.bytes.toString('latin1') ?? '', patch, budget);
   const report = { path: patch.moveTo ?? patch.path, hunks: applied.hunks, ...countLines(patch) };
   const bytes = Buffer.from(applied.content, 'latin1');
   if (patch.action === 'delete') {

@@ -17,7 +17,7 @@ export function editText(content: string, edit: TextEdit): { content: string; li
   const old = exact ? edit.old : toCrlf(edit.old);
   const replacement = exact ? edit.new : toCrlf(edit.new);
   if (old === replacement) throw new ToolError('no_match', `old and new are the same text; nothing to do`, edit.path);
-  const found = occurrences(content, old);
+  const found = occurrences(content, old, edit.path);
   const lines = lineNumbers(content, found);
   check(content, edit, lines);
   const parts: string[] = [];
@@ -51,9 +51,16 @@ function check(content: string, edit: TextEdit, lines: readonly number[]): void 
   }
 }
 
-function occurrences(content: string, old: string): number[] {
+const occurrencesMax = 100_000;
+
+function occurrences(content: string, old: string, path: string): number[] {
   const found: number[] = [];
-  for (let at = content.indexOf(old); at !== -1; at = content.indexOf(old, at + old.length)) found.push(at);
+  for (let at = content.indexOf(old); at !== -1; at = content.indexOf(old, at + old.length)) {
+    if (found.length === occurrencesMax) {
+      throw new ToolError('count_mismatch', `${path}: old was found more than ${occurrencesMax} times`, path);
+    }
+    found.push(at);
+  }
   return found;
 }
 
@@ -84,7 +91,7 @@ function toCrlf(text: string): string {
   return text.replaceAll('\r\n', '\n').replaceAll('\n', '\r\n');
 }
 
-const hintLinesMax = 20_000;
+const hintLinesMax = 5_000;
 
 /** The line most like the first line of what was looked for, so that a model sees what it got wrong. */
 function closestHint(content: string, old: string): string {
@@ -97,7 +104,7 @@ function closestHint(content: string, old: string): string {
   const grams = bigrams(wanted);
   let best = { index: -1, score: 0 };
   for (const [index, line] of lines.entries()) {
-    const score = line.trim() === wanted ? 1 : similarity(grams, bigrams(line.trim().slice(0, 500)));
+    const score = line.trim() === wanted ? 1 : similarity(grams, bigrams(line.trim().slice(0, 200)));
     if (score > best.score) best = { index, score };
   }
   if (best.score < 0.4) return ' Nothing like it is in the file; read it again.';
@@ -108,7 +115,7 @@ function closestHint(content: string, old: string): string {
 
 function bigrams(line: string): Set<string> {
   const grams = new Set<string>();
-  const short = line.slice(0, 500);
+  const short = line.slice(0, 200);
   for (let at = 0; at + 1 < short.length; at++) grams.add(short.slice(at, at + 2));
   return grams;
 }

@@ -4,7 +4,7 @@ import { entryData } from './files.ts';
 import { NamePattern } from './name-pattern.ts';
 import type { ToolContext } from './tool-context.ts';
 import type { EntryData, ToolData } from './tool-result.ts';
-import { Pause, prunedNames, relativeTo, statDirectory, treeEntriesMax } from './tree.ts';
+import { Pause, prunedNames, relativeTo, searchMaxMs, statDirectory, treeEntriesMax } from './tree.ts';
 
 export async function list(context: ToolContext, call: ListCall): Promise<ToolData> {
   // Of the directory itself the pruned names are shown: they are there, only not entered.
@@ -33,6 +33,7 @@ async function collect(context: ToolContext, what: Collect): Promise<ToolData> {
   const entries: EntryData[] = [];
   const unreadable: string[] = [];
   const pause = new Pause();
+  const endMs = performance.now() + searchMaxMs;
   let truncated = false;
   const walk = context.files.walk([what.path], {
     entriesMax: treeEntriesMax,
@@ -52,6 +53,10 @@ async function collect(context: ToolContext, what: Collect): Promise<ToolData> {
       entries.push(entryData(item.entry));
     }
     await pause.maybe();
+    if (performance.now() > endMs) {
+      truncated = true;
+      break;
+    }
   }
   return { kind: 'entries', entries, unreadable, truncated };
 }

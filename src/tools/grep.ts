@@ -3,24 +3,22 @@ import { lineMatcher, type LineMatcher } from './line-matcher.ts';
 import { NamePattern } from './name-pattern.ts';
 import type { ToolContext } from './tool-context.ts';
 import type { GrepMatch, ToolData } from './tool-result.ts';
-import { Pause, prunedNames, relativeTo, treeEntriesMax } from './tree.ts';
+import { Pause, prunedNames, relativeTo, searchMaxMs, treeEntriesMax } from './tree.ts';
 
 const fileMaxBytes = 4_194_304;
 const allFilesMaxBytes = 268_435_456;
 const lineShownMax = 1000;
 const binaryHeadBytes = 8192;
 const replyMaxBytes = 1_048_576;
-const searchMaxMs = 30_000;
 
 /** Finds lines in files: text files only, in the order of their names, everything bounded and what was left out counted. */
 export async function grep(context: ToolContext, call: GrepCall): Promise<ToolData> {
   const matcher = lineMatcher(call.pattern, call);
-  const search = new Search(call, matcher);
-  const pattern = call.glob === undefined ? undefined : new NamePattern(call.glob);
   const pause = new Pause();
+  const search = new Search(call, matcher, pause);
+  const pattern = call.glob === undefined ? undefined : new NamePattern(call.glob);
   // A root that is not there is the caller's mistake, not an empty answer.
   await context.files.stat(call.path);
-  const endMs = performance.now() + searchMaxMs;
   const walk = context.files.walk([call.path], {
     contents: true,
     includeRoot: true,
@@ -34,8 +32,7 @@ export async function grep(context: ToolContext, call: GrepCall): Promise<ToolDa
     else if (item.kind === 'unreadable') search.unreadable++;
     else if (item.entry.type === 'file') {
       const name = relativeTo(call.path, item.entry.path) || item.entry.path;
-      if (pattern === undefined || pattern.matches(name)) search.file(item.entry, item.content);
-      if (performance.now() > endMs) search.stop();
+      if (pattern === undefined || pattern.matches(name)) await search.file(item.entry, item.content);
       if (search.full) break;
     }
     await pause.maybe();
@@ -46,7 +43,9 @@ export async function grep(context: ToolContext, call: GrepCall): Promise<ToolDa
 class Search {
   readonly #call: GrepCall;
   readonly #matcher: LineMatcher;
+  readonly #pause: Pause;
   readonly #matches: GrepMatch[] = [];
+  readonly #endMs = performance.now() + searchMaxMs;
   #matchCount = 0;
   #searched = 0;
   #matched = 0;
@@ -57,12 +56,16 @@ class Search {
   truncated = false;
   full = false;
 
-  constructor(call: GrepCall, matcher: LineMatcher) {
+  constructor(call: GrepCall, matcher: LineMatcher, pause: Pause) {
     this.#call = call;
+    this.#pause = pause;
     this.#matcher = matcher;
   }
 
-  file(entry: { readonly path: string; readonly sizeBytes: number }, content: Uint8Array | undefined): void {
+  async file(
+    entry: { readonly path: string; readonly sizeBytes: number },
+    content: Uint8Array | undefined,
+  ): Promise<void> {
     if (content === undefined) {
       if (entry.sizeBytes > 0) this.#large++;
       return;
@@ -74,7 +77,7 @@ class Search {
     }
     this.#searched++;
     const before = this.#matchCount;
-    this.#lines(entry.path, bytes);
+    await this.#lines(entry.path, bytes);
     if (this.#matchCount > before) this.#matched++;
   }
 
@@ -97,10 +100,27 @@ class Search {
     };
   }
 
-  #lines(path: string, file: Buffer): void {
+  /** Offset of the next match, a step at a time, until the time of the whole search is up. */
+  async #next(file: Buffer, from: number): Promise<number> {
+    for (let start = from; start < file.length;) {
+      const end =
+        start + this.#matcher.stepBytes >= file.length ? file.length : endOfLine(file, start + this.#matcher.stepBytes);
+      const at = this.#matcher.find(file, start, end);
+      if (at !== -1) return at;
+      start = end;
+      await this.#pause.maybe();
+      if (performance.now() > this.#endMs) {
+        this.stop();
+        return -1;
+      }
+    }
+    return -1;
+  }
+
+  async #lines(path: string, file: Buffer): Promise<void> {
     const cursor = new LineCursor(file);
     let shownTo = 0; // number of the last line that is in the answer
-    for (let at = this.#matcher.next(file, 0); at !== -1; at = this.#matcher.next(file, cursor.end)) {
+    for (let at = await this.#next(file, 0); at !== -1; at = await this.#next(file, cursor.end)) {
       if (this.#matchCount === this.#call.maxMatches || this.#replyBytes > replyMaxBytes) {
         this.stop();
         break;
@@ -110,8 +130,8 @@ class Search {
       this.#context(path, file, { before: start, line, shownTo });
       this.#matchCount++;
       this.#add({ path, line, text: clip(file.subarray(cursor.start, cursor.end)), match: true });
-      shownTo = this.#after(path, cursor);
-      if (cursor.end >= file.length) break;
+      shownTo = await this.#after(path, cursor);
+      if (cursor.end >= file.length || this.full) break;
     }
   }
 
@@ -128,9 +148,9 @@ class Search {
   }
 
   /** Lines after a match, up to the next match. Returns the number of the last line shown. */
-  #after(path: string, at: LineCursor): number {
+  async #after(path: string, at: LineCursor): Promise<number> {
     const { file } = at;
-    const nextMatch = this.#call.context === 0 ? -1 : this.#matcher.next(file, at.end);
+    const nextMatch = this.#call.context === 0 ? -1 : await this.#next(file, at.end);
     let { line, end } = at;
     for (let n = 0; n < this.#call.context && end < file.length; n++) {
       const next = endOfLine(file, end);

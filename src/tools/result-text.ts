@@ -17,7 +17,7 @@ export function renderText(data: ToolData, callId: string): string {
       return data.content.text + cut;
     }
     case 'edited':
-      return `${data.path}: replaced at line ${data.lines.join(', ')}`;
+      return `${data.path}: ${data.lines.length} replaced, at line ${data.lines.slice(0, 20).join(', ')}`;
     case 'patched':
       return patchText(data);
     case 'entries': {

@@ -28,6 +28,16 @@ async function matches(
   return data;
 }
 
+/** Letters in no order, the same each time: the worst case for an expression engine. */
+function mixed(length: number, lineLength: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0, seed = 1; at < length; at++) {
+    seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+    bytes[at] = at % lineLength === lineLength - 1 ? 0x0a : seed > 1_073_741_824 ? 0x61 : 0x62;
+  }
+  return bytes;
+}
+
 describe('grep', () => {
   it('finds each matching line once, and counts what it did not look into', async () => {
     const found = await matches({ pattern: 'needle' });
@@ -64,6 +74,25 @@ describe('grep', () => {
   it('looks into pruned directories only when asked', async () => {
     const found = await matches({ pattern: 'needle', all: true });
     expect(found.matches.map((m) => m.path)).toContain('.git/config');
+  });
+
+  it('lets others work while it tries a pattern made to be slow, and comes to an end', async () => {
+    const slow = new MemoryFiles({
+      'one-line': mixed(4_000_000, Infinity),
+      lines: mixed(300_000, 120),
+    });
+    const alone = new ToolContext({ files: slow, start: () => Promise.reject(new Error('no commands here')) });
+    let longestMs = 0;
+    let last = performance.now();
+    const timer = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - last);
+      last = performance.now();
+    }, 5);
+    const call = ToolCall.parse({ tool: 'grep', pattern: 'a.{40}[xyz]|[ab]*a[ab]{20}[xyz]' });
+    const { data } = await runTool(alone, 'c', call);
+    clearInterval(timer);
+    expect(data).toMatchObject({ matchCount: 0, filesSearched: 2 });
+    expect(longestMs).toBeLessThan(1000);
   });
 
   it('looks into a single file', async () => {

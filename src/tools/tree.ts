@@ -6,6 +6,8 @@ export const prunedNames: readonly string[] = ['.git', 'node_modules'];
 /** Most entries that one call looks at, and the longest time the event loop is kept from others. */
 export const treeEntriesMax = 200_000;
 const sliceMs = 10;
+/** Longest time for one search. */
+export const searchMaxMs = 30_000;
 
 /** Path below `root`, as patterns see it. The paths of a walk are `root` joined with what is below it. */
 export function relativeTo(root: string, path: string): string {

@@ -1,6 +1,9 @@
 import { ToolError } from '../tool-result.ts';
-import { findLines, findNearest, type Strategy } from './find-lines.ts';
+import { findLines, findNearest, type SearchBudget, type Strategy } from './find-lines.ts';
 import type { FilePatch, Hunk } from './patch.ts';
+
+/** For all hunks of all files of a patch: some seconds at the very worst. */
+export const comparisonsMax = 10_000_000;
 
 export interface AppliedHunk {
   readonly line: number;
@@ -16,7 +19,11 @@ export interface AppliedHunk {
  * then all outer space, then typographic punctuation. Where lines end in CRLF throughout and the patch's do not,
  * the patch is read as if they did. Context lines stay as the file has them.
  */
-export function applyHunks(content: string, patch: FilePatch): { content: string; hunks: AppliedHunk[] } {
+export function applyHunks(
+  content: string,
+  patch: FilePatch,
+  budget: SearchBudget = { left: comparisonsMax },
+): { content: string; hunks: AppliedHunk[] } {
   const file = splitLines(content);
   const crlf = isCrlf(file) && !patch.hunks.some((hunk) => hunk.lines.some((line) => line.text.endsWith('\r')));
   const hunks = crlf ? patch.hunks.map(withCrlf) : patch.hunks;
@@ -25,7 +32,7 @@ export function applyHunks(content: string, patch: FilePatch): { content: string
   let done = 0; // old lines that are in `out` already
   let finalNewline = file.finalNewline;
   for (const [index, hunk] of hunks.entries()) {
-    const place = locate(file.lines, hunk, done, { path: patch.path, number: index + 1 });
+    const place = locate(file.lines, hunk, done, { path: patch.path, number: index + 1, budget });
     const strategy = crlf && place.strategy === 'exact' ? 'trailing_space' : place.strategy;
     const oldCount = hunk.lines.filter((line) => line.kind !== '+').length;
     const end = place.index + oldCount;
@@ -39,6 +46,13 @@ export function applyHunks(content: string, patch: FilePatch): { content: string
   }
   for (const line of file.lines.slice(done)) out.push(line);
   return { content: joinLines(out, finalNewline), hunks: applied };
+}
+
+interface Place {
+  readonly path: string;
+  /** Of the hunk, from 1. */
+  readonly number: number;
+  readonly budget: SearchBudget;
 }
 
 interface Lines {
@@ -80,16 +94,14 @@ function expectedIndex(hunk: Hunk, oldCount: number): number {
   return oldCount === 0 ? start : Math.max(0, start - 1);
 }
 
-function locate(
-  lines: readonly string[],
-  hunk: Hunk,
-  from: number,
-  at: { path: string; number: number },
-): { index: number; strategy: Strategy } {
+function locate(lines: readonly string[], hunk: Hunk, from: number, at: Place): { index: number; strategy: Strategy } {
   const wanted = hunk.lines.filter((line) => line.kind !== '+').map((line) => line.text);
   if (hunk.oldStart !== undefined) {
     const expected = expectedIndex(hunk, wanted.length);
-    const index = wanted.length === 0 ? Math.min(expected, lines.length) : findNearest(lines, wanted, from, expected);
+    const index =
+      wanted.length === 0
+        ? Math.min(expected, lines.length)
+        : findNearest(lines, wanted, from, { expected, budget: at.budget });
     if (index === undefined || index < from) throw mismatch(at, wanted, lines, hunk.oldStart);
     return { index, strategy: 'exact' };
   }
@@ -97,15 +109,15 @@ function locate(
   if (wanted.length === 0) {
     return { index: hunk.anchors.length === 0 ? lines.length : start, strategy: 'exact' };
   }
-  const found = findLines(lines, wanted, start, hunk.atEnd);
+  const found = findLines(lines, wanted, start, { atEnd: hunk.atEnd, budget: at.budget });
   if (found === undefined) throw mismatch(at, wanted, lines, undefined);
   return found;
 }
 
-function skipAnchors(lines: readonly string[], hunk: Hunk, from: number, at: { path: string; number: number }): number {
+function skipAnchors(lines: readonly string[], hunk: Hunk, from: number, at: Place): number {
   let start = from;
   for (const anchor of hunk.anchors) {
-    const found = findLines(lines, [anchor], start, false);
+    const found = findLines(lines, [anchor], start, { atEnd: false, budget: at.budget });
     if (found === undefined) {
       const where = from === 0 ? '' : ` after line ${from}`;
       throw new ToolError(
@@ -148,7 +160,7 @@ function checkNewline(
 }
 
 function mismatch(
-  at: { path: string; number: number },
+  at: Pick<Place, 'path' | 'number'>,
   wanted: readonly string[],
   lines: readonly string[],
   oldStart: number | undefined,

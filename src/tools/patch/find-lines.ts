@@ -1,7 +1,14 @@
+import { ToolError } from '../tool-result.ts';
+
 /** What had to be overlooked for lines to agree, from nothing to most. */
 export type Strategy = 'exact' | 'trailing_space' | 'trimmed' | 'unicode';
 
 const lenient: readonly Strategy[] = ['exact', 'trailing_space', 'trimmed', 'unicode'];
+
+/** How many lines may still be compared: a patch of many hunks and a long file would otherwise hold up everybody. */
+export interface SearchBudget {
+  left: number;
+}
 
 /**
  * Where `wanted` stands in `lines`, at `from` or later, first by exact comparison in the whole range, then by the next
@@ -11,14 +18,15 @@ export function findLines(
   lines: readonly string[],
   wanted: readonly string[],
   from: number,
-  atEnd: boolean,
+  search: { readonly atEnd: boolean; readonly budget: SearchBudget },
 ): { index: number; strategy: Strategy } | undefined {
   const last = lines.length - wanted.length;
   for (const strategy of lenient) {
     const normal = wanted.map((line) => normalise(line, strategy));
-    if (atEnd && last >= from && agree(lines, normal, last, strategy)) return { index: last, strategy };
+    if (search.atEnd && last >= from && agree(lines, normal, last, strategy, search.budget))
+      return { index: last, strategy };
     for (let index = from; index <= last; index++) {
-      if (agree(lines, normal, index, strategy)) return { index, strategy };
+      if (agree(lines, normal, index, strategy, search.budget)) return { index, strategy };
     }
   }
   return undefined;
@@ -29,20 +37,28 @@ export function findNearest(
   lines: readonly string[],
   wanted: readonly string[],
   from: number,
-  expected: number,
+  search: { readonly expected: number; readonly budget: SearchBudget },
 ): number | undefined {
+  const { expected, budget } = search;
   const last = lines.length - wanted.length;
   const span = Math.max(expected - from, last - expected, 0);
   for (let distance = 0; distance <= span; distance++) {
     for (const index of distance === 0 ? [expected] : [expected - distance, expected + distance]) {
-      if (index >= from && index <= last && agree(lines, wanted, index, 'exact')) return index;
+      if (index >= from && index <= last && agree(lines, wanted, index, 'exact', budget)) return index;
     }
   }
   return undefined;
 }
 
-function agree(lines: readonly string[], wanted: readonly string[], index: number, strategy: Strategy): boolean {
+function agree(
+  lines: readonly string[],
+  wanted: readonly string[],
+  index: number,
+  strategy: Strategy,
+  budget: SearchBudget,
+): boolean {
   for (let n = 0; n < wanted.length; n++) {
+    if (--budget.left < 0) throw new ToolError('too_large', 'the patch takes too much searching; apply it in parts');
     const line = lines[index + n];
     if (line === undefined || (line !== wanted[n] && normalise(line, strategy) !== wanted[n])) return false;
   }

@@ -96,6 +96,12 @@ describe('the form that agents write', () => {
     expect(() => parsePatch(text)).toThrow(message);
   });
 
+  it('gives up a search that would hold up everybody', async () => {
+    const content = Array.from({ length: 300_000 }, (_, n) => `${n} \n`).join('');
+    const hunks = Array.from({ length: 300 }, (_, n) => `@@\n-${n}\n+x`).join('\n');
+    await expect(updated(content, hunks)).rejects.toMatchObject({ code: 'too_large' });
+  });
+
   it('refuses to add what is there and to update what is not', async () => {
     const files = new MemoryFiles({ a: 'x\n' });
     await expect(apply(files, '*** Add File: a\n+y')).rejects.toMatchObject({ code: 'exists' });
