@@ -153,7 +153,7 @@ export const ToolData = z.discriminatedUnion('kind', [
 export type ToolData = z.infer<typeof ToolData>;
 
 /** Codes of `error`: what an agent can act on. Faults of the runner are `RunnerError`s, never results. */
-export const toolErrorCodes = [
+const toolErrorCodes = [
   'not_found',
   'permission_denied',
   'is_directory',
