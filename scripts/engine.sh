@@ -111,19 +111,29 @@ start_docker() {
       systemctl start docker || stop_with "systemd could not start Docker. See: journalctl -u docker"
     else
       say "Starting dockerd in the background; its log is $log."
-      nohup setsid dockerd >>"$log" 2>&1 </dev/null &
+      start_in_background
     fi
   fi
-  local waited
+  local waited starts=1
   for ((waited = 0; waited < wait_seconds * 2; waited++)); do
     if answers; then
       say "The engine answers."
       return
     fi
     sleep 0.5
+    # After a crash its first start can fail ("timeout waiting for containerd"); the next one succeeds.
+    if [ ! -d /run/systemd/system ] && [ "$starts" -lt 3 ] && ! pidof dockerd >/dev/null; then
+      starts=$((starts + 1))
+      start_in_background
+    fi
   done
   if [ -f "$log" ]; then tail -n 15 "$log" >&2; fi
   stop_with "dockerd did not answer within $wait_seconds seconds. See $log, or: journalctl -u docker"
+}
+
+start_in_background() {
+  nohup setsid dockerd >>"$log" 2>&1 </dev/null &
+  sleep 0.5
 }
 
 say() { printf 'engine: %s\n' "$*" >&2; }

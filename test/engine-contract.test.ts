@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Deadline } from '../src/deadline.ts';
+import { diagnose } from '../src/engine/doctor.ts';
 import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
 import type { ContainerSpec, Engine, VolumeFile } from '../src/engine/engine.ts';
 import { FakeEngine, fakeMisses } from '../src/engine/fake/fake-engine.ts';
@@ -109,8 +110,9 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
   });
 
   promise('keeps the last 8 KiB that PID 1 wrote as its errors, apart from the stream', [], async () => {
-    const script = 'n=0; while [ $n -lt 3000 ]; do echo "line $n" >&2; n=$((n + 1)); done; echo done';
+    const script = 'read go; n=0; while [ $n -lt 3000 ]; do echo "line $n" >&2; n=$((n + 1)); done; echo done';
     const { id, stream } = await engine.start(specOf({ argv: ['/bin/sh', '-c', script] }));
+    stream.duplex.write('\n');
     expect((await untilEnd(stream.duplex)).toString()).toBe('done\n');
     await until(async () => stream.stderrTail().endsWith('line 2999\n'));
     expect(stream.stderrTail().length).toBeLessThanOrEqual(8192);
@@ -293,6 +295,18 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     expect(await collect(engine, options)).toEqual([]);
     for (const { id } of [alive, stranger]) expect((await engine.inspect(id))?.status).toBe('running');
     for (const { id } of [alive, stranger]) await engine.destroy(id);
+  });
+
+  promise('is found fit for sandboxes by the doctor, whose trials leave nothing behind', ['confinement'], async () => {
+    const labels = { 'glovebox.owner': owner };
+    const diagnosis = await diagnose(engine, { images: [tag, 'glovebox-test/never-was:1'], labels });
+    expect(diagnosis.usable).toBe(true);
+    const verdicts = new Map(diagnosis.checks.map((check) => [check.id, check.ok]));
+    expect(verdicts.get(`image ${tag}`)).toBe('yes');
+    expect(verdicts.get('image glovebox-test/never-was:1')).toBe('limited');
+    for (const check of diagnosis.checks) expect(check.found).not.toBe('');
+    expect(await left()).toEqual([]);
+    expect(await engine.listVolumes({ 'glovebox.filler': '' })).toEqual([]);
   });
 
   promise('gives an image the labels that were asked, whatever they hold', ['image contents'], async () => {
