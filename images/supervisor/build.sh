@@ -77,6 +77,7 @@ case $kind in
         "$harness" $parts -o "$name.new"
       mv "$name.new" "$name"
     done
+    out=build/fuzz-frames
     cp "$out" "$out.new"
     ;;
   *)
