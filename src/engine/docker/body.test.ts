@@ -33,7 +33,10 @@ describe('the body that a spec compiles to', () => {
       CapAdd: ['KILL', 'SETUID', 'SETGID', 'SETPCAP'],
       SecurityOpt: ['no-new-privileges:true', 'seccomp={}'],
       ReadonlyRootfs: true,
-      Tmpfs: { '/tmp': 'rw,exec,nosuid,nodev,size=1000,nr_inodes=10,mode=1777,uid=1,gid=2' },
+      Tmpfs: {
+        '/tmp': 'rw,exec,nosuid,nodev,size=1000,nr_inodes=10,mode=1777,uid=1,gid=2',
+        '/dev/shm': 'rw,noexec,nosuid,nodev,size=10,nr_inodes=1024,mode=1777,uid=0,gid=0',
+      },
       Mounts: [{ Type: 'volume', Source: 'v', Target: '/v', ReadOnly: true, VolumeOptions: { NoCopy: true } }],
       Memory: 1000,
       MemorySwap: 1000,
@@ -67,7 +70,7 @@ describe('the body that a spec compiles to', () => {
 
   it('covers the volumes that an image declares, but not where the spec has its own', () => {
     const { HostConfig } = compileBody(spec, { env: [], volumes: ['/data', '/tmp', '/v'] }, facts);
-    expect(Object.keys(HostConfig['Tmpfs'] as object)).toEqual(['/data', '/tmp']);
+    expect(Object.keys(HostConfig['Tmpfs'] as object)).toEqual(['/data', '/tmp', '/dev/shm']);
     expect((HostConfig['Tmpfs'] as Record<string, string>)['/data']).toMatch(/^ro,/);
   });
 
