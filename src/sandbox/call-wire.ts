@@ -66,6 +66,14 @@ export class CallWire implements CallReceiver {
     }
   }
 
+  /** The supervisor never heard of the call: says it again, over a new link. */
+  async respawn(link: Link, spec: readonly Buffer[]): Promise<void> {
+    this.#link = link;
+    const spawned = this.spawn(spec);
+    this.stdin?.resume(link, 0);
+    await spawned;
+  }
+
   /** Goes on over a new link, from the byte after `heldBytes`; they must be safe already. */
   resume(link: Link, entry: WelcomeCall, heldBytes: number): void {
     if (heldBytes < entry.ackedBytes || heldBytes > entry.endBytes)

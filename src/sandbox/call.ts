@@ -52,6 +52,8 @@ export class RunningCall {
   readonly #beganMs: number;
   #pid: number | undefined;
   #running = false;
+  /** Until it is known to have arrived. */
+  #spec: readonly Buffer[] | undefined;
   #result: CallEnd | undefined;
   #killing: { graceMs: number; cause: number; byMs: number } | undefined;
   #tellStarted: () => void = () => undefined;
@@ -104,6 +106,7 @@ export class RunningCall {
 
   /** For the sandbox: sends the spec, and input that is given beforehand. */
   async begin(spec: readonly Buffer[], stdin: Uint8Array | undefined): Promise<void> {
+    this.#spec = spec;
     await this.#wire.spawn(spec);
     // A command need not read what it is given: that is no failure.
     if (stdin !== undefined) this.#wire.stdin?.write(stdin, true).catch(() => undefined);
@@ -121,6 +124,12 @@ export class RunningCall {
     this.#tellStarted();
     if (this.#killing !== undefined && this.#result === undefined)
       this.#wire.kill(this.#killing.graceMs, this.#killing.cause);
+  }
+
+  /** For the sandbox: the supervisor, asked over a new link, has never heard of this call. */
+  repeat(link: Link): void {
+    if (this.#running || this.#spec === undefined) this.lose('the supervisor does not know it any more');
+    else this.#wire.respawn(link, this.#spec).catch(() => undefined);
   }
 
   /** For the sandbox: nothing more will be heard of this call. */
@@ -177,6 +186,7 @@ export class RunningCall {
 
   readonly #events: CallEvents = {
     started: (pid) => {
+      this.#spec = undefined;
       this.#pid = pid;
       this.#running = true;
       this.#tellStarted();

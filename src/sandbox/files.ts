@@ -19,7 +19,7 @@ import { tags } from './wire.ts';
 
 export interface HandHost {
   /** Throws when the sandbox cannot be used. */
-  link(): Link;
+  link(): Promise<Link>;
   takeNumber(): number;
 }
 
@@ -152,7 +152,7 @@ export class HandFiles implements Files {
     const path = encodePath(checked(request.path));
     const all = (spec: SpecEncoder): void => args(spec.bytes(tags.path, path));
     const hand = new Hand(
-      this.#host.link(),
+      await this.#host.link(),
       this.#host.takeNumber(),
       { ...request, args: all, stdin: feed !== undefined },
       sink,

@@ -52,6 +52,7 @@ export class Link {
   #greeted: ((welcome: Welcome) => void) | undefined;
   #waiting: (() => void)[] = [];
   #end: RunnerError | undefined;
+  #silent = false;
   #tellLost: (reason: RunnerError) => void = () => undefined;
   /** Resolves once, with why the stream cannot be used any more. Never rejects. */
   readonly lost: Promise<RunnerError>;
@@ -88,6 +89,11 @@ export class Link {
   /** Why it ended; `undefined` while it is in use. */
   get end(): RunnerError | undefined {
     return this.#end;
+  }
+
+  /** It ended because nobody answered: joining again would be no use. */
+  get silent(): boolean {
+    return this.#silent;
   }
 
   add(call: number, receiver: CallReceiver): void {
@@ -179,6 +185,7 @@ export class Link {
     this.#timer = setInterval(() => {
       if (this.#pings - this.#pongs >= unansweredMax) {
         const silentMs = unansweredMax * everyMs;
+        this.#silent = true;
         this.destroy(this.#loss(`the supervisor has not answered for ${silentMs} ms`));
         return;
       }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerStream, Engine } from '../engine/engine.ts';
 import { digestOf } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
@@ -47,6 +48,8 @@ export interface ListedCall {
 const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000 } as const;
 const reattachTimeoutMs = 5_000;
 const reattachTries = 3;
+const engineTimeoutMs = 20_000;
+const engineRetryMs = 250;
 
 /**
  * One container with its stream. Promises:
@@ -70,6 +73,7 @@ export class Sandbox {
   #link: Link;
   #loss: SandboxLoss | undefined;
   #closing = false;
+  #joining: Promise<void> | undefined;
   #destroyed: Promise<void> | undefined;
   #tellLost: (loss: SandboxLoss) => void = () => undefined;
 
@@ -152,7 +156,7 @@ export class Sandbox {
 
   /** Sends the command off; `RunningCall` tells the rest. */
   async start(callId: string, spec: ExecSpec): Promise<RunningCall> {
-    const link = this.#usableLink();
+    const link = await this.#usableLink();
     if (!callIdPattern.test(callId))
       throw new RunnerError('invalid_request', `${JSON.stringify(callId)} cannot be a call's id`);
     if (this.#ids.has(callId))
@@ -175,7 +179,7 @@ export class Sandbox {
 
   /** What the supervisor says is there, file verbs included (without an id). */
   async list(): Promise<readonly ListedCall[]> {
-    const listed = await this.#usableLink().list();
+    const listed = await (await this.#usableLink()).list();
     return listed.map((entry) => ({
       id: this.#calls.get(entry.call)?.id,
       number: entry.call,
@@ -194,7 +198,9 @@ export class Sandbox {
     await this.#destroyed;
   }
 
-  #usableLink(): Link {
+  /** Waits while the stream is being joined again. */
+  async #usableLink(): Promise<Link> {
+    while (this.#joining !== undefined) await this.#joining;
     if (this.#loss !== undefined)
       throw new RunnerError(this.#loss.code, `sandbox ${this.spec.id} cannot be used: ${this.#loss.reason}`);
     return this.#link;
@@ -203,19 +209,24 @@ export class Sandbox {
   #watch(link: Link): void {
     void link.lost.then((reason) => {
       if (this.#closing || this.#loss !== undefined || link !== this.#link) return;
-      if (reason.code === 'protocol_error' || reason.code === 'internal') this.#giveUp(reason);
-      else void this.#reattach(reason);
+      if (reason.code !== 'sandbox_lost' || link.silent) return this.#giveUp(reason);
+      this.#joining = this.#reattach(reason).finally(() => {
+        this.#joining = undefined;
+      });
     });
   }
 
-  /** The stream is gone: with PID 1, or only the connection to it? */
+  /** The stream is gone: with PID 1, or only the connection to it? Never rejects. */
   async #reattach(reason: RunnerError): Promise<void> {
     try {
       await Promise.all([...this.#calls.values()].map((call) => call.settle()));
-      for (let n = 0; n < reattachTries && !this.#closing; n++) {
-        const container = await this.#engine.inspect(this.containerId);
-        if (container?.status !== 'running') break;
+      const endMs = performance.now() + engineTimeoutMs;
+      for (let tries = 0; tries < reattachTries && !this.#closing;) {
+        const status = await this.#status(endMs);
+        if (status === 'unknown') continue;
+        if (status !== 'running') break;
         if (await this.#joinAgain()) return;
+        tries++;
       }
       this.#giveUp(reason);
     } catch (error) {
@@ -223,15 +234,31 @@ export class Sandbox {
     }
   }
 
+  /** An engine that restarts leaves its containers running: it is given some time to come back. */
+  async #status(endMs: number): Promise<'running' | 'gone' | 'unknown'> {
+    try {
+      const container = await this.#engine.inspect(this.containerId);
+      return container?.status === 'running' ? 'running' : 'gone';
+    } catch (error) {
+      if (!(error instanceof RunnerError && error.retryable) || performance.now() > endMs) throw error;
+      await sleep(engineRetryMs);
+      return 'unknown';
+    }
+  }
+
+  /** False when it may be tried once more. */
   async #joinAgain(): Promise<boolean> {
     let stream: ContainerStream | undefined;
     try {
       stream = await this.#engine.attach(this.containerId);
-      const { link, welcome } = await Link.resume(stream, {
-        ...linkOptions(this.#options),
-        timeoutMs: reattachTimeoutMs,
-      });
-      if (this.#loss !== undefined) {
+    } catch {
+      return false;
+    }
+    const startMs = performance.now();
+    try {
+      const timed = { ...linkOptions(this.#options), timeoutMs: reattachTimeoutMs };
+      const { link, welcome } = await Link.resume(stream, timed);
+      if (this.#closing) {
         link.shutdown();
         link.destroy(new RunnerError('run_not_open', 'the sandbox was closed'));
         return true;
@@ -240,13 +267,14 @@ export class Sandbox {
       this.#goOn(link, welcome);
       this.#watch(link);
       return true;
-    } catch {
-      stream?.duplex.destroy();
+    } catch (error) {
+      stream.duplex.destroy();
+      if (performance.now() - startMs > reattachTimeoutMs - 100) throw error;
       return false;
     }
   }
 
-  /** Every call that both sides know goes on; one that only we know is lost, one that only the other side knows is ended. */
+  /** Every call that both sides know goes on; one that never arrived is sent again, one that nobody here knows is ended. */
   #goOn(link: Link, welcome: Welcome): void {
     const known = new Set(this.#calls.keys());
     for (const entry of welcome.calls) {
@@ -255,8 +283,7 @@ export class Sandbox {
       if (call === undefined) endLeftover(link, entry);
       else call.resume(link, entry);
     }
-    for (const number of known)
-      this.#calls.get(number)?.lose('the stream broke before the supervisor knew of the call');
+    for (const number of known) this.#calls.get(number)?.repeat(link);
   }
 
   #findCalls(lines: readonly LedgerLine[], link: Link, welcome: Welcome): RunningCall[] {

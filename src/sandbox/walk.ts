@@ -29,7 +29,7 @@ export async function* walk(
   const inbox = new Inbox(bounds(options));
   const request = { verb: 'walk', path: paths[0] ?? '', stdin: false, timeoutMs } as const;
   const args = (spec: SpecEncoder): void => encodeWalk(spec, paths, options);
-  const hand = new Hand(host.link(), host.takeNumber(), { ...request, args }, (record) => inbox.take(record));
+  const hand = new Hand(await host.link(), host.takeNumber(), { ...request, args }, (record) => inbox.take(record));
   let finished = false;
   void hand.done.then(
     () => inbox.close(),
