@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -13,6 +12,7 @@ import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import { findOutput } from '../src/sandbox/find-output.ts';
 import { Boxes, testLabel } from './fixtures/box.ts';
+import { rawDocker } from './fixtures/raw-docker.ts';
 
 /** What becomes of calls when the stream, the runner, the supervisor or the container goes away under them. */
 let boxes: Boxes;
@@ -100,7 +100,7 @@ test('a container that is killed from outside is lost within a second, with the 
   const call = await start(sandbox, 'echo before; sleep 60');
   await call.output.waitBeyond(0, 5_000);
   const startMs = performance.now();
-  execFileSync('docker', ['kill', sandbox.containerId], { stdio: 'ignore' });
+  await rawDocker('POST', `/containers/${sandbox.containerId}/kill?signal=KILL`);
   const killedMs = performance.now();
   expect((await call.ended).outcome.kind).toBe('sandbox_lost');
   expect((await sandbox.lost).code).toBe('sandbox_lost');
@@ -117,8 +117,8 @@ test('a frozen supervisor is lost after five seconds of silence, and its contain
   const { sandbox } = await open(boxes.engine);
   const call = await start(sandbox, 'sleep 60');
   await call.started;
-  const pid = execFileSync('docker', ['inspect', '-f', '{{.State.Pid}}', sandbox.containerId], { encoding: 'utf8' });
-  process.kill(Number(pid.trim()), 'SIGSTOP');
+  const { State } = await rawDocker('GET', `/containers/${sandbox.containerId}/json`);
+  process.kill((State as { Pid: number }).Pid, 'SIGSTOP');
   const startMs = performance.now();
   expect((await call.ended).outcome.kind).toBe('sandbox_lost');
   expect(performance.now() - startMs).toBeLessThan(7_000);
@@ -152,8 +152,8 @@ test('a supervisor that is no supervisor leaves no container behind', async () =
   const opening = Sandbox.open(boxes.engine, other, { directory: join(boxes.directory, other.id), supervisor: absent });
   await expect(opening).rejects.toMatchObject({ name: 'RunnerError' });
   expect(await boxes.engine.list({ [testLabel]: other.id })).toEqual([]);
-  const volumes = [supervisor, absent].map((bytes) => `glovebox-supervisor-${digestOf(bytes).slice(7, 23)}`);
-  execFileSync('docker', ['volume', 'rm', '-f', ...volumes], { stdio: 'ignore' });
+  for (const bytes of [supervisor, absent])
+    await rawDocker('DELETE', `/volumes/glovebox-supervisor-${digestOf(bytes).slice(7, 23)}`);
 });
 
 test('opening and closing leave no descriptor open, and nothing that was written is lost', async () => {

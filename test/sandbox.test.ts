@@ -142,7 +142,7 @@ describe('a command', () => {
     ['in a directory that is not there', ['true'], { cwd: '/nowhere' }, 'bad_cwd'],
     ['with an argument beyond what the kernel takes', ['true', 'x'.repeat(300_000)], {}, 'too_big'],
   ] as const)('%s was not started, and says why', async (_name, argv, options, reason) => {
-    const { end } = await box.run(argv as unknown as [string], options);
+    const { end } = await box.run(argv, options);
     expect(end.outcome).toMatchObject({ kind: 'not_started', reason });
   });
 });
