@@ -38,7 +38,7 @@ WAYS = {
     "a program of its own": "cp /bin/sleep ./own; chmod 100 ./own; ./own 99 &",
     "not dumpable": "/usr/bin/python3 -c \"import ctypes,time; ctypes.CDLL(None).prctl(4,0,0,0,0); time.sleep(99)\" &",
     "a core limit of its own": "(ulimit -c 0; ulimit -n 8; exec sleep 99) &",
-    "waiting in a FIFO": "mkfifo f; cat f & rm f",
+    "waiting in a FIFO": "mkfifo f; cat f & sleep 0.1; rm f",
     "reading a pipe for ever": "(sleep 99 | cat) &",
     "a shell that waits": "bash -c 'sleep 99 & disown; wait; sleep 99' &",
     "real-time signals blocked": "/usr/bin/python3 -c \"import signal,time; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); time.sleep(99)\" &",
