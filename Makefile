@@ -57,5 +57,5 @@ clean: ## remove what was built here, and every sandbox that was left behind
 	rm -rf dist node_modules/.stamp images/supervisor/build
 
 node_modules/.stamp: package-lock.json package.json
-	@bash scripts/npm-ci.sh
+	@bash scripts/npm-install.sh
 	@touch $@

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import type { Budget } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
+import { callIdPattern } from './ids.ts';
 import { boundArguments } from './journal/bound-arguments.ts';
 import type { EntryData } from './journal/entry.ts';
 import type { Journal } from './journal/writer.ts';
@@ -17,7 +19,7 @@ import type { ExecSpec } from './sandbox/spec.ts';
 import { pathsOf } from './tools/paths.ts';
 import { runTool } from './tools/run-tool.ts';
 import { ToolContext } from './tools/tool-context.ts';
-import type { ToolCall } from './tools/tool-call.ts';
+import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 import type { ToolResult } from './tools/tool-result.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import { classifyChanges, type ClassifiedChange } from './workspace/classify.ts';
@@ -83,6 +85,7 @@ export class Run {
       start: async (callId, spec) => {
         const command = await parts.sandbox.start(callId, this.#bounded(spec));
         this.#commands.set(callId, command);
+        await failpoint('call.dispatched');
         return command;
       },
     });
@@ -90,7 +93,8 @@ export class Run {
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
-  call(callId: string, call: ToolCall): Promise<ToolResult> {
+  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+    const call = parseCall(callId, input);
     if (observers.has(call.tool)) return runTool(this.#context, callId, call);
     const known = this.#results.get(callId);
     if (known !== undefined) return known;
@@ -123,10 +127,8 @@ export class Run {
 
     try {
       const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
-      await failpoint('call.intended');
       const started = performance.now();
       const result = await this.#perform(callId, call, end, started);
-      await failpoint('call.ended');
       const command = call.tool === 'exec' ? this.#commands.get(callId) : undefined;
       if (command === undefined) {
         await end(endOfVerb(result, performance.now() - started));
@@ -147,8 +149,10 @@ export class Run {
   /** A fault of ours in the middle of a call is on record before it is thrown. */
   async #perform(callId: string, call: ToolCall, end: End, startedMs: number): Promise<ToolResult> {
     try {
-      await failpoint('call.dispatched');
-      return await runTool(this.#context, callId, call);
+      await failpoint('call.intended');
+      const result = await runTool(this.#context, callId, call);
+      await failpoint('call.ended');
+      return result;
     } catch (error) {
       const code = error instanceof RunnerError ? error.code : 'internal';
       await end({
@@ -208,7 +212,8 @@ export class Run {
     this.#parts.budget.countOutput(bytes);
     await end({
       outcome: result.outcome,
-      exitCode: exitCodeOf(result.outcome),
+      // What nobody saw end has no exit code.
+      ...(result.outcome.kind === 'sandbox_lost' ? {} : { exitCode: exitCodeOf(result.outcome) }),
       ms: Math.round(result.wallMs),
       cpuMs: Math.round(result.cpuMs),
       output: { bytes, digest: await outputDigest(command), ref: `calls/${command.id}` },
@@ -224,7 +229,7 @@ export class Run {
   async #recordLoss(): Promise<void> {
     const loss = await this.sandbox.lost;
     if (loss.code === 'run_not_open') return;
-    const data = { sandbox: this.sandbox.spec.id, reason: loss.reason, container: 'gone' as const };
+    const data = { sandbox: this.sandbox.spec.id, reason: loss.reason, container: 'unknown' as const };
     await this.#parts.journal.append({ type: 'sandbox.lost', data }).catch(() => undefined);
   }
 
@@ -268,23 +273,29 @@ export class Run {
       const lost = sandbox.state !== 'running';
       if (!lost) this.#diff = await this.diff();
       await failpoint('close.collected');
-      await journal.append({
-        type: 'run.closed',
-        data: {
-          outcome: lost ? 'lost' : reason,
-          summary,
-          ...journal.totals,
-          outputBytes: this.#outputBytes,
-          ms: Math.round(performance.now() - this.#openedMs),
-        },
-      });
+      await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');
+    } catch (error) {
+      const outcome = sandbox.state === 'running' ? 'failed' : 'lost';
+      // Sealed already, or the journal itself is what failed: then what stands there stands.
+      await this.#seal(outcome, `did not close: ${messageOf(error)}`).catch(() => undefined);
+      throw error;
     } finally {
-      await sandbox.close();
-      await failpoint('close.destroyed');
-      await journal.close();
-      await onClosed();
+      try {
+        await sandbox.close();
+        await failpoint('close.destroyed');
+      } finally {
+        await journal.close();
+        await onClosed();
+      }
     }
+  }
+
+  async #seal(outcome: EntryData<'run.closed'>['outcome'], summary: string): Promise<void> {
+    const { journal } = this.#parts;
+    const ms = Math.round(performance.now() - this.#openedMs);
+    const data = { outcome, summary, ...journal.totals, outputBytes: this.#outputBytes, ms };
+    await journal.append({ type: 'run.closed', data });
   }
 
   /** The diff taken at close; undefined when the sandbox was lost. */
@@ -309,6 +320,17 @@ export function diffDocument(diff: Diff): Record<string, unknown> {
     complete: diff.complete,
     patchBytes: diff.patch.bytes.length,
   };
+}
+
+function parseCall(callId: string, input: ToolCallInput): ToolCall {
+  if (!callIdPattern.test(callId))
+    throw new RunnerError(
+      'invalid_request',
+      `call id ${JSON.stringify(callId.slice(0, 80))} must match ${callIdPattern.source}`,
+    );
+  const parsed = ToolCall.safeParse(input);
+  if (!parsed.success) throw new RunnerError('invalid_request', `call ${callId}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;

@@ -4,7 +4,7 @@ import { execa } from 'execa';
 import { checkJournal } from '../src/journal/check.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { Runner, type Run } from '../src/runner.ts';
-import { ToolCall, type ToolCallInput } from '../src/tools/tool-call.ts';
+import type { ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
 import { Bench, smallPolicy } from './fixtures/bench.ts';
 
@@ -27,7 +27,7 @@ async function open(extra = ''): Promise<Run> {
 }
 
 function call(run: Run, id: string, input: ToolCallInput): Promise<ToolResult> {
-  return run.call(id, ToolCall.parse(input));
+  return run.call(id, input);
 }
 
 async function entriesOf(run: Run): Promise<string[]> {
@@ -163,6 +163,22 @@ test('a journal that cannot be written stops the run: nothing runs any more', as
   } finally {
     await small.close();
   }
+});
+
+test('a call that is not one is refused before anything happens', async () => {
+  const run = await open();
+  const wrong = [
+    { tool: 'exec' },
+    { tool: 'exec', argv: [] },
+    { tool: 'exec', script: 'true', user: 'root' },
+    { tool: 'nothing' },
+    { tool: 'exec', script: 'true', privileged: true },
+  ];
+  for (const input of wrong)
+    await expect(run.call('x', input as ToolCallInput)).rejects.toMatchObject({ code: 'invalid_request' });
+  await expect(run.call('../x', { tool: 'exec', script: 'true' })).rejects.toMatchObject({ code: 'invalid_request' });
+  await run.close();
+  expect(await entriesOf(run)).toEqual(['run.opened', 'sandbox.started', 'workspace.collected', 'run.closed']);
 });
 
 test('an image that is not on the list, or not in the policy, does not open', async () => {

@@ -28,7 +28,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   }
 }
 
-export function buildProgram(context: CliContext): Command {
+function buildProgram(context: CliContext): Command {
   const program = new Command('glovebox')
     .description('Runs the tool calls of coding agents in sealed containers: a diff and a journal come out.')
     .enablePositionalOptions()

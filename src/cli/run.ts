@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { RunnerError } from '../errors.ts';
 import { exitCodeOf, type Outcome } from '../sandbox/outcome.ts';
 import type { Run } from '../runner.ts';
-import { ToolCall } from '../tools/tool-call.ts';
+import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
@@ -39,13 +39,20 @@ async function execute(run: Run, argv: string[], options: Options & { stdin?: bo
     options.timeout === undefined ? run.policy.policy.limits.commandTimeoutMs : Number(options.timeout);
   if (!Number.isInteger(killAfterMs) || killAfterMs <= 0)
     throw new RunnerError('invalid_request', `--timeout wants milliseconds, not ${options.timeout}`);
-  const call = ToolCall.parse({ tool: 'exec', argv, killAfterMs, yieldMs: 0, keepStdinOpen: options.stdin === true });
+  const [program = '', ...rest] = argv;
+  const call = {
+    tool: 'exec',
+    argv: [program, ...rest],
+    killAfterMs,
+    yieldMs: 0,
+    keepStdinOpen: options.stdin === true,
+  } satisfies ToolCallInput;
   const first = await run.call(callId, call);
   const command = run.findCommand(callId);
   if (command === undefined) return first;
   if (options.json !== true) await streamOutput(command, options.stdin === true);
   await command.ended;
-  return run.call('poll', ToolCall.parse({ tool: 'exec_poll', callId, yieldMs: 1000 }));
+  return run.call('poll', { tool: 'exec_poll', callId, yieldMs: 1000 });
 }
 
 function exitOf(result: ToolResult): number {

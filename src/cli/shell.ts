@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import { RunnerError } from '../errors.ts';
 import type { Run } from '../runner.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
-import { ToolCall } from '../tools/tool-call.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
 import { streamOutput } from './stream-output.ts';
@@ -30,12 +29,15 @@ async function interact(run: Run, shell: string | undefined): Promise<number> {
     shell === undefined
       ? 'command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i'
       : `exec ${JSON.stringify(shell)}`;
-  const size = () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 });
+  const size = () => ({ columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 });
   const limitMs = run.policy.policy.limits.commandTimeoutMs;
-  const result = await run.call(
-    'shell',
-    ToolCall.parse({ tool: 'exec', argv: ['/bin/sh', '-c', script], tty: size(), yieldMs: 0, killAfterMs: limitMs }),
-  );
+  const result = await run.call('shell', {
+    tool: 'exec',
+    argv: ['/bin/sh', '-c', script],
+    tty: size(),
+    yieldMs: 0,
+    killAfterMs: limitMs,
+  });
   const command = run.findCommand('shell');
   if (command === undefined) {
     say(`glovebox: ${result.text}`);

@@ -1,0 +1,154 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Bench, smallPolicyText } from './fixtures/bench.ts';
+
+let bench: Bench;
+let policy: string;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  policy = join(bench.folder, 'policy.yaml');
+  await writeFile(policy, smallPolicyText());
+});
+afterAll(() => bench.close());
+
+test.each([
+  ['its own', ['sh', '-c', 'exit 7'], 7],
+  ['0', ['true'], 0],
+  ['127 for a command that is not there', ['no-such-command'], 127],
+  ['126 for one that cannot be executed', ['/etc/passwd'], 126],
+  ['124 after the time-out', ['sleep', '60'], 124],
+  ['143 for one that was ended by TERM', ['sh', '-c', 'kill -TERM $$'], 143],
+  ['137 out of memory', ['python3', '-c', 'b"x" * (1 << 30)'], 137],
+])('run ends with the exit code that people expect: %s', async (_, argv, code) => {
+  const ran = await bench.cli(['run', '-q', '-p', policy, '--timeout', '5000', '--', ...argv]);
+  expect(ran.exitCode, ran.stderr).toBe(code);
+});
+
+test('run passes output, input and arguments on as they are', async () => {
+  const ran = await bench.cli(
+    ['run', '-q', '-p', policy, '--stdin', '--', 'sh', '-c', 'cat; echo "$1" >&2', '-', '--json'],
+    { input: 'in\n' },
+  );
+  expect(ran).toMatchObject({ exitCode: 0, stdout: 'in', stderr: '--json' });
+});
+
+test('run --json says what happened in one document', async () => {
+  const workspace = await bench.workspace({ 'src/a.txt': 'one\n' });
+  const ran = await bench.cli([
+    'run',
+    '--json',
+    '-p',
+    policy,
+    '-w',
+    workspace,
+    '--',
+    'sh',
+    '-c',
+    'echo two >> src/a.txt; echo hi',
+  ]);
+  const document = JSON.parse(ran.stdout) as {
+    run: string;
+    result: { data: { exitCode: number } };
+    diff: { changes: unknown[] };
+  };
+  expect(document.result.data.exitCode).toBe(0);
+  expect(document.diff.changes).toMatchObject([{ path: 'src/a.txt', status: 'modified', added: 1, removed: 0 }]);
+
+  const diff = await bench.cli(['diff', document.run.slice(0, 20)]);
+  expect(diff.stdout).toContain('+two');
+  const listed = JSON.parse((await bench.cli(['diff', '--json', document.run])).stdout) as { complete: boolean };
+  expect(listed.complete).toBe(true);
+
+  const log = await bench.cli(['log', document.run]);
+  expect(log.stdout.split('\n')).toHaveLength(6);
+  expect((await bench.cli(['check', document.run])).exitCode).toBe(0);
+  expect((await bench.cli(['runs'])).stdout).toContain('finished');
+});
+
+test('check names the line of a journal that was tampered with', async () => {
+  const ran = await bench.cli(['run', '--json', '-p', policy, '--', 'true']);
+  const { directory } = JSON.parse(ran.stdout) as { directory: string };
+  const lines = (await readFile(join(directory, 'journal.ndjson'), 'utf8')).split('\n');
+  const forged = join(bench.folder, 'forged.ndjson');
+  await writeFile(forged, lines.map((line, at) => (at === 2 ? line.replace('"exec"', '"read"') : line)).join('\n'));
+  const check = await bench.cli(['check', forged]);
+  expect(check.exitCode).toBe(1);
+  expect(check.stdout).toMatch(/line 3/);
+});
+
+test('play goes on after failures, shows each, and leaves a diff', async () => {
+  const workspace = await bench.workspace({ 'src/a.txt': 'one\n' });
+  const session = [
+    { call: { tool: 'exec', script: 'exit 3' } },
+    { note: 'an edit', call: { tool: 'edit', path: 'src/a.txt', old: 'one', new: 'two' } },
+    { call: { tool: 'write', path: '.env', content: { utf8: 'x' } } },
+  ];
+  const played = await bench.cli(['play', '-', '-p', policy, '-w', workspace], {
+    input: session.map((line) => JSON.stringify(line)).join('\n'),
+  });
+  expect(played.exitCode, played.stderr).toBe(0);
+  expect(played.stderr).toMatch(/exit 3/);
+  expect(played.stderr).toMatch(/denied/);
+  expect(played.stderr).toMatch(/modified\s+src\/a\.txt/);
+});
+
+test('a mistake is one line that says what to do, and nothing is opened', async () => {
+  const cases = [
+    { argv: ['run', '-p', '/nowhere.yaml', '--', 'true'], code: 125, says: /nowhere\.yaml/ },
+    { argv: ['run', '-w', '/nowhere', '-p', policy, '--', 'true'], code: 125, says: /nowhere/ },
+    { argv: ['diff', 'nothing'], code: 125, says: /nothing/ },
+    { argv: ['play', '-', '-p', policy], input: '{"call":{"tool":"exce"}}', code: 125, says: /-:1/ },
+    { argv: ['frobnicate'], code: 2, says: /unknown command/ },
+  ];
+  for (const { argv, code, says, ...rest } of cases) {
+    const ran = await bench.cli(argv, rest);
+    expect(ran.exitCode, argv.join(' ')).toBe(code);
+    expect(ran.stderr).toMatch(says);
+    expect(ran.stderr).not.toMatch(/ {4}at /);
+  }
+  expect(await bench.containers()).toEqual([]);
+});
+
+test('shell gives a terminal whose diff and journal stay', async () => {
+  const workspace = await bench.workspace({ 'src/a.txt': 'one\n' });
+  const glovebox = `${process.execPath} bin/glovebox.js shell -q -p ${policy} -w ${workspace}`;
+  const ran = await execa('script', ['-qec', glovebox, '/dev/null'], {
+    reject: false,
+    input: 'tty; stty size; echo two > src/b.txt\nexit 5\n',
+    env: { GLOVEBOX_DATA: bench.dataDir.path },
+    timeout: 30_000,
+  });
+  expect(ran.stdout).toMatch(/\/dev\/pts\/0/);
+  expect(ran.stdout).toMatch(/added\s+src\/b\.txt/);
+  expect(ran.exitCode).toBe(5);
+});
+
+test('doctor, image ls and image verify answer in JSON', async () => {
+  const doctor = JSON.parse((await bench.cli(['doctor', '--json'])).stdout) as {
+    usable: boolean;
+    checks: { id: string }[];
+  };
+  expect(doctor.usable).toBe(true);
+  expect(doctor.checks.map((check) => check.id)).toEqual(
+    expect.arrayContaining(['engine', 'memory', 'pids', 'seccomp', 'gvisor', 'clock']),
+  );
+  const images = JSON.parse((await bench.cli(['image', 'ls', '--json'])).stdout) as { name: string }[];
+  expect(images.map((image) => image.name)).toContain('base');
+});
+
+test('an engine that is not there is said with the exact next step', async () => {
+  const ran = await bench.cli(['run', '-p', policy, '--', 'true'], { env: { DOCKER_HOST: 'unix:///nowhere.sock' } });
+  expect(ran.exitCode).toBe(125);
+  expect(ran.stderr).toMatch(/engine_unavailable/);
+  const doctor = await bench.cli(['doctor'], { env: { DOCKER_HOST: 'unix:///nowhere.sock' } });
+  expect(doctor.exitCode).toBe(1);
+});
+
+test('completion knows the commands', async () => {
+  const { stdout } = await bench.cli(['complete', '--', '']);
+  for (const name of ['run', 'shell', 'play', 'diff', 'log', 'check', 'gc', 'image', 'doctor'])
+    expect(stdout).toMatch(new RegExp(`^${name}\\b`, 'm'));
+});
