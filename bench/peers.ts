@@ -67,7 +67,7 @@ export class DockerodePeer {
       entry.on('data', (chunk) => (bytes += (chunk as Buffer).length));
       entry.on('end', next);
     });
-    stream.pipe(extract as unknown as NodeJS.WritableStream);
+    stream.pipe(extract);
     await new Promise<void>((resolve, reject) => extract.on('finish', () => resolve()).on('error', reject));
     return bytes;
   }

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { Budget } from './budget/budget.ts';
-import type { DataDir } from './data-dir/data-dir.ts';
+import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
 import { sandboxLabels } from './engine/labels.ts';
@@ -66,7 +66,8 @@ export class Runner {
         `image ${request.image} is not in the policy's list (${policy.images.join(', ')}); add it there or choose one of these`,
       );
     }
-    const [image, facts, scope] = await Promise.all([
+    const scope = Scope.compile(policy.files);
+    const [image, facts] = await Promise.all([
       resolveImage(
         this.#engine,
         await readAccepted(this.#dataDir.path),
@@ -74,36 +75,21 @@ export class Runner {
         policy.images.filter((name) => digestPattern.test(name)),
       ),
       this.#engine.describe(),
-      Scope.compile(policy.files),
     ]);
     const imported = importWorkspace(await select(request, scope), scope, this.#blobs);
     request.onProgress?.(`workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB`);
 
-    const dir = await this.#dataDir.createRun(newId());
-    await writeFile(dir.policy, request.policy.text);
-    const journal = await Journal.create(dir.journal, dir.id);
-    await failpoint('open.journaled');
-    const spec = this.#sandboxSpec(dir.id, image, request.policy, imported.root);
+    const id = newId();
+    const spec = this.#sandboxSpec(id, image, request.policy, imported.root);
+    const { dir, journal } = await this.#begin(
+      id,
+      request.policy.text,
+      openedEntry(request, { reference, id: image }, facts, spec),
+    );
     try {
-      await journal.append(openedEntry(request, { reference, id: image }, facts, spec));
+      await failpoint('open.journaled');
       request.onProgress?.(`opening sandbox ${spec.id} from image ${reference}`);
-      const sandbox = await Sandbox.open(this.#engine, spec, {
-        directory: dir.callsDir,
-        outputMaxBytes: policy.limits.outputPerRunBytes,
-      });
-      const base = await this.#fill(sandbox, imported, dir.base).catch(async (error: unknown) => {
-        await sandbox.close();
-        throw error;
-      });
-      await journal.append({
-        type: 'sandbox.started',
-        data: {
-          sandbox: spec.id,
-          container: sandbox.containerId,
-          specDigest: digestOf(canonicalJson(spec)),
-          workspace: countsOf(base),
-        },
-      });
+      const { sandbox, base } = await this.#start(spec, dir, imported, journal, policy.limits.outputPerRunBytes);
       const { limits, budget } = policy;
       return new Run({
         dir,
@@ -117,20 +103,55 @@ export class Runner {
         onClosed: async () => undefined,
       });
     } catch (error) {
-      await journal
-        .append({
-          type: 'run.closed',
-          data: {
-            outcome: 'failed',
-            summary: `did not open: ${messageOf(error)}`,
-            calls: 0,
-            denied: 0,
-            outputBytes: 0,
-            ms: 0,
-          },
-        })
-        .catch(() => undefined);
+      const summary = `did not open: ${messageOf(error)}`;
+      const data = { outcome: 'failed', summary, calls: 0, denied: 0, outputBytes: 0, ms: 0 } as const;
+      await journal.append({ type: 'run.closed', data }).catch(() => undefined);
       await journal.close();
+      throw error;
+    }
+  }
+
+  /** A run whose intent cannot be recorded leaves no directory either. */
+  async #begin(id: string, policyText: string, opened: Draft): Promise<{ dir: RunDir; journal: Journal }> {
+    let journal: Journal | undefined;
+    try {
+      const dir = await this.#dataDir.createRun(id);
+      await failpoint('open.directory');
+      await writeFile(dir.policy, policyText);
+      journal = await Journal.create(dir.journal, id);
+      await failpoint('open.begun');
+      await journal.append(opened);
+      return { dir, journal };
+    } catch (error) {
+      await journal?.close();
+      await this.#dataDir.removeRun(id);
+      if (error instanceof RunnerError) throw error;
+      const message = `run ${id} cannot be kept in ${this.#dataDir.path}: ${messageOf(error)}; make room there, then try again`;
+      throw new RunnerError('data_dir_unusable', message, { cause: error });
+    }
+  }
+
+  async #start(
+    spec: SandboxSpec,
+    dir: RunDir,
+    imported: WorkspaceImport,
+    journal: Journal,
+    outputMaxBytes: number,
+  ): Promise<{ sandbox: Sandbox; base: Base }> {
+    const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
+    try {
+      const base = await this.#fill(sandbox, imported, dir.base);
+      const data = {
+        sandbox: spec.id,
+        container: sandbox.containerId,
+        specDigest: digestOf(canonicalJson(spec)),
+        workspace: countsOf(base),
+      };
+      await journal.append({ type: 'sandbox.started', data });
+      await failpoint('open.recorded');
+      return { sandbox, base };
+    } catch (error) {
+      await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
       throw error;
     }
   }

@@ -96,7 +96,7 @@ function show(result: ToolResult, ms: number, lines: number): void {
 }
 
 function verdictOf(result: ToolResult): string {
-  if (result.error !== null) return pc.yellow(`${result.error.code}`);
+  if (result.error !== null) return pc.yellow(result.error.code);
   if (result.data?.kind !== 'exec') return pc.green('done');
   const { outcome, state } = result.data;
   if (state === 'running' || outcome === null) return pc.blue('still running');
