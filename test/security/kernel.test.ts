@@ -224,6 +224,7 @@ const hiddenPaths: Record<string, 'gvisor invents it' | 'hidden'> = {
   '/proc/config.gz': 'hidden',
   '/proc/cmdline': 'gvisor invents it',
   '/proc/modules': 'hidden',
+  '/proc/pressure': 'hidden',
   '/proc/kmsg': 'hidden',
   '/proc/kpagecount': 'hidden',
   '/proc/slabinfo': 'hidden',

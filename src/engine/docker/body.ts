@@ -109,6 +109,7 @@ const maskedPaths = [
   '/proc/config.gz',
   '/proc/cmdline',
   '/proc/modules',
+  '/proc/pressure', // of the whole host, and anybody may set triggers there
   '/sys/kernel',
   '/sys/devices/virtual/powercap',
   '/sys/class/dmi',
