@@ -177,6 +177,16 @@ describe('a command is ended', () => {
     expect(await box.output('pgrep -c sleep || true', {})).toMatch(/^(0\n)?$/);
   });
 
+  test('at once, when a kill with patience is followed by one without', async () => {
+    const call = await begin('trap "" TERM; echo ready; while :; do sleep 0.05; done');
+    await wrote(call, 'ready');
+    call.kill({ graceMs: 30_000 });
+    call.kill({ graceMs: 0 });
+    const end = await call.ended;
+    expect(end.outcome).toEqual({ kind: 'cancelled' });
+    expect(end.wallMs).toBeLessThan(5_000);
+  });
+
   test('when it writes more than it may: what is kept is exactly the limit', async () => {
     const call = await begin('yes', { outputMaxBytes: 100_000 });
     expect((await call.ended).outcome).toEqual({ kind: 'output_limit', limitBytes: 100_000 });
@@ -297,10 +307,12 @@ test('what is asked is refused before it is sent, when it cannot be', async () =
   await expect(begin('#'.repeat(9_000_000))).rejects.toMatchObject({ code: 'limit_exceeded' });
 });
 
-test('64 calls run at once, not 65', async () => {
+test('56 commands run at once, not 57, and files can be read meanwhile', async () => {
   const crowd = await boxes.open();
-  const calls = await Promise.all(Array.from({ length: 64 }, () => begin('sleep 30', {}, crowd.sandbox)));
+  const calls = await Promise.all(Array.from({ length: 56 }, () => begin('sleep 30', {}, crowd.sandbox)));
   await expect(begin('true', {}, crowd.sandbox)).rejects.toMatchObject({ code: 'too_many_calls' });
+  const reads = Array.from({ length: 20 }, () => crowd.sandbox.files.stat('/etc/passwd'));
+  expect(await Promise.all(reads)).toHaveLength(20);
   for (const call of calls) call.kill({ graceMs: 0 });
   await Promise.all(calls.map((call) => call.gone));
   expect(await crowd.output('echo free')).toBe('free\n');

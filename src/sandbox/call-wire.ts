@@ -122,7 +122,7 @@ export class CallWire implements CallReceiver {
 
   /** The call is over and safe: both sides forget it. */
   release(): void {
-    this.#link.send(toSupervisor.release, this.number, Buffer.alloc(0));
+    this.#link.sendLazily(toSupervisor.release, this.number, Buffer.alloc(0));
     this.#link.remove(this.number, this.stdin !== undefined);
   }
 

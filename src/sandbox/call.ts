@@ -178,10 +178,12 @@ export class RunningCall {
     return stdin;
   }
 
+  /** A second kill may be quicker than the first one, never slower; the first cause counts. */
   #end(graceMs: number, cause: number): void {
-    if (this.#wire.phase === 'ended' || this.#killing !== undefined) return;
-    this.#killing = { graceMs, cause, byMs: performance.now() + graceMs + this.#terms.drainMs + slackMs };
-    this.#wire.kill(graceMs, cause);
+    const byMs = performance.now() + graceMs + this.#terms.drainMs + slackMs;
+    if (this.#wire.phase === 'ended' || (this.#killing !== undefined && this.#killing.byMs <= byMs)) return;
+    this.#killing = { graceMs, cause: this.#killing?.cause ?? cause, byMs };
+    this.#wire.kill(graceMs, this.#killing.cause);
   }
 
   readonly #events: CallEvents = {

@@ -49,7 +49,8 @@ export function encodeExec(spec: ExecSpec, terms: CallTerms): Buffer[] {
   if (argv.length === 0 || argv[0] === '')
     throw new RunnerError('invalid_request', 'a command needs the name of a program');
   for (const arg of argv) out.text(tags.argv, arg, 'an argument');
-  for (const variable of callEnvironment(spec)) out.text(tags.env, variable, 'an environment variable');
+  if (spec.env === undefined && spec.tty === undefined) out.section(quietEnvironment);
+  else encodeEnvironment(out, spec);
   out.text(tags.cwd, terms.cwd, 'the working directory');
   if (command.kind === 'script') out.bytes(tags.script, Buffer.from(command.script));
   out.u32(tags.killAfterMs, terms.killAfterMs);
@@ -69,22 +70,26 @@ export function encodeExec(spec: ExecSpec, terms: CallTerms): Buffer[] {
   return out.pieces();
 }
 
+function encodeEnvironment(out: SpecEncoder, spec: Pick<ExecSpec, 'env' | 'tty'>): SpecEncoder {
+  for (const variable of callEnvironment(spec)) out.text(tags.env, variable, 'an environment variable');
+  return out;
+}
+
 /** Builds `u8 tag, u32 length, value`*. */
 export class SpecEncoder {
-  readonly #parts: Buffer[] = [];
+  #buffer = Buffer.allocUnsafe(4096);
   #length = 0;
 
   bytes(tag: number, value: Uint8Array): this {
-    const head = Buffer.allocUnsafe(5);
-    head[0] = tag;
-    head.writeUInt32LE(value.length, 1);
-    this.#parts.push(head, Buffer.from(value.buffer, value.byteOffset, value.byteLength));
-    this.#length += 5 + value.length;
-    if (this.#length > specMax)
-      throw new RunnerError(
-        'limit_exceeded',
-        `the command with its arguments, environment and script is over ${specMax} bytes; write the script to a file first`,
-      );
+    this.#head(tag, value.length);
+    this.#buffer.set(value, this.#length - value.length);
+    return this;
+  }
+
+  /** Elements that were encoded before. */
+  section(encoded: Uint8Array): this {
+    this.#grow(encoded.length);
+    this.#buffer.set(encoded, this.#length - encoded.length);
     return this;
   }
 
@@ -96,26 +101,49 @@ export class SpecEncoder {
   }
 
   u8(tag: number, value: number): this {
-    return this.bytes(tag, Buffer.from([value]));
+    this.#head(tag, 1);
+    this.#buffer[this.#length - 1] = value;
+    return this;
   }
 
   u32(tag: number, value: number): this {
-    const bytes = Buffer.allocUnsafe(4);
-    bytes.writeUInt32LE(value, 0);
-    return this.bytes(tag, bytes);
+    this.#head(tag, 4);
+    this.#buffer.writeUInt32LE(value, this.#length - 4);
+    return this;
   }
 
   u64(tag: number, value: number | bigint): this {
-    const bytes = Buffer.allocUnsafe(8);
-    bytes.writeBigUInt64LE(BigInt(value), 0);
-    return this.bytes(tag, bytes);
+    this.#head(tag, 8);
+    this.#buffer.writeBigUInt64LE(BigInt(value), this.#length - 8);
+    return this;
   }
 
+  /** Everything so far, in pieces that fit a frame. */
   pieces(): Buffer[] {
-    const whole = Buffer.concat(this.#parts, this.#length);
     const pieces: Buffer[] = [];
-    for (let at = 0; at < whole.length; at += payloadMax) pieces.push(whole.subarray(at, at + payloadMax));
+    for (let at = 0; at < this.#length; at += payloadMax)
+      pieces.push(this.#buffer.subarray(at, Math.min(this.#length, at + payloadMax)));
     return pieces;
+  }
+
+  #head(tag: number, length: number): void {
+    const at = this.#length;
+    this.#grow(5 + length);
+    this.#buffer[at] = tag;
+    this.#buffer.writeUInt32LE(length, at + 1);
+  }
+
+  #grow(by: number): void {
+    this.#length += by;
+    if (this.#length > specMax)
+      throw new RunnerError(
+        'limit_exceeded',
+        `the command with its arguments, environment and script is over ${specMax} bytes; write the script to a file first`,
+      );
+    if (this.#length <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(this.#length, 2 * this.#buffer.length));
+    this.#buffer.copy(larger);
+    this.#buffer = larger;
   }
 }
 
@@ -127,3 +155,6 @@ function integer(name: string, value: number, max: number): number {
 function nameOf(spec: ExecSpec): string {
   return spec.command.kind === 'argv' ? spec.command.argv[0] : (spec.command.shell?.[0] ?? '/bin/sh');
 }
+
+/** What nearly every command gets, encoded once. */
+const quietEnvironment = Buffer.concat(encodeEnvironment(new SpecEncoder(), {}).pieces());

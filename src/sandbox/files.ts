@@ -2,8 +2,7 @@ import { encodePath } from '../bytes-path.ts';
 import { isRunnerError } from '../errors.ts';
 import type { SpecEncoder } from './exec-spec.ts';
 import { broken } from './frames.ts';
-import { Hand, type HandRequest, type RecordSink } from './hand.ts';
-import type { Link } from './link.ts';
+import { startHand, type Hand, type HandHost, type HandRequest, type RecordSink } from './hand.ts';
 import { encodeItem, encodeLast, encodeRecord, type HandRecord } from './records.ts';
 import {
   FileError,
@@ -14,14 +13,9 @@ import {
   type WalkOptions,
   type WriteOptions,
 } from './spec.ts';
+import { Slots } from './slots.ts';
 import { walk } from './walk.ts';
-import { tags } from './wire.ts';
-
-export interface HandHost {
-  /** Throws when the sandbox cannot be used. */
-  link(): Promise<Link>;
-  takeNumber(): number;
-}
+import { tags, verbsMax, walksMax } from './wire.ts';
 
 const quickMs = 30_000;
 const longMs = 600_000;
@@ -34,6 +28,8 @@ const withDigest = 2;
 /** File verbs of one sandbox. Everything that comes back was said by the sandbox: bounded, and parsed strictly. */
 export class HandFiles implements Files {
   readonly #host: HandHost;
+  readonly #verbs = new Slots(verbsMax);
+  readonly #walks = new Slots(walksMax);
 
   constructor(host: HandHost) {
     this.#host = host;
@@ -92,7 +88,7 @@ export class HandFiles implements Files {
   }
 
   walk(paths: readonly string[], options: WalkOptions = {}): AsyncIterable<WalkItem> {
-    return walk(this.#host, paths.map(checked), options, longMs);
+    return walk(this.#host, this.#walks, paths.map(checked), options, longMs);
   }
 
   async mkdir(path: string, options: { mode?: number; parents?: boolean } = {}): Promise<void> {
@@ -151,13 +147,8 @@ export class HandFiles implements Files {
   ): Promise<void> {
     const path = encodePath(checked(request.path));
     const all = (spec: SpecEncoder): void => args(spec.bytes(tags.path, path));
-    const hand = new Hand(
-      await this.#host.link(),
-      this.#host.takeNumber(),
-      { ...request, args: all, stdin: feed !== undefined },
-      sink,
-    );
-    await hand.begin();
+    const whole = { ...request, args: all, stdin: feed !== undefined };
+    const hand = await startHand(this.#host, this.#verbs, whole, sink);
     if (feed !== undefined) await fed(hand, feed);
     await hand.done;
   }

@@ -7,6 +7,7 @@ import { broken } from './frames.ts';
 import type { Link } from './link.ts';
 import { RecordParser, type HandRecord } from './records.ts';
 import { FileError } from './spec.ts';
+import type { Slots } from './slots.ts';
 import { killCause, tags, verbs } from './wire.ts';
 
 export interface HandRequest {
@@ -18,8 +19,31 @@ export interface HandRequest {
   readonly timeoutMs: number;
 }
 
+export interface HandHost {
+  /** Rejects when the sandbox cannot be used. */
+  link(): Promise<Link>;
+  takeNumber(): number;
+}
+
 /** Takes the records in order. `true` = it has room for more; `false` = acknowledge nothing until `hand.more()`. */
 export type RecordSink = (record: HandRecord) => boolean;
+
+/** Waits for a slot, which is free again once the hand has ended, and sends it off. */
+export async function startHand(host: HandHost, slots: Slots, request: HandRequest, sink: RecordSink): Promise<Hand> {
+  await slots.take();
+  try {
+    const hand = new Hand(await host.link(), host.takeNumber(), request, sink);
+    await hand.begin();
+    void hand.done.then(
+      () => slots.give(),
+      () => slots.give(),
+    );
+    return hand;
+  } catch (error) {
+    slots.give();
+    throw error;
+  }
+}
 
 const slackMs = 12_000;
 const ackBytes = 65_536;

@@ -27,8 +27,6 @@ class Wire extends EventEmitter {
     if (bytes[2] === toSupervisor.ping) this.pings++;
     return true;
   }
-  cork(): void {}
-  uncork(): void {}
   destroy(): void {}
 }
 

@@ -22,16 +22,23 @@ class FakeEnd extends EventEmitter {
       this.padding += bytes.length;
       return true;
     }
-    const frame = { type: bytes.readUInt8(2), call: bytes.readUInt32LE(4), payload: bytes.subarray(12, -4) };
+    for (let at = 0; at < bytes.length;) {
+      const length = bytes.readUInt32LE(at + 8);
+      const payload = bytes.subarray(at + 12, at + 12 + length);
+      this.#take({ type: bytes.readUInt8(at + 2), call: bytes.readUInt32LE(at + 4), payload });
+      at += 16 + length;
+    }
+    return true;
+  }
+
+  #take(frame: { type: number; call: number; payload: Buffer }): void {
     if (frame.type === toSupervisor.hello) {
       this.nonce = Buffer.from(frame.payload.subarray(0, 16));
       this.epoch = this.nonce.readUInt32LE(0);
     }
     this.sent.push(frame);
-    return true;
   }
-  cork(): void {}
-  uncork(): void {}
+
   destroy(): void {
     this.destroyed = true;
   }
@@ -105,6 +112,7 @@ describe('a link', () => {
     end.say(fromSupervisor.end, 1, u64Bytes(3));
     expect(events).toEqual(['started', 'stdout ab', 'stderr c', 'exited 0', 'ended']);
     wire.release();
+    await vi.advanceTimersByTimeAsync(20);
     expect(end.sent.map((frame) => frame.type)).toEqual([toSupervisor.hello, toSupervisor.spawn, toSupervisor.release]);
     expect(link.end).toBeUndefined();
   });

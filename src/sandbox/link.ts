@@ -28,6 +28,7 @@ export interface CallReceiver {
 const discardMax = 64 * 1024 * 1024;
 const unansweredMax = 5;
 const lateMax = 256;
+const lazyMs = 20;
 const listTimeoutMs = 5_000;
 
 /**
@@ -51,6 +52,8 @@ export class Link {
   #timer: NodeJS.Timeout | undefined;
   #greeted: ((welcome: Welcome) => void) | undefined;
   #waiting: (() => void)[] = [];
+  #lazy: Buffer[] = [];
+  #lazyTimer: NodeJS.Timeout | undefined;
   #end: RunnerError | undefined;
   #silent = false;
   #tellLost: (reason: RunnerError) => void = () => undefined;
@@ -109,15 +112,21 @@ export class Link {
   }
 
   send(type: number, call: number, payload: Uint8Array, flags = 0): void {
-    if (this.#end === undefined) this.#duplex.write(encodeFrame(this.#epoch, type, call, payload, flags));
+    if (this.#end !== undefined) return;
+    const frame = encodeFrame(this.#epoch, type, call, payload, flags);
+    this.#duplex.write(this.#lazy.length === 0 ? frame : Buffer.concat([...this.#lazy, frame]));
+    this.#lazy = [];
   }
 
-  /** Several frames in one write. */
-  sendAll(frames: readonly { type: number; call: number; payload: Uint8Array; flags?: number }[]): void {
+  /** In order, but not at once: it travels with the next frame, or after a moment. */
+  sendLazily(type: number, call: number, payload: Uint8Array): void {
     if (this.#end !== undefined) return;
-    this.#duplex.cork();
-    for (const frame of frames) this.send(frame.type, frame.call, frame.payload, frame.flags);
-    this.#duplex.uncork();
+    this.#lazy.push(encodeFrame(this.#epoch, type, call, payload));
+    this.#lazyTimer ??= setTimeout(() => {
+      this.#lazyTimer = undefined;
+      if (this.#end === undefined && this.#lazy.length > 0) this.#duplex.write(Buffer.concat(this.#lazy));
+      this.#lazy = [];
+    }, lazyMs);
   }
 
   /** `undefined` when there is room; else resolves when there is, or when the link is lost. */
@@ -146,6 +155,7 @@ export class Link {
     if (this.#end !== undefined) return;
     this.#end = reason;
     clearInterval(this.#timer);
+    clearTimeout(this.#lazyTimer);
     this.#duplex.destroy();
     this.#tellLost(reason);
     this.#drained();

@@ -14,7 +14,7 @@ import { Link } from './link.ts';
 import { CallNumbers } from './call-numbers.ts';
 import type { ExecSpec, Files } from './spec.ts';
 import { readSupervisor } from './supervisor-binary.ts';
-import { callsMax } from './wire.ts';
+import { commandsMax } from './wire.ts';
 
 export type { SandboxSpec } from './container-body.ts';
 
@@ -70,6 +70,8 @@ export class Sandbox {
   readonly #calls = new Map<number, RunningCall>();
   readonly #ids = new Set<string>();
   readonly #host: CallHost;
+  /** Ended, but the supervisor still has them: they count until they are on disk and released. */
+  readonly #settling = new Set<RunningCall>();
   #link: Link;
   #loss: SandboxLoss | undefined;
   #closing = false;
@@ -97,7 +99,7 @@ export class Sandbox {
       ledger: this.#ledger,
       limits: this.spec.limits,
       budget: { leftBytes: options.outputMaxBytes ?? defaults.outputMaxBytes },
-      forget: (call) => this.#calls.delete(call.number),
+      forget: (call) => this.#forget(call),
       giveUp: (reason) => this.#giveUp(reason),
     };
     this.#watch(parts.link);
@@ -161,10 +163,12 @@ export class Sandbox {
       throw new RunnerError('invalid_request', `${JSON.stringify(callId)} cannot be a call's id`);
     if (this.#ids.has(callId))
       throw new RunnerError('call_exists', `call ${callId} has been started before; a call runs once`);
-    if (this.#calls.size >= callsMax)
+    while (this.#settling.size > 0 && this.#calls.size + this.#settling.size >= commandsMax)
+      await Promise.race([...this.#settling].map((call) => call.gone));
+    if (this.#calls.size >= commandsMax)
       throw new RunnerError(
         'too_many_calls',
-        `${callsMax} calls are running in this sandbox; wait for one to end or kill one`,
+        `${commandsMax} commands are running in this sandbox; wait for one to end or kill one`,
       );
     const terms = callTerms(spec, this.#options.outputMaxBytes ?? defaults.outputMaxBytes);
     const pieces = encodeExec(spec, terms);
@@ -296,6 +300,12 @@ export class Sandbox {
     const calls = [...this.#calls.values()];
     this.#goOn(link, welcome);
     return calls;
+  }
+
+  #forget(call: RunningCall): void {
+    this.#calls.delete(call.number);
+    this.#settling.add(call);
+    void call.gone.then(() => this.#settling.delete(call));
   }
 
   #giveUp(reason: RunnerError): void {

@@ -1,9 +1,9 @@
 import { encodePath } from '../bytes-path.ts';
 import type { SpecEncoder } from './exec-spec.ts';
 import { fileErrorCode } from './file-errors.ts';
-import type { HandHost } from './files.ts';
 import { broken } from './frames.ts';
-import { Hand } from './hand.ts';
+import { startHand, type HandHost } from './hand.ts';
+import type { Slots } from './slots.ts';
 import type { HandRecord } from './records.ts';
 import type { FileEntry, WalkItem, WalkOptions } from './spec.ts';
 import { tags } from './wire.ts';
@@ -21,6 +21,7 @@ const limits = {
  */
 export async function* walk(
   host: HandHost,
+  slots: Slots,
   paths: readonly string[],
   options: WalkOptions,
   timeoutMs: number,
@@ -29,14 +30,13 @@ export async function* walk(
   const inbox = new Inbox(bounds(options));
   const request = { verb: 'walk', path: paths[0] ?? '', stdin: false, timeoutMs } as const;
   const args = (spec: SpecEncoder): void => encodeWalk(spec, paths, options);
-  const hand = new Hand(await host.link(), host.takeNumber(), { ...request, args }, (record) => inbox.take(record));
+  const hand = await startHand(host, slots, { ...request, args }, (record) => inbox.take(record));
   let finished = false;
   void hand.done.then(
     () => inbox.close(),
     () => inbox.close(),
   );
   try {
-    await hand.begin();
     for (;;) {
       const item = inbox.shift();
       if (item !== undefined) yield item;

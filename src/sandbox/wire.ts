@@ -9,7 +9,10 @@ export const payloadMax = 65_536;
 export const paddingBytes = headerBytes + payloadMax + trailerBytes;
 /** How far output runs ahead of ACK, and stdin ahead of STDIN_ACK. */
 export const windowBytes = 262_144;
-export const callsMax = 64;
+/** Calls that a supervisor holds at once (64): commands, short file verbs, walks. Each kind has its own share. */
+export const commandsMax = 56;
+export const verbsMax = 4;
+export const walksMax = 4;
 export const specMax = 8 * 1024 * 1024;
 
 export const toSupervisor = {
