@@ -5,7 +5,8 @@ import { Runner } from './runner.ts';
 
 export { RunnerError, type ErrorCode } from './errors.ts';
 export { defaultPolicy, loadPolicy, parsePolicy, type LoadedPolicy } from './policy/policy.ts';
-export { Run, Runner, type CloseReason, type Diff, type OpenRequest } from './runner.ts';
+export { Run, Runner, type CloseReason, type OpenRequest } from './runner.ts';
+export type { Candidate } from './workspace/candidate.ts';
 export { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 export { ToolResult } from './tools/tool-result.ts';
 

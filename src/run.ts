@@ -22,11 +22,9 @@ import { ToolContext } from './tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 import type { ToolResult } from './tools/tool-result.ts';
 import type { BlobStore } from './workspace/blobs.ts';
-import { classifyChanges, type ClassifiedChange } from './workspace/classify.ts';
-import { collectChanges, type Collected } from './workspace/collect.ts';
+import { candidateDocument, takeCandidate, type Candidate } from './workspace/candidate.ts';
 import type { Base } from './workspace/import.ts';
 import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
-import { makePatch, type Patch } from './workspace/patch.ts';
 import type { Scope } from './workspace/scope.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
@@ -42,13 +40,6 @@ export interface RunParts {
   readonly scope: Scope;
   readonly base: Base;
   readonly blobs: BlobStore;
-  readonly onClosed: () => Promise<void>;
-}
-
-/** The changes of a run, taken from outside while nothing runs inside. */
-export interface Diff extends Collected {
-  readonly classified: readonly ClassifiedChange[];
-  readonly patch: Patch;
 }
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
@@ -71,7 +62,7 @@ export class Run {
   readonly #recording = new Set<Promise<void>>();
   readonly #openedMs = performance.now();
   #closing: Promise<void> | undefined;
-  #diff: Diff | undefined;
+  #candidate: Candidate | undefined;
   #outputBytes = 0;
 
   constructor(parts: RunParts) {
@@ -198,10 +189,11 @@ export class Run {
     };
   }
 
-  /** Cancels what still runs and waits until it has ended. */
+  /** Ends what still runs, descendants that were kept too, and waits until no process is left. */
   async #endCommands(): Promise<void> {
-    for (const command of this.#commands.values()) if (command.result === undefined) command.kill({ graceMs: 500 });
-    await Promise.all([...this.#commands.values()].map((command) => command.ended));
+    const commands = [...this.#commands.values()];
+    for (const command of commands) if (!command.output.finished) command.kill({ graceMs: 500 });
+    await Promise.all(commands.map((command) => command.gone));
   }
 
   async #recordCommand(command: RunningCall, end: End, release: () => void): Promise<void> {
@@ -234,26 +226,26 @@ export class Run {
   }
 
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
-  async diff(): Promise<Diff> {
-    if (this.#diff !== undefined) return this.#diff;
-    const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
-    const collected = await collectChanges(sandbox, base, scope, blobs);
-    const classified = await classifyChanges(base.tree, collected.changeSet, blobs);
-    const patch = await makePatch(base.tree, collected.changeSet, blobs);
-    const diff = { ...collected, classified, patch };
-    try {
-      await writeFile(dir.changeSet, encodeChangeSet(collected.changeSet));
-      await writeFile(dir.patch, patch.bytes);
-      await writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(diffDocument(diff))}\n`);
-    } catch (cause) {
+  async diff(): Promise<Candidate> {
+    if (this.#candidate !== undefined) return this.#candidate;
+    const running = [...this.#commands.values()].filter((command) => !command.output.finished);
+    if (running.length > 0)
       throw new RunnerError(
-        'data_dir_unusable',
-        `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`,
-        { cause },
+        'invalid_request',
+        `commands are still running (${running.map((command) => command.id).join(', ')}); wait for them or end them with exec_kill, then ask for the diff`,
       );
+    const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
+    const candidate = await takeCandidate(sandbox, base, scope, blobs);
+    try {
+      await writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet));
+      await writeFile(dir.patch, candidate.patch.bytes);
+      await writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(candidateDocument(candidate))}\n`);
+    } catch (cause) {
+      const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
+      throw new RunnerError('data_dir_unusable', message, { cause });
     }
-    await journal.append({ type: 'workspace.collected', data: collectedData(collected, classified) });
-    return diff;
+    await journal.append({ type: 'workspace.collected', data: collectedData(candidate) });
+    return candidate;
   }
 
   /**
@@ -266,12 +258,12 @@ export class Run {
   }
 
   async #close(reason: CloseReason, summary: string): Promise<void> {
-    const { journal, sandbox, onClosed } = this.#parts;
+    const { journal, sandbox } = this.#parts;
     try {
       await this.#endCommands();
       await Promise.all(this.#recording);
       const lost = sandbox.state !== 'running';
-      if (!lost) this.#diff = await this.diff();
+      if (!lost) this.#candidate = await this.diff();
       await failpoint('close.collected');
       await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');
@@ -286,7 +278,6 @@ export class Run {
         await failpoint('close.destroyed');
       } finally {
         await journal.close();
-        await onClosed();
       }
     }
   }
@@ -298,28 +289,10 @@ export class Run {
     await journal.append({ type: 'run.closed', data });
   }
 
-  /** The diff taken at close; undefined when the sandbox was lost. */
-  get finalDiff(): Diff | undefined {
-    return this.#diff;
+  /** What was taken at close; undefined before it, and when the sandbox was lost. */
+  get candidate(): Candidate | undefined {
+    return this.#candidate;
   }
-}
-
-/** `diff.json`: the changes as a list, what was refused, what stood outside the scope. */
-export function diffDocument(diff: Diff): Record<string, unknown> {
-  const lines = new Map(diff.patch.files.map((file) => [file.path, file]));
-  return {
-    changes: diff.classified.map((change) => ({
-      ...change,
-      added: lines.get(change.path)?.added ?? null,
-      removed: lines.get(change.path)?.removed ?? null,
-    })),
-    violations: diff.violations,
-    findings: diff.findings,
-    scratch: diff.scratch,
-    ignored: diff.ignored,
-    complete: diff.complete,
-    patchBytes: diff.patch.bytes.length,
-  };
 }
 
 function parseCall(callId: string, input: ToolCallInput): ToolCall {
@@ -352,27 +325,21 @@ async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
   }
 }
 
-function collectedData(
-  collected: Collected,
-  classified: readonly ClassifiedChange[],
-): EntryData<'workspace.collected'> {
+function collectedData(candidate: Candidate): EntryData<'workspace.collected'> {
+  const { changeSet, classified, violations, violationsLeftOut } = candidate;
   const count = (status: string) => classified.filter((change) => change.status === status).length;
   const findings: Record<string, number> = {};
-  for (const finding of collected.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
-  if (collected.violations.length > 0)
-    findings['outside_write_scope'] = collected.violations.length + collected.violationsLeftOut;
-  const bytes = [...collected.changeSet.changes.values()].reduce(
-    (sum, change) => sum + (change.kind === 'file' ? change.sizeBytes : 0),
-    0,
-  );
+  for (const finding of candidate.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
+  if (violations.length > 0) findings['outside_write_scope'] = violations.length + violationsLeftOut;
+  const sizes = [...changeSet.changes.values()].map((change) => (change.kind === 'file' ? change.sizeBytes : 0));
   const added = count('added');
   const deleted = count('deleted');
   return {
-    digest: digestOfChangeSet(collected.changeSet),
+    digest: digestOfChangeSet(changeSet),
     added,
     deleted,
     modified: classified.length - added - deleted,
-    bytes,
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
     findings,
   };
 }

@@ -21,7 +21,7 @@ import { encodeTree } from './workspace/manifest.ts';
 import { Scope } from './workspace/scope.ts';
 import { selectFiles, type Selection } from './workspace/select.ts';
 
-export { Run, diffDocument, type CloseReason, type Diff } from './run.ts';
+export { Run, type CloseReason } from './run.ts';
 
 export interface OpenRequest {
   readonly policy: LoadedPolicy;
@@ -100,7 +100,6 @@ export class Runner {
         scope,
         base,
         blobs: this.#blobs,
-        onClosed: async () => undefined,
       });
     } catch (error) {
       const summary = `did not open: ${messageOf(error)}`;

@@ -49,8 +49,8 @@ test('a run leaves a diff in the write scope, a whole journal, and nothing at th
     data: { content: { text: 'one\ntwo\n' } },
   });
   await run.close();
-  expect([...(run.finalDiff?.changeSet.changes.keys() ?? [])].sort()).toEqual(['src/a.txt', 'src/new.txt']);
-  expect(run.finalDiff?.scratch.files).toBe(1);
+  expect([...(run.candidate?.changeSet.changes.keys() ?? [])].sort()).toEqual(['src/a.txt', 'src/new.txt']);
+  expect(run.candidate?.scratch.files).toBe(1);
 
   const workspace = await bench.workspace(files);
   await execa('git', ['apply', run.dir.patch], { cwd: workspace });
@@ -76,8 +76,8 @@ test('an untouched workspace gives the empty change set', async () => {
   const run = await open();
   await call(run, '1', { tool: 'exec', script: 'cat src/a.txt; touch src/a.txt' });
   await run.close();
-  expect(run.finalDiff?.changeSet.changes.size).toBe(0);
-  expect(run.finalDiff?.patch.bytes.length).toBe(0);
+  expect(run.candidate?.changeSet.changes.size).toBe(0);
+  expect(run.candidate?.patch.bytes.length).toBe(0);
 });
 
 test('the same call id never runs twice, and gives the same answer', async () => {
@@ -104,7 +104,7 @@ test('of 50 calls exactly 50 are executed under 16 parallel callers, and the 51s
   expect(denied).toHaveLength(64 - 50);
   expect(denied[0]?.text).toMatch(/budget/);
   await run.close();
-  expect(run.finalDiff?.changeSet.changes.size).toBe(50);
+  expect(run.candidate?.changeSet.changes.size).toBe(50);
   expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', calls: 50, denied: 14 });
 });
 
@@ -118,7 +118,7 @@ test('a write outside the scope is denied by rule before it runs, and by the ker
   });
   expect(tried.text).toContain('read me');
   await run.close();
-  expect(run.finalDiff?.changeSet.changes.size).toBe(0);
+  expect(run.candidate?.changeSet.changes.size).toBe(0);
   expect(await entriesOf(run)).toContain('call.denied');
 });
 
@@ -163,6 +163,15 @@ test('a journal that cannot be written stops the run: nothing runs any more', as
   } finally {
     await small.close();
   }
+});
+
+test('the diff is of one moment: it is refused while something runs, and close ends what was kept', async () => {
+  const run = await open();
+  await call(run, 'server', { tool: 'exec', script: '(while :; do date >> src/ticks; sleep 0.05; done) & sleep 0.2', descendants: 'keep' });
+  await expect(run.diff()).rejects.toMatchObject({ code: 'invalid_request' });
+  await run.close();
+  expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/ticks']);
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
 });
 
 test('a call that is not one is refused before anything happens', async () => {

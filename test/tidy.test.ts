@@ -63,7 +63,7 @@ const mayImport: Record<string, readonly string[]> = {
     'run.ts',
     'recovery.ts',
   ],
-  'main.ts': [...leaves, 'engine', 'cli', 'runner.ts', 'data-dir', 'policy', 'tools'],
+  'main.ts': [...leaves, 'engine', 'cli', 'runner.ts', 'data-dir', 'policy', 'tools', 'workspace'],
 };
 
 const root = fileURLToPath(new URL('..', import.meta.url));

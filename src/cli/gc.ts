@@ -20,7 +20,8 @@ export function gcCommand(program: Command, context: CliContext): void {
         print(
           `${options.dryRun === true ? 'would close' : 'closed'} run ${run.id} (${run.closedCalls} calls without an outcome)`,
         );
-      if (recovered.containers.length + recovered.volumes.length + recovered.runs.length === 0)
-        print('nothing left behind');
+      for (const id of recovered.neverBegun) print(`${verb} run ${id}: it never began`);
+      const { containers, volumes, runs, neverBegun } = recovered;
+      if (containers.length + volumes.length + runs.length + neverBegun.length === 0) print('nothing left behind');
     });
 }

@@ -1,22 +1,23 @@
 import pc from 'picocolors';
 import { printable } from '../journal/printable.ts';
-import { diffDocument, type Diff, type Run } from '../runner.ts';
+import type { Run } from '../runner.ts';
+import { candidateDocument, type Candidate } from '../workspace/candidate.ts';
 import { bytesText } from './terminal.ts';
 
 /** What a script wants to know of a closed run. */
 export function runSummary(run: Run): Record<string, unknown> {
   return {
     run: run.id,
-    state: run.finalDiff === undefined ? 'lost' : 'closed',
+    state: run.candidate === undefined ? 'lost' : 'closed',
     directory: run.dir.path,
     remaining: run.remaining(),
-    diff: run.finalDiff === undefined ? null : diffDocument(run.finalDiff),
+    diff: run.candidate === undefined ? null : candidateDocument(run.candidate),
   };
 }
 
 /** What a person wants to see when a run has ended: what changed, what was refused, and what to type next. */
 export function closingLines(run: Run): string[] {
-  const diff = run.finalDiff;
+  const diff = run.candidate;
   const next = `glovebox diff ${run.id}   glovebox log ${run.id}   glovebox check ${run.id}`;
   if (diff === undefined)
     return ['', pc.red(`run ${run.id}: the sandbox was lost; the journal says why: glovebox log ${run.id}`)];
@@ -46,7 +47,7 @@ export function closingLines(run: Run): string[] {
   ];
 }
 
-function changeLine(diff: Diff, path: string): string {
+function changeLine(diff: Candidate, path: string): string {
   const change = diff.classified.find((candidate) => candidate.path === path);
   const file = diff.patch.files.find((candidate) => candidate.path === path);
   const counts =
