@@ -1,15 +1,18 @@
 /**
  * Named places where a test may kill, stop or fail the runner: `GLOVEBOX_FAILPOINT=open.started:kill`.
- * Nothing happens without that variable. `test/soak` goes through every name and fails on one that is never reached.
+ * Nothing happens without that variable. `test/recovery.test.ts` goes through every name and fails on one that is never
+ * reached.
  */
 export const failpoints = [
+  'open.directory',
+  'open.begun',
   'open.journaled',
-  'open.imported',
   'open.created',
   'open.attached',
   'open.started',
   'open.welcomed',
   'open.unpacked',
+  'open.recorded',
   'call.intended',
   'call.dispatched',
   'call.ended',

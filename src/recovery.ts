@@ -1,7 +1,10 @@
+import { readdir, stat } from 'node:fs/promises';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
 import { collect } from './engine/gc.ts';
 import { isRunnerError } from './errors.ts';
+import { checkJournal } from './journal/check.ts';
+import { WriterLock } from './journal/lock.ts';
 import { readEntries } from './journal/read.ts';
 import { Journal } from './journal/writer.ts';
 
@@ -9,63 +12,106 @@ import { Journal } from './journal/writer.ts';
 export interface Recovered {
   readonly containers: readonly string[];
   readonly volumes: readonly string[];
+  /** Closed as lost. */
   readonly runs: readonly { readonly id: string; readonly closedCalls: number }[];
+  /** Runs that died before their intent was on record; their directories are gone. */
+  readonly neverBegun: readonly string[];
 }
 
 /**
- * After a crash: containers of runners that are dead go, and every journal without an end gets one that says so. What
- * a living runner holds is left alone (its instance is alive, its journal locked). Doing it twice changes nothing.
+ * After a crash. Promises:
+ *  - containers of runners that are dead go; every journal without an end gets one, and every call without an outcome
+ *    `sandbox_lost`, because nobody knows what became of it;
+ *  - what a living runner holds is left alone: its instance is alive, its journal locked;
+ *  - a broken journal is evidence and stays as it is, and so does a run whose journal is gone but which had a sandbox;
+ *  - doing it twice changes nothing.
  */
 export async function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
   const dryRun = options?.dryRun === true;
-  const removed = await collect(engine, { owner: dataDir.owner, isAlive: (instance) => dataDir.isAlive(instance), dryRun });
-  const namesOf = (kind: 'container' | 'volume') => removed.filter((item) => item.kind === kind).map((item) => item.name);
+  const isAlive = (instance: string): Promise<boolean> => dataDir.isAlive(instance);
+  const removed = await collect(engine, { owner: dataDir.owner, isAlive, dryRun });
+  const namesOf = (kind: 'container' | 'volume') =>
+    removed.filter((item) => item.kind === kind).map((item) => item.name);
   const runs: { id: string; closedCalls: number }[] = [];
+  const neverBegun: string[] = [];
+  const living = await settleInstances(dataDir, dryRun);
   for (const dir of await dataDir.listRuns()) {
-    const closed = await closeLostRun(dir, dryRun);
-    if (closed !== undefined) runs.push({ id: dir.id, closedCalls: closed });
+    const found = await judge(dir, living > 0);
+    if (found.kind === 'never_begun') {
+      if (!dryRun) await dataDir.removeRun(dir.id);
+      neverBegun.push(dir.id);
+    } else if (found.kind === 'lost') {
+      const closedCalls = dryRun ? found.openCalls : await closeLost(dir);
+      if (closedCalls !== undefined) runs.push({ id: dir.id, closedCalls });
+    } else if (found.kind === 'closed' && !dryRun) await WriterLock.sweepDead(dir.journal);
   }
-  if (!dryRun) {
-    for (const instance of await dataDir.listInstances()) if (!(await dataDir.isAlive(instance))) await dataDir.forgetInstance(instance.id);
-  }
-  return { containers: namesOf('container'), volumes: namesOf('volume'), runs };
+  if (living === 0 && !dryRun) await dataDir.sweepPartial();
+  return { containers: namesOf('container'), volumes: namesOf('volume'), runs, neverBegun };
 }
 
+/** Forgets the dead; returns how many live. */
+async function settleInstances(dataDir: DataDir, dryRun: boolean): Promise<number> {
+  let living = 0;
+  for (const instance of await dataDir.listInstances()) {
+    if (await dataDir.isAlive(instance)) living++;
+    else if (!dryRun) await dataDir.forgetInstance(instance.id);
+  }
+  return living;
+}
+
+type Found =
+  | { readonly kind: 'settled' | 'closed' | 'never_begun' }
+  | { readonly kind: 'lost'; readonly openCalls: number };
+
+async function judge(dir: RunDir, othersLive: boolean): Promise<Found> {
+  try {
+    if (await WriterLock.isHeld(dir.journal)) return { kind: 'settled' };
+    const check = await checkJournal(dir.journal).catch((error: unknown) => {
+      if (isRunnerError(error, 'invalid_request')) return undefined; // it is not there
+      throw error;
+    });
+    if (check === undefined || check.wholeBytes === 0)
+      return { kind: (await neverBegan(dir, othersLive)) ? 'never_begun' : 'settled' };
+    if (check.findings.some((finding) => finding.kind !== 'torn')) return { kind: 'settled' };
+    if (check.closed) return { kind: 'closed' };
+    return { kind: 'lost', openCalls: check.openCalls.length };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { kind: 'settled' }; // somebody removed the run meanwhile
+    throw error;
+  }
+}
+
+/** Without a sandbox's ledger nothing was ever started. A runner that lives may just be about to begin it. */
+async function neverBegan(dir: RunDir, othersLive: boolean): Promise<boolean> {
+  const names = await readdir(dir.callsDir).catch(() => []);
+  if (names.length > 0) return false;
+  return !othersLive || Date.now() - (await stat(dir.path)).mtimeMs > beginsWithinMs;
+}
+
+/** From the directory to the first entry a runner takes a few milliseconds. */
+const beginsWithinMs = 60_000;
+
 /** The number of calls that were left without an outcome; undefined when there was nothing to do. */
-async function closeLostRun(dir: RunDir, dryRun: boolean): Promise<number | undefined> {
-  if (await isClosed(dir)) return undefined;
-  if (dryRun) return 0;
+async function closeLost(dir: RunDir): Promise<number | undefined> {
   let reopened: Awaited<ReturnType<typeof Journal.reopen>>;
   try {
     reopened = await Journal.reopen(dir.journal);
   } catch (error) {
-    // Held by a living runner, closed in the meantime, or broken: a broken journal is evidence and stays as it is.
-    if (isRunnerError(error, 'journal_unavailable') || isRunnerError(error, 'run_not_open') || isRunnerError(error, 'journal_broken')) return undefined;
+    if (isRunnerError(error, 'run_not_open') || (await WriterLock.isHeld(dir.journal))) return undefined; // somebody was faster
     throw error;
   }
   const { journal, recovery } = reopened;
-  const calls = { made: 0, denied: 0, outputBytes: 0 };
-  for await (const entry of readEntries(dir.journal)) {
-    if (entry.type === 'call.intended') calls.made += 1;
-    if (entry.type === 'call.denied') calls.denied += 1;
-    if (entry.type === 'call.ended') calls.outputBytes += entry.data.output?.bytes ?? 0;
-  }
-  const summary = 'the runner ended before the run was closed';
-  await journal.append({
-    type: 'run.closed',
-    data: { outcome: 'lost', summary, calls: calls.made, denied: calls.denied, outputBytes: calls.outputBytes, ms: 0 },
-  });
-  await journal.close();
-  return recovery.closedCalls.length;
-}
-
-/** A run whose journal was never begun has nothing to close; its directory is only a trace of a crash. */
-async function isClosed(dir: RunDir): Promise<boolean> {
-  let last = 'none';
   try {
-    for await (const entry of readEntries(dir.journal)) last = entry.type;
-  } catch {
-    return false;
+    let outputBytes = 0;
+    for await (const entry of readEntries(dir.journal))
+      if (entry.type === 'call.ended') outputBytes += entry.data.output?.bytes ?? 0;
+    const summary = 'the runner ended before the run was closed';
+    await journal.append({
+      type: 'run.closed',
+      data: { outcome: 'lost', summary, ...journal.totals, outputBytes, ms: 0 },
+    });
+    return recovery.closedCalls.length;
+  } finally {
+    await journal.close();
   }
-  return last === 'run.closed';
 }

@@ -115,6 +115,19 @@ export class DataDir {
     return removed;
   }
 
+  /** Removes what processes that died in the middle of writing have left. Only while nobody else uses the directory. */
+  async sweepPartial(): Promise<void> {
+    const places: readonly (readonly [string, (name: string) => boolean])[] = [
+      [this.#runsDir, (name) => name.startsWith('.removing-')],
+      [join(this.path, 'instances'), (name) => name.startsWith('.')],
+      [join(this.blobsDir, 'partial'), () => true],
+    ];
+    for (const [directory, isPartial] of places) {
+      const names = (await readdir(directory).catch(ignoreMissing)) ?? [];
+      for (const name of names) if (isPartial(name)) await rm(join(directory, name), { recursive: true, force: true });
+    }
+  }
+
   registerInstance(): Promise<Instance> {
     return this.#instances.register();
   }

@@ -36,6 +36,25 @@ export class WriterLock {
     }
   }
 
+  /** Whether somebody who lives writes there now. */
+  static async isHeld(path: string): Promise<boolean> {
+    const prefix = lockPrefix(path);
+    const holders = (await readdir(dirname(path))).filter((name) => name.startsWith(prefix));
+    return holders.some((name) => {
+      const holder = parseName(name.slice(prefix.length));
+      return holder === undefined || isProcessAlive(holder);
+    });
+  }
+
+  /** Takes away what dead writers have left. */
+  static async sweepDead(path: string): Promise<void> {
+    const prefix = lockPrefix(path);
+    for (const name of await readdir(dirname(path))) {
+      const holder = name.startsWith(prefix) ? parseName(name.slice(prefix.length)) : undefined;
+      if (holder !== undefined && !isProcessAlive(holder)) await rm(join(dirname(path), name), { force: true });
+    }
+  }
+
   /** Twice is fine. */
   async release(): Promise<void> {
     await rm(this.#file, { force: true });

@@ -1,13 +1,14 @@
 import { constants } from 'node:os';
 import { Deadline } from '../deadline.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
-import type { ExecSpec, StdinSpec } from '../sandbox/spec.ts';
+import type { CallEnd, ExecSpec, StdinSpec } from '../sandbox/spec.ts';
 import type * as calls from './calls/exec-calls.ts';
 import { bytesOf } from './calls/fields.ts';
 import { viewBytes, wholeCharacters } from './bytes-view.ts';
 import { replyOutput } from './output-reply.ts';
 import { closeScript } from './shell-state.ts';
-import type { StartedCall, ToolContext } from './tool-context.ts';
+import type { ToolContext } from './tool-context.ts';
+import type { StartedCall } from './started-call.ts';
 import type { ExecData, ToolData } from './tool-result.ts';
 
 const writeMaxMs = 30_000;
@@ -56,7 +57,7 @@ export function execList(context: ToolContext): ToolData {
   const found = context.calls.list().map((call) => ({
     callId: call.id,
     state: call.result === undefined ? ('running' as const) : ('ended' as const),
-    exitCode: call.result === undefined ? null : exitCodeOf(call.result.outcome),
+    exitCode: exitCode(call.result),
     totalBytes: call.output.size('merged'),
   }));
   return { kind: 'calls', calls: found };
@@ -132,7 +133,7 @@ async function reply(context: ToolContext, call: StartedCall, options: ReplyOpti
     kind: 'exec',
     state: end === undefined ? 'running' : 'ended',
     outcome: end?.outcome ?? null,
-    exitCode: end === undefined ? null : exitCodeOf(end.outcome),
+    exitCode: exitCode(end),
     output: merged === null ? null : withoutNext(merged),
     stdout: stdout === null ? null : withoutNext(stdout),
     stderr: stderr === null ? null : withoutNext(stderr),
@@ -149,6 +150,11 @@ async function reply(context: ToolContext, call: StartedCall, options: ReplyOpti
     killed: end?.killed ?? null,
     session: capture === undefined ? null : { ...capture, cwd: context.sessions.get(capture.name)?.cwd ?? null },
   };
+}
+
+/** What nobody saw end has no exit code. */
+function exitCode(end: CallEnd | undefined): number | null {
+  return end === undefined || end.outcome.kind === 'sandbox_lost' ? null : exitCodeOf(end.outcome);
 }
 
 /** What one stream does not need, the other may have. */

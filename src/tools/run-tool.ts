@@ -77,7 +77,7 @@ async function dispatch(context: ToolContext, callId: string, call: ToolCall): P
 }
 
 function isOk(data: ToolData): boolean {
-  return data.kind !== 'exec' || data.exitCode === null || (data.outcome?.kind === 'exited' && data.exitCode === 0);
+  return data.kind !== 'exec' || data.outcome === null || (data.outcome.kind === 'exited' && data.exitCode === 0);
 }
 
 function failed(callId: string, call: ToolCall, error: FileError | ToolError): ToolResult {

@@ -26,7 +26,12 @@ export const ExecData = z.strictObject({
   kind: z.literal('exec'),
   state: z.enum(['running', 'ended']).describe('"running": exec_poll waits for the rest.'),
   outcome: z.custom<Outcome>().nullable().describe('How it ended; null while it runs.'),
-  exitCode: z.int().nullable().describe('As a shell would say it: 124 timed out, 128+n signals; null while it runs.'),
+  exitCode: z
+    .int()
+    .nullable()
+    .describe(
+      'As a shell would say it: 124 timed out, 128+n signals; null while it runs, and when the sandbox was lost.',
+    ),
   output: OutputReply.nullable().describe('stdout and stderr in order; null where they were asked for apart.'),
   stdout: OutputReply.nullable(),
   stderr: OutputReply.nullable(),

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { digestPattern } from '../../digest.ts';
 import { RunnerError, isRunnerError, messageOf } from '../../errors.ts';
+import { failpoint } from '../../failpoint.ts';
 import { endpointName, type Endpoint } from '../endpoint.ts';
 import type {
   ContainerSpec,
@@ -86,8 +87,11 @@ export class DockerEngine implements Engine {
     const id = await this.#create(spec, body);
     let stream: ContainerStream | undefined;
     try {
+      await failpoint('open.created');
       stream = await this.#open(id, spec.name);
+      await failpoint('open.attached');
       await this.#containers.start(id, spec);
+      await failpoint('open.started');
       await this.#compare(id, spec, body, stream);
       return { id, stream };
     } catch (error) {
