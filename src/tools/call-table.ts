@@ -1,5 +1,5 @@
 import { RunnerError } from '../errors.ts';
-import type { StartedCall } from './tool-context.ts';
+import type { StartedCall } from './started-call.ts';
 
 const endedMax = 10_000;
 

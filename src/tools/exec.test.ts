@@ -3,7 +3,8 @@ import { MemoryFiles } from '../../test/fixtures/memory-files.ts';
 import type { CallEnd, ExecSpec } from '../sandbox/spec.ts';
 import { runTool } from './run-tool.ts';
 import { ToolCall, type ToolCallInput } from './tool-call.ts';
-import { ToolContext, type CallOutput, type StartedCall } from './tool-context.ts';
+import { ToolContext } from './tool-context.ts';
+import type { CallOutput, StartedCall } from './started-call.ts';
 import type { ExecData, ToolResult } from './tool-result.ts';
 
 /** A command whose output and end the test decides. */

@@ -1,5 +1,5 @@
 import { continuationBytes, viewBytes, wholeCharacters } from './bytes-view.ts';
-import type { OutputView, StartedCall } from './tool-context.ts';
+import type { OutputView, StartedCall } from './started-call.ts';
 import type { OutputReply } from './tool-result.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { callEnvironment } from '../sandbox/environment.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
 import { closeScript, parseShellState, sessionShell, type ShellState } from './shell-state.ts';
-import type { StartedCall } from './tool-context.ts';
+import type { StartedCall } from './started-call.ts';
 
 const sessionsMax = 256;
 
