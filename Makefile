@@ -9,7 +9,8 @@ SUPERVISOR := images/supervisor/build/supervisor-$(shell uname -m)
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: build images ## the main job on real input: a scripted agent in a sealed box, then its diff and journal
+demo: build engine ## the main job on real input: a scripted agent in a sealed box, then its diff and journal
+	@$(BIN) image build --missing base
 	@bash scripts/demo.sh
 
 test: build images ## everything that must hold for a change, engine tests included

@@ -147,8 +147,10 @@ test('an engine that is not there is said with the exact next step', async () =>
   expect(doctor.exitCode).toBe(1);
 });
 
-test('completion knows the commands', async () => {
+test('completion knows the commands and the runs', async () => {
   const { stdout } = await bench.cli(['complete', '--', '']);
   for (const name of ['run', 'shell', 'play', 'diff', 'log', 'check', 'gc', 'image', 'doctor'])
     expect(stdout).toMatch(new RegExp(`^${name}\\b`, 'm'));
+  const runs = JSON.parse((await bench.cli(['runs', '--json'])).stdout) as { run: string }[];
+  expect((await bench.cli(['complete', '--', 'log', ''])).stdout).toContain(runs[0]?.run);
 });

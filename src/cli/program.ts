@@ -18,6 +18,7 @@ import { say } from './terminal.ts';
 /** Runs one command line; returns the exit code. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   const program = buildProgram(context);
+  await addCompletion(program, context, argv);
   try {
     await program.parseAsync([...argv]);
     return exitCodes.ok;
@@ -48,7 +49,6 @@ function buildProgram(context: CliContext): Command {
     doctorCommand,
   ];
   for (const command of commands) command(program, context);
-  addCompletion(program, context);
   return program;
 }
 
