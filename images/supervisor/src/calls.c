@@ -103,25 +103,6 @@ static void begin_tree_kill(struct supervisor *supervisor, struct call *call) {
   call->stepUs = STEP_FIRST_US;
 }
 
-/* One look: kill whoever is there. True once nobody is, or nothing more can be done. */
-static bool kill_step(struct supervisor *supervisor, struct call *call) {
-  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
-  unsigned found = supervisor->childrenLeft ? tree_kill(call->gid, call->leader) : 0;
-  if (call->exit.killed < found) {
-    call->exit.killed = found;
-  }
-  if (found == 0 || spentUs > GIVE_UP_US) {
-    return true;
-  }
-  if (spentUs > USER_KILL_US && !call->killedUser) {
-    call->killedUser = true;
-    tree_kill_user(call->uid);
-  }
-  call->stepAtUs = supervisor->nowUs + call->stepUs;
-  call->stepUs = call->stepUs * 2 < STEP_MAX_US ? call->stepUs * 2 : STEP_MAX_US;
-  return false;
-}
-
 static void close_call(struct supervisor *supervisor, struct call *call) {
   call->state = CALL_CLOSING;
   if (!streams_read_rest(supervisor, call)) {
@@ -159,9 +140,6 @@ static void drain_step(struct supervisor *supervisor, struct call *call) {
   } else {
     call->state = CALL_REAPING;
     begin_tree_kill(supervisor, call);
-    if (kill_step(supervisor, call)) {
-      close_call(supervisor, call);
-    }
   }
 }
 
@@ -319,21 +297,6 @@ void calls_resize(struct call *call, uint16_t columns, uint16_t rows) {
   }
 }
 
-static void step(struct supervisor *supervisor, struct call *call) {
-  bool done = false;
-  if (call->killing == KILL_TREE) {
-    done = kill_step(supervisor, call);
-  } else if (call->state == CALL_KEPT) {
-    done = members(supervisor, call) == 0;
-    call->stepAtUs = supervisor->nowUs + KEPT_LOOK_US;
-  }
-  if (done && (call->state == CALL_REAPING || call->state == CALL_KEPT)) {
-    close_call(supervisor, call);
-  } else if (done) {
-    call->stepAtUs = supervisor->nowUs + STEP_MAX_US;
-  }
-}
-
 static bool due(uint64_t atUs, uint64_t nowUs) {
   return atUs != 0 && atUs <= nowUs;
 }
@@ -352,10 +315,53 @@ static void run_clocks(struct supervisor *supervisor, struct call *call) {
   if (call->state == CALL_DRAINING && !call->held && (due(call->drainAtUs, now) || due(call->quietAtUs, now))) {
     drain_step(supervisor, call);
   }
-  bool stepping = call->state == CALL_REAPING || call->state == CALL_KEPT ||
-                  (call->killing == KILL_TREE && (call->state == CALL_RUNNING || call->state == CALL_DRAINING));
-  if (stepping && due(call->stepAtUs, now)) {
-    step(supervisor, call);
+  if (call->state == CALL_KEPT && call->killing != KILL_TREE && due(call->stepAtUs, now)) {
+    call->stepAtUs = now + KEPT_LOOK_US;
+    if (members(supervisor, call) == 0) {
+      close_call(supervisor, call);
+    }
+  }
+}
+
+/* After a look that killed whoever was there: how many that were, and what comes next. */
+static void after_kill(struct supervisor *supervisor, struct call *call, unsigned found) {
+  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
+  if (call->exit.killed < found) {
+    call->exit.killed = found;
+  }
+  if (found == 0 || spentUs > GIVE_UP_US) {
+    call->stepAtUs = supervisor->nowUs + STEP_MAX_US;
+    if (call->state == CALL_REAPING || call->state == CALL_KEPT) {
+      close_call(supervisor, call);
+    }
+    return;
+  }
+  if (spentUs > USER_KILL_US && !call->killedUser) {
+    call->killedUser = true;
+    tree_kill_user(call->uid);
+  }
+  call->stepAtUs = supervisor->nowUs + call->stepUs;
+  call->stepUs = call->stepUs * 2 < STEP_MAX_US ? call->stepUs * 2 : STEP_MAX_US;
+}
+
+/* All calls that are being killed share one walk: otherwise many at once would each pay for the processes of all. */
+static void kill_due(struct supervisor *supervisor) {
+  struct tree trees[CALLS_MAX];
+  struct call *calls[CALLS_MAX];
+  unsigned count = 0;
+  for (unsigned i = 0; i < CALLS_MAX; i++) {
+    struct call *call = &supervisor->calls[i];
+    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING && call->killing == KILL_TREE &&
+        due(call->stepAtUs, supervisor->nowUs)) {
+      calls[count] = call;
+      trees[count++] = (struct tree){.gid = call->gid, .leader = call->leader};
+    }
+  }
+  if (count > 0 && supervisor->childrenLeft) {
+    tree_kill(trees, count);
+  }
+  for (unsigned i = 0; i < count; i++) {
+    after_kill(supervisor, calls[i], trees[i].found);
   }
 }
 
@@ -388,6 +394,10 @@ uint64_t calls_tick(struct supervisor *supervisor) {
     if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
       run_clocks(supervisor, call);
     }
+  }
+  kill_due(supervisor);
+  for (unsigned i = 0; i < CALLS_MAX; i++) {
+    const struct call *call = &supervisor->calls[i];
     if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
       uint64_t at = next_clock(call);
       next = at < next ? at : next;

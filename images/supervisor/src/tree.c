@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STATUS_MAX = 4096, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
+enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
 
 /* Of getdents64(2); musl's readdir would allocate for every scan. */
 struct entry {
@@ -88,8 +88,12 @@ static bool read_process(int proc, const char *name, struct process *process) {
   return parse_status(process, text);
 }
 
+/*
+ * Few names at a time: each is looked at while it is fresh. A process that forks and ends again and again is always there
+ * under a higher number than the last one read; in one long list it would be gone by the time its turn comes.
+ */
 int tree_scan(void (*visit)(void *context, const struct process *process), void *context) {
-  _Alignas(struct entry) char buffer[8192];
+  _Alignas(struct entry) char buffer[ENTRIES_BYTES];
   int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (proc < 0) {
     return -1;
@@ -111,24 +115,30 @@ int tree_scan(void (*visit)(void *context, const struct process *process), void 
 }
 
 struct sweep {
-  uint32_t gid;
-  pid_t leader;
+  struct tree *trees;
+  unsigned count;
   int signal;
-  unsigned found;
   unsigned fresh;
   pid_t *seen; /* hash set, when fresh ones are counted */
 };
 
-static bool is_member(const struct sweep *sweep, const struct process *process) {
-  return process_in(process, sweep->gid) || (sweep->leader > 0 && process->pid == sweep->leader);
+static struct tree *tree_of(const struct sweep *sweep, const struct process *process) {
+  for (unsigned i = 0; i < sweep->count; i++) {
+    struct tree *tree = &sweep->trees[i];
+    if (process_in(process, tree->gid) || (tree->leader > 0 && process->pid == tree->leader)) {
+      return tree;
+    }
+  }
+  return NULL;
 }
 
 static void sweep_visit(void *context, const struct process *process) {
   struct sweep *sweep = context;
-  if (!is_member(sweep, process)) {
+  struct tree *tree = tree_of(sweep, process);
+  if (!tree) {
     return;
   }
-  sweep->found++;
+  tree->found++;
   if (sweep->seen) {
     uint32_t at = (uint32_t)process->pid * 2654435761u % SEEN_MAX;
     for (unsigned i = 0; i < SEEN_MAX && sweep->seen[at] != 0; i++, at = (at + 1) % SEEN_MAX) {
@@ -146,30 +156,45 @@ static void sweep_visit(void *context, const struct process *process) {
   }
 }
 
+/* Nobody found counts only when found twice: the first look may have met the moment in which pids start again from below. */
 unsigned tree_count(uint32_t gid, pid_t leader) {
-  struct sweep sweep = {.gid = gid, .leader = leader};
-  tree_scan(sweep_visit, &sweep);
-  return sweep.found;
+  struct tree tree = {.gid = gid, .leader = leader};
+  struct sweep sweep = {.trees = &tree, .count = 1};
+  for (int look = 0; look < 2 && tree.found == 0; look++) {
+    tree_scan(sweep_visit, &sweep);
+  }
+  return tree.found;
 }
 
 unsigned tree_signal(uint32_t gid, pid_t leader, int signal) {
-  struct sweep sweep = {.gid = gid, .leader = leader, .signal = signal};
+  struct tree tree = {.gid = gid, .leader = leader};
+  struct sweep sweep = {.trees = &tree, .count = 1, .signal = signal};
   tree_scan(sweep_visit, &sweep);
-  return sweep.found;
+  return tree.found;
 }
 
-unsigned tree_kill(uint32_t gid, pid_t leader) {
-  struct sweep sweep = {.gid = gid, .leader = leader, .signal = SIGSTOP};
+void tree_kill(struct tree *trees, unsigned count) {
+  struct sweep sweep = {.trees = trees, .count = count, .signal = SIGSTOP};
+  unsigned most[TREES_MAX] = {0}, all = 0;
   sweep.seen = calloc(SEEN_MAX, sizeof *sweep.seen);
-  for (int round = 0; round < STOP_ROUNDS_MAX; round++) {
-    sweep.fresh = sweep.found = 0;
+  for (int round = 0; round < STOP_ROUNDS_MAX && (round < 2 || sweep.fresh > 0); round++) {
+    sweep.fresh = 0;
+    for (unsigned i = 0; i < count; i++) {
+      trees[i].found = 0;
+    }
     tree_scan(sweep_visit, &sweep);
-    if (sweep.fresh == 0) {
-      break;
+    for (unsigned i = 0; i < count; i++) {
+      most[i] = trees[i].found > most[i] ? trees[i].found : most[i];
+      all += trees[i].found;
     }
   }
   free(sweep.seen);
-  return sweep.found ? tree_signal(gid, leader, SIGKILL) : 0;
+  if (all > 0) {
+    tree_scan(sweep_visit, &(struct sweep){.trees = trees, .count = count, .signal = SIGKILL});
+  }
+  for (unsigned i = 0; i < count; i++) {
+    trees[i].found = most[i];
+  }
 }
 
 /*

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { TREE_GROUPS_MAX = 8 };
+enum { TREE_GROUPS_MAX = 8, TREES_MAX = 64 };
 
 struct process {
   pid_t pid;
@@ -30,8 +30,17 @@ unsigned tree_count(uint32_t gid, pid_t leader);
 /* One signal to each. How many were reached. */
 unsigned tree_signal(uint32_t gid, pid_t leader, int signal);
 
-/* STOP until no new one turns up, then KILL all. How many are still there, dying or new. Does not wait. */
-unsigned tree_kill(uint32_t gid, pid_t leader);
+struct tree {
+  uint32_t gid;
+  pid_t leader; /* or 0 */
+  unsigned found;
+};
+
+/*
+ * STOP until no new one turns up, then KILL all; one walk over /proc for up to TREES_MAX of them. `found`: how many were
+ * still there, dying or new; 0 means that two looks found none. Does not wait.
+ */
+void tree_kill(struct tree *trees, unsigned count);
 
 /* KILL at once everything that runs as this user, which no fork can outrun; hands and PID 1 are spared. */
 void tree_kill_user(uint32_t uid);
