@@ -11,7 +11,10 @@ const facts = await boxes.engine.describe();
 const probe = await compile('probe.c');
 afterAll(() => boxes.close());
 
-/** Asked for by name under gVisor, whose kernel is its own: it serves these itself and the host's never sees them. */
+/**
+ * What a runtime answers, written down. Under gVisor the engine's profile is not in force: what the supervisor's filter
+ * refuses is refused, the rest is served by gVisor's own kernel, and the host's never sees it.
+ */
 interface Golden {
   readonly forbidden: Record<string, string>;
   readonly families: Record<string, readonly string[]>;
