@@ -7,20 +7,29 @@ import tar from 'tar-stream';
 /** How the same work is done with the engine's own exec and archive APIs, through dockerode: the peer of most rows. */
 export class DockerodePeer {
   readonly docker: Docker;
+  readonly network = `glovebox-bench-${process.pid}`;
   readonly #image: string;
   #container: Docker.Container | undefined;
+  #network: Docker.Network | undefined;
 
   constructor(image: string) {
     this.docker = new Docker();
     this.#image = image;
   }
 
+  /** On a bridge network of its own: the default one can be missing on a host. */
   async open(): Promise<void> {
+    this.#network = await this.docker.createNetwork({
+      Name: this.network,
+      Driver: 'bridge',
+      Labels: { 'glovebox.bench': '1' },
+    });
     this.#container = await this.#create();
   }
 
   async close(): Promise<void> {
     await this.#container?.remove({ force: true });
+    await this.#network?.remove();
   }
 
   get id(): string {
@@ -77,7 +86,7 @@ export class DockerodePeer {
       Image: this.#image,
       Cmd: ['sleep', 'infinity'],
       Labels: { 'glovebox.bench': '1' },
-      HostConfig: { NetworkMode: 'bridge', Init: true },
+      HostConfig: { NetworkMode: this.network, Init: true },
     });
     await container.start();
     return container;

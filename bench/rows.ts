@@ -34,6 +34,7 @@ async function echoInProcess({ bed, peer }: Bench): Promise<readonly Row[]> {
   const started = await new GenericContainer(bed.image)
     .withCommand(['sleep', 'infinity'])
     .withLabels({ 'glovebox.bench': '1' })
+    .withNetworkMode(peer.network)
     .start();
   const testcontainers = await inTurn(100, ours, { rounds: 20, work: () => started.exec(['echo', 'hi']) });
   await started.stop();
