@@ -89,6 +89,7 @@ export interface Tmpfs {
 
 export interface StartedContainer {
   readonly id: string;
+  readonly startedAt: string | undefined;
   readonly stream: ContainerStream;
 }
 
@@ -107,6 +108,8 @@ export interface ContainerState {
   readonly status: 'created' | 'running' | 'paused' | 'exited';
   readonly exitCode: number | undefined;
   readonly outOfMemory: boolean;
+  /** When its PID 1 began, in the engine's words. Another value is another PID 1: somebody has restarted it. */
+  readonly startedAt: string | undefined;
 }
 
 export interface FoundContainer {

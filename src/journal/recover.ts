@@ -26,7 +26,7 @@ export async function takeUp(
   const check = await checkJournal(path);
   const run = refuseUnfit(path, check);
   const state = await stateOf(path, check);
-  const torn = check.tornBytes > 0 ? { tornFile: await cutTornLine(path, check) } : {};
+  const torn = check.tornBytes > 0 ? { tornFile: await cutTornLine(path, check).catch(cannotCut(path)) } : {};
   const recovery = { tornBytes: check.tornBytes, ...torn, closedCalls: check.openCalls };
   return { run, file: await open(path, 'a', 0o600), state, recovery };
 }
@@ -51,6 +51,13 @@ function refuseUnfit(path: string, check: Check): string {
   }
   if (check.closed) throw new RunnerError('run_not_open', `the run of ${path} is closed`);
   return check.run;
+}
+
+function cannotCut(path: string): (cause: Error) => never {
+  return (cause) => {
+    const message = `cannot take up the journal ${path}: ${cause.message}; make room on its disk and try again`;
+    throw new RunnerError('journal_unavailable', message, { cause });
+  };
 }
 
 /** The copy is on the disk before the original is cut. */

@@ -65,12 +65,14 @@ export class Journal {
    */
   static async reopen(path: string, options: JournalOptions = {}): Promise<{ journal: Journal; recovery: Recovery }> {
     const lock = await WriterLock.acquire(path);
+    let journal: Journal | undefined;
     try {
       const { run, file, state, recovery } = await takeUp(path);
-      const journal = new Journal(path, run, file, lock, options, state);
+      journal = new Journal(path, run, file, lock, options, state);
       await journal.#recordRecovery(recovery);
       return { journal, recovery };
     } catch (error) {
+      await journal?.close();
       await lock.release();
       throw error;
     }

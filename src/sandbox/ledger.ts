@@ -18,7 +18,13 @@ import type { CallEnd } from './spec.ts';
 
 /** What a runner needs to find a sandbox's calls again, one JSON line each, written before it takes effect. */
 export type LedgerLine =
-  | { readonly kind: 'sandbox'; readonly containerId: string; readonly spec: SandboxSpec }
+  | {
+      readonly kind: 'sandbox';
+      readonly containerId: string;
+      readonly spec: SandboxSpec;
+      /** Of this PID 1; what it knew is gone with it. */
+      readonly startedAt?: string;
+    }
   /** Numbers up to here may have been used for calls that are not in the ledger (file verbs). */
   | { readonly kind: 'numbers'; readonly upTo: number }
   | {

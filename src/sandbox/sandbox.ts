@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ContainerStream, Engine } from '../engine/engine.ts';
+import type { ContainerState, ContainerStream, Engine, StartedContainer } from '../engine/engine.ts';
 import { digestOf } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
@@ -45,6 +45,15 @@ export interface ListedCall {
   readonly outputBytes: number;
 }
 
+interface SandboxParts {
+  readonly spec: SandboxSpec;
+  readonly containerId: string;
+  readonly startedAt: string | undefined;
+  readonly ledger: Ledger;
+  readonly link: Link;
+  readonly numbers: CallNumbers;
+}
+
 const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000 } as const;
 const reattachTimeoutMs = 5_000;
 const reattachTries = 3;
@@ -64,6 +73,7 @@ export class Sandbox {
   /** Resolves once, never rejects; after `close` with `run_not_open`. */
   readonly lost: Promise<SandboxLoss>;
   readonly #engine: Engine;
+  readonly #startedAt: string | undefined;
   readonly #options: SandboxOptions;
   readonly #ledger: Ledger;
   readonly #numbers: CallNumbers;
@@ -79,15 +89,12 @@ export class Sandbox {
   #destroyed: Promise<void> | undefined;
   #tellLost: (loss: SandboxLoss) => void = () => undefined;
 
-  private constructor(
-    engine: Engine,
-    options: SandboxOptions,
-    parts: { spec: SandboxSpec; containerId: string; ledger: Ledger; link: Link; numbers: CallNumbers },
-  ) {
+  private constructor(engine: Engine, options: SandboxOptions, parts: SandboxParts) {
     this.#engine = engine;
     this.#options = options;
     this.spec = parts.spec;
     this.containerId = parts.containerId;
+    this.#startedAt = parts.startedAt;
     this.#ledger = parts.ledger;
     this.#link = parts.link;
     this.#numbers = parts.numbers;
@@ -109,21 +116,19 @@ export class Sandbox {
     const volume = await ensureSupervisor(engine, spec, options);
     const body = containerBody(spec, volume);
     const ledger = Ledger.create(options.directory);
-    const container = await engine.start(body);
+    let container: StartedContainer | undefined;
     try {
+      container = await engine.start(body);
+      const { id: containerId, startedAt } = container;
       const { link } = await Link.open(container.stream, linkOptions(options));
-      ledger.note({ kind: 'sandbox', containerId: container.id, spec });
-      return new Sandbox(engine, options, {
-        spec,
-        containerId: container.id,
-        ledger,
-        link,
-        numbers: CallNumbers.fresh(ledger),
-      });
+      ledger.note({ kind: 'sandbox', containerId, spec, ...(startedAt === undefined ? {} : { startedAt }) });
+      const numbers = CallNumbers.fresh(ledger);
+      return new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
     } catch (error) {
-      container.stream.duplex.destroy();
-      await engine.destroy(container.id);
-      await ledger.close();
+      container?.stream.duplex.destroy();
+      // What cannot be removed now is found by its labels; why it was to be removed says more.
+      if (container !== undefined) await engine.destroy(container.id).catch(() => undefined);
+      await ledger.close().catch(() => undefined);
       throw error;
     }
   }
@@ -136,16 +141,19 @@ export class Sandbox {
   ): Promise<{ sandbox: Sandbox; calls: readonly RunningCall[] }> {
     const { ledger, lines } = Ledger.reopen(options.directory);
     const first = lines.find((line) => line.kind === 'sandbox');
-    if (first === undefined || first.containerId !== containerId)
-      throw new RunnerError('sandbox_lost', `${options.directory} is not the ledger of container ${containerId}`);
-    const stream = await engine.attach(containerId);
+    let stream: ContainerStream | undefined;
     try {
+      if (first === undefined || first.containerId !== containerId)
+        throw new RunnerError('sandbox_lost', `${options.directory} is not the ledger of container ${containerId}`);
+      const { spec, startedAt } = first;
+      stream = await engine.attach(containerId);
       const { link, welcome } = await Link.resume(stream, linkOptions(options));
+      await refuseRestarted(engine, containerId, startedAt);
       const numbers = CallNumbers.after(ledger, lines, welcome);
-      const sandbox = new Sandbox(engine, options, { spec: first.spec, containerId, ledger, link, numbers });
+      const sandbox = new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
       return { sandbox, calls: sandbox.#findCalls(lines, link, welcome) };
     } catch (error) {
-      stream.duplex.destroy();
+      stream?.duplex.destroy();
       await ledger.close();
       throw error;
     }
@@ -242,7 +250,7 @@ export class Sandbox {
   async #status(endMs: number): Promise<'running' | 'gone' | 'unknown'> {
     try {
       const container = await this.#engine.inspect(this.containerId);
-      return container?.status === 'running' ? 'running' : 'gone';
+      return container?.status === 'running' && isSame(container, this.#startedAt) ? 'running' : 'gone';
     } catch (error) {
       if (!(error instanceof RunnerError && error.retryable) || performance.now() > endMs) throw error;
       await sleep(engineRetryMs);
@@ -262,6 +270,7 @@ export class Sandbox {
     try {
       const timed = { ...linkOptions(this.#options), timeoutMs: reattachTimeoutMs };
       const { link, welcome } = await Link.resume(stream, timed);
+      await refuseRestarted(this.#engine, this.containerId, this.#startedAt);
       if (this.#closing) {
         link.shutdown();
         link.destroy(new RunnerError('run_not_open', 'the sandbox was closed'));
@@ -331,6 +340,20 @@ export class Sandbox {
       await this.#ledger.close();
     }
   }
+}
+
+/** A PID 1 that somebody has restarted answers as if nothing had been: an empty workspace must not pass for ours. */
+async function refuseRestarted(engine: Engine, containerId: string, startedAt: string | undefined): Promise<void> {
+  const container = await engine.inspect(containerId);
+  if (container !== undefined && isSame(container, startedAt)) return;
+  throw new RunnerError(
+    'sandbox_lost',
+    `container ${containerId} was restarted by somebody else; what was in it is gone`,
+  );
+}
+
+function isSame(container: ContainerState, startedAt: string | undefined): boolean {
+  return startedAt === undefined || container.startedAt === startedAt;
 }
 
 function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: number } {

@@ -15,7 +15,13 @@ export const containerAnswer = z.object({
   Name: z.string(),
   Created: z.string(),
   Image: z.string(),
-  State: z.object({ Status: z.string(), ExitCode: z.number(), OOMKilled: z.boolean(), Error: z.string().optional() }),
+  State: z.object({
+    Status: z.string(),
+    ExitCode: z.number(),
+    OOMKilled: z.boolean(),
+    StartedAt: z.string().optional(),
+    Error: z.string().optional(),
+  }),
   Config: z.looseObject({
     Env: z
       .array(z.string())

@@ -103,6 +103,7 @@ export class Containers {
       status,
       exitCode: status === 'exited' ? answer.State.ExitCode : undefined,
       outOfMemory: answer.State.OOMKilled,
+      startedAt: answer.State.StartedAt,
     };
   }
 

@@ -92,8 +92,7 @@ export class DockerEngine implements Engine {
       await failpoint('open.attached');
       await this.#containers.start(id, spec);
       await failpoint('open.started');
-      await this.#compare(id, spec, body, stream);
-      return { id, stream };
+      return { id, stream, startedAt: await this.#compare(id, spec, body, stream) };
     } catch (error) {
       stream?.duplex.on('error', () => undefined); // its end is ours; the cause is `error`
       stream?.duplex.destroy();
@@ -220,7 +219,12 @@ export class DockerEngine implements Engine {
     }
   }
 
-  async #compare(id: string, spec: ContainerSpec, body: ContainerBody, stream: ContainerStream): Promise<void> {
+  async #compare(
+    id: string,
+    spec: ContainerSpec,
+    body: ContainerBody,
+    stream: ContainerStream,
+  ): Promise<string | undefined> {
     const answer = await this.#containers.read(id);
     if (answer?.State.Status !== 'running') {
       const end =
@@ -232,7 +236,7 @@ export class DockerEngine implements Engine {
       );
     }
     const found = differences(answer, body, spec);
-    if (found.length === 0) return;
+    if (found.length === 0) return answer.State.StartedAt;
     throw new RunnerError(
       'policy_unenforceable',
       `The engine runs ${spec.name} differently from what was asked; it was removed. ${found.slice(0, 10).join('; ')}.`,

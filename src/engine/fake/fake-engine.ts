@@ -79,7 +79,7 @@ export class FakeEngine implements Engine {
     const stream = container.attach();
     try {
       await container.start(this.#host.volumes);
-      return { id: container.id, stream };
+      return { id: container.id, stream, startedAt: String(container.createdMs) };
     } catch (error) {
       await this.destroy(container.id);
       throw error;
@@ -96,8 +96,9 @@ export class FakeEngine implements Engine {
   async inspect(id: string): Promise<ContainerState | undefined> {
     const found = this.#host.containers.get(id);
     if (found === undefined) return undefined;
-    const { status, exitCode, spec } = found;
-    return { id, name: spec.name, labels: spec.labels, status, exitCode, outOfMemory: false };
+    const { status, exitCode, spec, createdMs } = found;
+    const startedAt = String(createdMs);
+    return { id, name: spec.name, labels: spec.labels, status, exitCode, outOfMemory: false, startedAt };
   }
 
   async destroy(id: string): Promise<void> {
