@@ -78,7 +78,10 @@ static uint32_t permitted_capabilities(void) {
   return syscall(SYS_capget, &header, data) == 0 ? data[0].permitted : 0;
 }
 
-void privileges_bound(uint64_t keep) {
+/* What PID 1 works with, and the most that its children could inherit. */
+static const uint32_t needed = PRIVILEGE_KILL | PRIVILEGE_USERS | PRIVILEGE_SETPCAP;
+
+static void bound(uint64_t keep) {
   for (unsigned cap = 0; cap < CAPABILITIES_MAX; cap++) {
     if (!(keep >> cap & 1) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1) {
       prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
@@ -86,8 +89,15 @@ void privileges_bound(uint64_t keep) {
   }
 }
 
+void privileges_bound_nothing(void) {
+  for (unsigned cap = 0; needed >> cap; cap++) {
+    if (needed >> cap & 1) {
+      prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+    }
+  }
+}
+
 const char *privileges_prepare(int firstOwnFd) {
-  const uint32_t needed = PRIVILEGE_KILL | PRIVILEGE_USERS | PRIVILEGE_SETPCAP;
   privileges_close_from(3);
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) {
@@ -104,7 +114,7 @@ const char *privileges_prepare(int firstOwnFd) {
   if ((permitted_capabilities() & needed) != needed) {
     return "needs the capabilities KILL, SETUID, SETGID and SETPCAP";
   }
-  privileges_bound(needed);
+  bound(needed);
   if (setgroups(0, NULL) != 0 || privileges_set(needed) != 0) {
     return "cannot give up groups and capabilities";
   }

@@ -20,8 +20,8 @@ const char *privileges_prepare(int firstOwnFd);
 /* Exactly these, effective and permitted; none inheritable. 0 or -1. */
 int privileges_set(uint32_t capabilities);
 
-/* The bounding set holds no others from now on. */
-void privileges_bound(uint64_t keep);
+/* The bounding set of this process, which held what privileges_prepare() left, is empty from now on. */
+void privileges_bound_nothing(void);
 
 void privileges_close_from(int first);
 

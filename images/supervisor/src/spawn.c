@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "hand.h"
 #include "privileges.h"
 
@@ -136,14 +137,12 @@ static _Noreturn void give_up(struct start_report *report, enum stage stage) {
   _exit(127);
 }
 
+/* Of the first process, which handles these and no others (prepare_signals() in main.c) and blocks two. */
 static void default_signals(void) {
+  const int changed[] = {SIGCHLD, SIGTERM, SIGPIPE};
   sigset_t none;
-  for (int signal = 1; signal < NSIG; signal++) {
-    struct sigaction action;
-    if (sigaction(signal, NULL, &action) == 0 && action.sa_handler != SIG_DFL) {
-      action = (struct sigaction){.sa_handler = SIG_DFL};
-      sigaction(signal, &action, NULL);
-    }
+  for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
+    sigaction(changed[i], &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
   }
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
@@ -190,12 +189,15 @@ static void execute(const struct spec *spec) {
 static _Noreturn void run_tool(const struct spec *spec, uint32_t gid, struct start_report *report) {
   gid_t groups[1] = {gid};
   first_to_go();
-  privileges_bound(0);
+  privileges_bound_nothing();
   if (setgroups(1, groups) != 0 || setresgid(spec->gid, spec->gid, spec->gid) != 0 ||
       setresuid(spec->uid, spec->uid, spec->uid) != 0 || privileges_set(0) != 0) {
     give_up(report, STAGE_RESOURCES);
   }
   if (spec->terminal && ioctl(0, TIOCSCTTY, 0) != 0) {
+    give_up(report, STAGE_RESOURCES);
+  }
+  if (filter_ensure() != 0) {
     give_up(report, STAGE_RESOURCES);
   }
   umask(spec->umask);

@@ -1,6 +1,7 @@
 /*
  * Starts the process of a call. Promises for what is started from argv:
  *  - tools' user and group, one supplementary group (the call's), no capability in any set, bounding set empty;
+ *  - a filter of system calls, the engine's or ours; without one nothing is started;
  *  - no_new_privs, no core dumps, first to go when memory runs out, own session, default signals;
  *  - no descriptor but 0, 1, 2 and, where asked, 3 and 9.
  * A hand keeps real uid 0 (tools cannot signal it) and acts with the effective user of the tools.

@@ -37,6 +37,41 @@ def test_tools_have_one_group_and_no_privilege_of_any_kind(sandbox):
     equal(pid, sid)
 
 
+# Each must fail; the last line tells that the program got that far. Numbers are of the C library where the processors differ.
+FORBIDDEN = """
+import ctypes, errno, fcntl, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+def said(name, result): print(name, errno.errorcode.get(ctypes.get_errno(), 0) if result == -1 else "DONE")
+NEWUSER = 0x10000000
+said("unshare", libc.unshare(NEWUSER))
+said("setns", libc.setns(0, 0))
+said("setgroups", libc.setgroups(0, None))
+said("chroot", libc.chroot(b"/"))
+said("mount", libc.mount(b"x", b"/tmp", b"tmpfs", 0, None))
+said("ptrace", libc.ptrace(0, 0, 0, 0))
+said("clone3", libc.syscall(435, 0, 0))
+said("io_uring_setup", libc.syscall(425, 1, 0))
+clone = 56 if os.uname().machine == "x86_64" else 220
+said("clone", libc.syscall(clone, NEWUSER | signal.SIGCHLD, 0, 0, 0, 0))
+said("clone, upper half set", libc.syscall(clone, ctypes.c_ulong(1 << 32 | NEWUSER | signal.SIGCHLD), 0, 0, 0, 0))
+for request in (0x5412, 0x541c, 0x5423): said("ioctl", libc.ioctl(0, ctypes.c_ulong(1 << 32 | request), b"x"))
+if os.uname().machine == "x86_64": said("x32", libc.syscall(0x40000000 | 39))
+print("filter", libc.prctl(21))
+pid = os.fork()
+if pid == 0: os._exit(7)
+print("fork", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_system_calls_that_would_shed_the_group_are_refused_without_an_engines_filter(sandbox):
+    lines = sandbox.run(["/usr/bin/python3", "-c", FORBIDDEN]).bytes().decode().splitlines()
+    answers = [tuple(line.rsplit(" ", 1)) for line in lines]
+    for name, answer in answers[:-2]:
+        equal((name, answer), (name, "ENOSYS" if name in ("clone3", "x32") else "EPERM"))
+    equal(answers[-2:], [("filter", "2"), ("fork", "7")])
+    assert len(answers) >= 14, lines
+
+
 def test_tools_hold_no_descriptor_but_what_was_asked(sandbox):
     listing = "exec ls /proc/self/fd"  # the last one is of the listing itself
     equal(sandbox.sh(listing).bytes().split(), [b"0", b"1", b"2", b"3"])
