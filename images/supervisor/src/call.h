@@ -17,6 +17,7 @@ enum { CALLS_MAX = 64, STREAMS = 3, TARGET_IN = 4, STDIN_CREDIT = RING_MAX };
 enum call_state {
   CALL_FREE,
   CALL_ASSEMBLING, /* pieces of the spec arrive */
+  CALL_STARTING,   /* no process could be had: tried again while killed ones are still being taken away */
   CALL_RUNNING,    /* the leader lives */
   CALL_DRAINING,   /* the leader has ended; what it wrote is read */
   CALL_REAPING,    /* what outlived it is killed */
@@ -66,8 +67,9 @@ struct call {
   enum call_state state;
   bool resumed; /* the attached runner has asked for its frames */
 
-  uint8_t *pieces; /* of the spec, while ASSEMBLING */
+  uint8_t *pieces; /* of the spec, while ASSEMBLING and STARTING */
   size_t piecesLength;
+  struct spec spec; /* while STARTING; its strings are in the pieces */
 
   pid_t leader; /* 0 once it was waited for */
   pid_t session;
@@ -104,6 +106,7 @@ struct call {
   uint64_t killStartedUs;
   uint64_t stepAtUs;
   uint64_t stepUs;
+  uint64_t deadSinceUs; /* nobody was alive from then on, but somebody had not been waited for */
   bool killedUser;
 
   uint32_t oomBefore;

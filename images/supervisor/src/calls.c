@@ -22,73 +22,22 @@ enum {
   USER_KILL_US = 2000000,
   GIVE_UP_US = 10000000,
   KEPT_LOOK_US = 1000000,
+  DEAD_WAIT_US = 1000000,
 };
 
-static uint64_t us(uint32_t ms) {
-  return (uint64_t)ms * 1000;
-}
-
-static const char *home_of(const struct spec *spec) {
-  for (char **env = spec->env; *env; env++) {
-    if (strncmp(*env, "HOME=/", 6) == 0) {
-      return *env + 5;
-    }
+/* Nothing is there but PID 1 and one thread of each leader: it would count. Sound, for what is counted can only fork into more. */
+static bool only_leaders(const struct supervisor *supervisor) {
+  uint32_t known = 1;
+  for (unsigned i = 0; i < CALLS_MAX; i++) {
+    known += supervisor->calls[i].leader != 0;
   }
-  return NULL;
+  return counters_tasks(&supervisor->counters) == known;
 }
 
-static void take_clocks(struct supervisor *supervisor, struct call *call, const struct spec *spec) {
-  call->startedUs = supervisor->nowUs;
-  call->killAtUs = spec->killAfterMs ? supervisor->nowUs + us(spec->killAfterMs) : 0;
-  call->idleUs = us(spec->idleMs);
-  call->idleAtUs = spec->idleMs ? supervisor->nowUs + call->idleUs : 0;
-  call->graceUs = us(spec->graceMs);
-  call->drainUs = us(spec->drainMs);
-}
-
-static void start(struct supervisor *supervisor, struct call *call, const struct spec *spec) {
-  const char *home = home_of(spec);
-  call->home = home ? strdup(home) : NULL;
-  call->keep = spec->keep;
-  call->terminal = spec->terminal;
-  call->uid = spec->uid;
-  call->oomBefore = counters_oom_kills(&supervisor->counters);
-  call->pidsBefore = counters_pids_hits(&supervisor->counters);
-  take_clocks(supervisor, call, spec);
-  struct spawned spawned;
-  int code = spawn(spec, call->gid, call->report, &spawned);
-  if (code != 0) {
-    call->exit = (struct exit_record){.kind = EXIT_NOT_STARTED, .stage = STAGE_RESOURCES, .code = code};
-    call->exit.oomKills = counters_since(call->oomBefore, counters_oom_kills(&supervisor->counters));
-    call->exit.pidsHits = counters_since(call->pidsBefore, counters_pids_hits(&supervisor->counters));
-    call->state = CALL_ENDED;
-    call->exitDue = call->endDue = call->inGone = true;
-    return;
-  }
-  supervisor->childrenLeft = true;
-  call->state = CALL_RUNNING;
-  call->leader = call->session = spawned.pid;
-  call->in = spawned.in;
-  call->inGone = spawned.in < 0;
-  call->streams[0].fd = spawned.out;
-  call->streams[1].fd = spawned.error;
-  call->streams[2].fd = spawned.aux;
-  streams_watch(supervisor, call);
-}
-
-const char *calls_start(struct supervisor *supervisor, struct call *call, uint8_t *buffer, size_t length) {
-  struct spec spec;
-  const char *wrong = spec_parse(&spec, buffer, length);
-  if (!wrong) {
-    start(supervisor, call, &spec);
-  }
-  spec_free(&spec);
-  return wrong;
-}
-
-/* The leader still counts before it has taken the call's group. */
-static unsigned members(const struct supervisor *supervisor, const struct call *call) {
-  return supervisor->childrenLeft ? tree_count(call->gid, call->leader) : 0;
+/* Who is left of a call whose leader was waited for. */
+static unsigned members(const struct supervisor *supervisor, const struct call *call, unsigned *dead) {
+  *dead = 0;
+  return !supervisor->childrenLeft || only_leaders(supervisor) ? 0 : tree_count(call->gid, 0, dead);
 }
 
 static void take_counters(struct supervisor *supervisor, struct call *call) {
@@ -123,16 +72,16 @@ static void drain_step(struct supervisor *supervisor, struct call *call) {
   if (call->held || (open && supervisor->nowUs < call->drainAtUs && supervisor->nowUs < call->quietAtUs)) {
     return;
   }
-  unsigned alive = members(supervisor, call);
+  unsigned dead, alive = members(supervisor, call, &dead);
   if (alive > 0 && call->killing == KILL_GRACE && supervisor->nowUs < call->graceAtUs) {
     call->quietAtUs = supervisor->nowUs + GRACE_LOOK_US;
     call->drainAtUs = call->quietAtUs > call->drainAtUs ? call->quietAtUs : call->drainAtUs;
     return;
   }
   call->exit.descendants = (int32_t)alive;
-  if (alive == 0) {
+  if (alive == 0 && dead == 0) {
     close_call(supervisor, call);
-  } else if (call->keep && call->killing == KILL_NONE) {
+  } else if (alive > 0 && call->keep && call->killing == KILL_NONE) {
     call->state = CALL_KEPT;
     call->stepAtUs = supervisor->nowUs + KEPT_LOOK_US;
     call->exit.end = call->output.end;
@@ -166,7 +115,6 @@ static void leader_ended(struct supervisor *supervisor, struct call *call, int s
   call->exit.maxRssBytes = (uint64_t)usage->ru_maxrss * 1024;
   take_counters(supervisor, call);
   streams_close_input(call);
-  drain_step(supervisor, call);
 }
 
 /* A child that ended may have been the last one somebody waits for. */
@@ -179,7 +127,10 @@ static void look_again(struct supervisor *supervisor, struct call *call) {
   }
 }
 
+/* All are waited for before anybody looks who is left. */
 void calls_reap(struct supervisor *supervisor) {
+  struct call *ended[CALLS_MAX];
+  unsigned count = 0;
   bool any = false;
   int status;
   struct rusage usage;
@@ -195,10 +146,14 @@ void calls_reap(struct supervisor *supervisor) {
     any = true;
     for (unsigned i = 0; i < CALLS_MAX; i++) {
       if (supervisor->calls[i].leader == pid) {
-        leader_ended(supervisor, &supervisor->calls[i], status, &usage);
+        ended[count] = &supervisor->calls[i];
+        leader_ended(supervisor, ended[count++], status, &usage);
         break;
       }
     }
+  }
+  for (unsigned i = 0; i < count; i++) {
+    drain_step(supervisor, ended[i]);
   }
   for (unsigned i = 0; any && i < CALLS_MAX; i++) {
     look_again(supervisor, &supervisor->calls[i]);
@@ -268,13 +223,17 @@ void calls_signal(struct call *call, int signal, bool foreground) {
 }
 
 void calls_kill(struct supervisor *supervisor, struct call *call, enum cause cause, uint64_t graceUs) {
-  if (call->state < CALL_RUNNING || call->state > CALL_KEPT || call->killing == KILL_TREE) {
+  if (call->state < CALL_STARTING || call->state > CALL_KEPT || call->killing == KILL_TREE) {
     return;
   }
-  if (call->state == CALL_RUNNING && call->exit.cause == CAUSE_NONE) {
+  if (call->state <= CALL_RUNNING && call->exit.cause == CAUSE_NONE) {
     call->exit.cause = (uint8_t)cause;
   }
   call->killAtUs = call->idleAtUs = 0;
+  if (call->state == CALL_STARTING) {
+    calls_do_not_start(supervisor, call, EAGAIN);
+    return;
+  }
   uint64_t graceAtUs = supervisor->nowUs + graceUs;
   if (graceUs > 0) {
     if (call->killing == KILL_NONE) {
@@ -303,6 +262,9 @@ static bool due(uint64_t atUs, uint64_t nowUs) {
 
 static void run_clocks(struct supervisor *supervisor, struct call *call) {
   uint64_t now = supervisor->nowUs;
+  if (call->state == CALL_STARTING && due(call->stepAtUs, now)) {
+    calls_start_again(supervisor, call);
+  }
   if (call->state == CALL_RUNNING && due(call->killAtUs, now)) {
     calls_kill(supervisor, call, CAUSE_KILL_AFTER, call->graceUs);
   }
@@ -316,20 +278,36 @@ static void run_clocks(struct supervisor *supervisor, struct call *call) {
     drain_step(supervisor, call);
   }
   if (call->state == CALL_KEPT && call->killing != KILL_TREE && due(call->stepAtUs, now)) {
+    unsigned dead, alive = members(supervisor, call, &dead);
     call->stepAtUs = now + KEPT_LOOK_US;
-    if (members(supervisor, call) == 0) {
+    if (alive == 0 && dead == 0) {
       close_call(supervisor, call);
+    } else if (alive == 0) {
+      call->state = CALL_REAPING;
+      begin_tree_kill(supervisor, call);
     }
   }
 }
 
-/* After a look that killed whoever was there: how many that were, and what comes next. */
-static void after_kill(struct supervisor *supervisor, struct call *call, unsigned found) {
-  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
-  if (call->exit.killed < found) {
-    call->exit.killed = found;
+/* The end of a call promises that its processes count no more: the next one may need their places. */
+static bool awaits_dead(const struct supervisor *supervisor, struct call *call, const struct tree *tree) {
+  if (tree->found > 0 || tree->dead == 0) {
+    call->deadSinceUs = 0;
+    return false;
   }
-  if (found == 0 || spentUs > GIVE_UP_US) {
+  call->deadSinceUs = call->deadSinceUs ? call->deadSinceUs : supervisor->nowUs;
+  return supervisor->nowUs - call->deadSinceUs < DEAD_WAIT_US;
+}
+
+/* After a look that killed whoever was there: how many that were, and what comes next. */
+static void after_kill(struct supervisor *supervisor, struct call *call, const struct tree *tree) {
+  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
+  if (call->exit.killed < tree->found) {
+    call->exit.killed = tree->found;
+  }
+  supervisor->killedAtUs = tree->found + tree->dead > 0 ? supervisor->nowUs : supervisor->killedAtUs;
+  bool over = tree->found == 0 && !awaits_dead(supervisor, call, tree);
+  if (over || spentUs > GIVE_UP_US) {
     call->stepAtUs = supervisor->nowUs + STEP_MAX_US;
     if (call->state == CALL_REAPING || call->state == CALL_KEPT) {
       close_call(supervisor, call);
@@ -361,7 +339,7 @@ static void kill_due(struct supervisor *supervisor) {
     tree_kill(trees, count);
   }
   for (unsigned i = 0; i < count; i++) {
-    after_kill(supervisor, calls[i], trees[i].found);
+    after_kill(supervisor, calls[i], &trees[i]);
   }
 }
 
@@ -381,7 +359,8 @@ static uint64_t next_clock(const struct call *call) {
   if (call->state == CALL_DRAINING && !call->held) {
     at = earlier(earlier(at, call->drainAtUs), call->quietAtUs);
   }
-  if (call->state == CALL_REAPING || call->state == CALL_KEPT || call->killing == KILL_TREE) {
+  if (call->state == CALL_STARTING || call->state == CALL_REAPING || call->state == CALL_KEPT ||
+      call->killing == KILL_TREE) {
     at = earlier(at, call->stepAtUs);
   }
   return at;
@@ -391,14 +370,14 @@ uint64_t calls_tick(struct supervisor *supervisor) {
   uint64_t next = UINT64_MAX;
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     struct call *call = &supervisor->calls[i];
-    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
+    if (call->state >= CALL_STARTING && call->state < CALL_CLOSING) {
       run_clocks(supervisor, call);
     }
   }
   kill_due(supervisor);
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     const struct call *call = &supervisor->calls[i];
-    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING) {
+    if (call->state >= CALL_STARTING && call->state < CALL_CLOSING) {
       uint64_t at = next_clock(call);
       next = at < next ? at : next;
     }

@@ -10,8 +10,14 @@ struct call *calls_find(struct supervisor *supervisor, uint32_t id);
 struct call *calls_add(struct supervisor *supervisor, uint32_t id);
 void calls_forget(struct call *call);
 
-/* Starts it; from then on the call owns its process. NULL, or why the spec was refused. */
-const char *calls_start(struct supervisor *supervisor, struct call *call, uint8_t *spec, size_t length);
+/* Starts what its pieces say; from then on the call owns its process. NULL, or why the spec was refused. */
+const char *calls_start(struct supervisor *supervisor, struct call *call);
+
+/* Tries again to start a call for which no process could be had. */
+void calls_start_again(struct supervisor *supervisor, struct call *call);
+
+/* Its process could not be had, or is not wanted any more. */
+void calls_do_not_start(struct supervisor *supervisor, struct call *call, int code);
 
 /* A descriptor of the call is ready. */
 void calls_ready(struct supervisor *supervisor, struct call *call, unsigned which);

@@ -54,7 +54,7 @@ static void refuse(struct supervisor *supervisor, const struct frame *frame, enu
 static bool shares_group(const struct supervisor *supervisor, const struct call *added) {
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     const struct call *call = &supervisor->calls[i];
-    if (call != added && call->state >= CALL_RUNNING && call->gid == added->gid) {
+    if (call != added && call->state >= CALL_STARTING && call->gid == added->gid) {
       return true;
     }
   }
@@ -94,16 +94,11 @@ static void spawn_call(struct supervisor *supervisor, const struct frame *frame)
   } else if (!append_piece(call, frame)) {
     reason = REFUSED_RESOURCES, wrong = "no memory for the spec";
   } else if (!(frame->flags & MORE_PIECES)) {
-    wrong = calls_start(supervisor, call, call->pieces, call->piecesLength);
-    free(call->pieces);
-    call->pieces = NULL;
-    call->piecesLength = 0;
+    wrong = calls_start(supervisor, call);
   }
   if (wrong) {
     calls_forget(call);
     refuse(supervisor, frame, reason, wrong);
-  } else if (call->leader) {
-    post_started(supervisor, call);
   }
 }
 
@@ -171,7 +166,7 @@ void command_run(struct supervisor *supervisor, const struct frame *frame) {
     case FRAME_SHUTDOWN: supervisor->stop = true; break;
     default: {
       struct call *call = calls_find(supervisor, frame->call);
-      if (call && call->state >= CALL_RUNNING) {
+      if (call && call->state >= CALL_STARTING) {
         command_call(supervisor, call, frame);
       }
     }

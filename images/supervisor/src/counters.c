@@ -29,9 +29,24 @@ static int open_first(const char *v1, const char *v2) {
   return fd >= 0 ? fd : open(v2, O_RDONLY | O_CLOEXEC);
 }
 
+/* That PID 1 is listed tells that the files are of this sandbox's cgroup and of no other. */
+static int open_tasks(const char *members, const char *current) {
+  char line[2] = "";
+  int fd = open(members, O_RDONLY | O_CLOEXEC);
+  bool ours = fd >= 0 && getpid() == 1 && read(fd, line, 2) == 2 && line[0] == '1' && line[1] == '\n';
+  if (fd >= 0) {
+    close(fd);
+  }
+  return ours ? open(current, O_RDONLY | O_CLOEXEC) : -1;
+}
+
 void counters_open(struct counters *counters) {
   counters->memoryFd = open_first("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events");
   counters->pidsFd = open_first("/sys/fs/cgroup/pids/pids.events", "/sys/fs/cgroup/pids.events");
+  counters->tasksFd = open_tasks("/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/pids/pids.current");
+  if (counters->tasksFd < 0) {
+    counters->tasksFd = open_tasks("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/pids.current");
+  }
 }
 
 uint32_t counters_oom_kills(const struct counters *counters) {
@@ -40,6 +55,13 @@ uint32_t counters_oom_kills(const struct counters *counters) {
 
 uint32_t counters_pids_hits(const struct counters *counters) {
   return read_field(counters->pidsFd, "max");
+}
+
+uint32_t counters_tasks(const struct counters *counters) {
+  char text[16];
+  ssize_t n = counters->tasksFd < 0 ? -1 : pread(counters->tasksFd, text, sizeof text - 1, 0);
+  text[n > 0 ? n : 0] = 0;
+  return n > 0 ? (uint32_t)strtoul(text, NULL, 10) : COUNT_UNKNOWN;
 }
 
 uint32_t counters_since(uint32_t before, uint32_t now) {

@@ -9,11 +9,15 @@
 struct counters {
   int memoryFd; /* kept open: each reading is one pread */
   int pidsFd;
+  int tasksFd;
 };
 
 void counters_open(struct counters *counters);
 uint32_t counters_oom_kills(const struct counters *counters);
 uint32_t counters_pids_hits(const struct counters *counters);
+
+/* Processes and threads that exist, PID 1 and those that nobody has waited for included. */
+uint32_t counters_tasks(const struct counters *counters);
 
 /* How much a counter grew; unknown if either reading is. */
 uint32_t counters_since(uint32_t before, uint32_t now);

@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "tree.h"
 
-enum { OUT_HEADER = 9, EXIT_LENGTH = 72, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
+enum { OUT_HEADER = 9, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
 
 static void post(struct supervisor *supervisor, enum frame_type type, uint8_t flags, uint32_t call, const uint8_t *from,
                  const uint8_t *to) {
@@ -17,11 +17,11 @@ static void post(struct supervisor *supervisor, enum frame_type type, uint8_t fl
 
 /* What the runner knows of a state. */
 static uint8_t public_state(enum call_state state) {
-  return state == CALL_RUNNING ? 1 : state == CALL_ENDED ? 3 : 2;
+  return state == CALL_STARTING || state == CALL_RUNNING ? 1 : state == CALL_ENDED ? 3 : 2;
 }
 
 static bool is_call(const struct call *call) {
-  return call->state >= CALL_RUNNING;
+  return call->state >= CALL_STARTING;
 }
 
 void post_welcome(struct supervisor *supervisor, const uint8_t nonce[16]) {
@@ -70,7 +70,7 @@ static void count_process(void *context, const struct process *process) {
   struct census *census = context;
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     const struct call *call = &census->supervisor->calls[i];
-    if (is_call(call) && (process_in(process, call->gid) || process->pid == call->leader)) {
+    if (!process->dead && is_call(call) && (process_in(process, call->gid) || process->pid == call->leader)) {
       census->counts[i]++;
     }
   }

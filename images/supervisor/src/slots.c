@@ -30,6 +30,7 @@ struct call *calls_add(struct supervisor *supervisor, uint32_t id) {
 }
 
 void calls_forget(struct call *call) {
+  spec_free(&call->spec);
   free(call->pieces);
   free(call->home);
   ring_free(&call->output);

@@ -20,6 +20,7 @@ struct supervisor {
   uint64_t lastFrameUs;
   uint64_t orphanUs;
   bool childrenLeft; /* PID 1 has any child: without one, no call has a process */
+  uint64_t killedAtUs; /* when a tree was last seen to be killed, or 0 */
   struct counters counters;
   struct start_report *reports; /* one per call, shared with its child */
   uint32_t swallowed[SWALLOWED_MAX]; /* refused calls of which more pieces will come */

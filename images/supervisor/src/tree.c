@@ -45,7 +45,7 @@ static void take_groups(struct process *process, const char *p) {
  * A name can hold what looks like another line on kernels that do not escape it, so every Groups line counts: a process
  * can pretend to be in a group, never to be out of one. A first thread that has ended shows as a zombie while others run.
  */
-static bool parse_status(struct process *process, char *text) {
+static void parse_status(struct process *process, char *text) {
   char state = 0;
   long threads = 0;
   for (char *line = text; line && *line;) {
@@ -63,7 +63,7 @@ static bool parse_status(struct process *process, char *text) {
     line = next;
   }
   process->stopped = state == 'T' || state == 't';
-  return (state != 'Z' && state != 'X') || threads > 1;
+  process->dead = (state == 'Z' || state == 'X') && threads <= 1;
 }
 
 static bool read_process(int proc, const char *name, struct process *process) {
@@ -85,7 +85,8 @@ static bool read_process(int proc, const char *name, struct process *process) {
   }
   text[n] = 0;
   *process = (struct process){.pid = (pid_t)strtol(name, NULL, 10)};
-  return parse_status(process, text);
+  parse_status(process, text);
+  return true;
 }
 
 /*
@@ -138,6 +139,10 @@ static void sweep_visit(void *context, const struct process *process) {
   if (!tree) {
     return;
   }
+  if (process->dead) {
+    tree->dead++;
+    return;
+  }
   tree->found++;
   if (sweep->seen) {
     uint32_t at = (uint32_t)process->pid * 2654435761u % SEEN_MAX;
@@ -157,12 +162,14 @@ static void sweep_visit(void *context, const struct process *process) {
 }
 
 /* Nobody found counts only when found twice: the first look may have met the moment in which pids start again from below. */
-unsigned tree_count(uint32_t gid, pid_t leader) {
+unsigned tree_count(uint32_t gid, pid_t leader, unsigned *dead) {
   struct tree tree = {.gid = gid, .leader = leader};
   struct sweep sweep = {.trees = &tree, .count = 1};
   for (int look = 0; look < 2 && tree.found == 0; look++) {
+    tree.dead = 0;
     tree_scan(sweep_visit, &sweep);
   }
+  *dead = tree.dead;
   return tree.found;
 }
 
@@ -180,7 +187,7 @@ void tree_kill(struct tree *trees, unsigned count) {
   for (int round = 0; round < STOP_ROUNDS_MAX && (round < 2 || sweep.fresh > 0); round++) {
     sweep.fresh = 0;
     for (unsigned i = 0; i < count; i++) {
-      trees[i].found = 0;
+      trees[i].found = trees[i].dead = 0;
     }
     tree_scan(sweep_visit, &sweep);
     for (unsigned i = 0; i < count; i++) {

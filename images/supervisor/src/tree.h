@@ -15,17 +15,18 @@ struct process {
   pid_t pid;
   pid_t group; /* process group, only if it was asked for; else 0 */
   bool stopped;
+  bool dead; /* it has ended, wholly, and counts as a process until its parent has waited for it */
   unsigned groupCount;
   uint32_t groups[TREE_GROUPS_MAX];
 };
 
 bool process_in(const struct process *process, uint32_t gid);
 
-/* Calls visit for every process that is alive: not PID 1, not dead, though its first thread may be. -1: no /proc. */
+/* Calls visit for every process but PID 1, those that are dead included. -1: no /proc. */
 int tree_scan(void (*visit)(void *context, const struct process *process), void *context);
 
-/* Processes of the call; leader (or 0) is one of them even before it has taken the group. */
-unsigned tree_count(uint32_t gid, pid_t leader);
+/* Living processes of the call; leader (or 0) is one of them even before it has taken the group. */
+unsigned tree_count(uint32_t gid, pid_t leader, unsigned *dead);
 
 /* One signal to each. How many were reached. */
 unsigned tree_signal(uint32_t gid, pid_t leader, int signal);
@@ -34,11 +35,12 @@ struct tree {
   uint32_t gid;
   pid_t leader; /* or 0 */
   unsigned found;
+  unsigned dead;
 };
 
 /*
  * STOP until no new one turns up, then KILL all; one walk over /proc for up to TREES_MAX of them. `found`: how many were
- * still there, dying or new; 0 means that two looks found none. Does not wait.
+ * still there, dying or new; 0 means that two looks found none. `dead`: ended, but not waited for. Does not wait.
  */
 void tree_kill(struct tree *trees, unsigned count);
 

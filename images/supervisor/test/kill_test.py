@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from link import RELEASE
-from sandbox import equal, wait_until
+from sandbox import UNKNOWN, equal, wait_until
 
 # What a tree can do to be missed. Each leaves something behind that sleeps, for longer than any test.
 WAYS = {
@@ -111,6 +111,53 @@ def test_fork_bombs_under_a_limit_are_ended_in_time(sandbox):
             open(os.path.dirname(group) + "/cgroup.procs", "w").write(pid)
         wait_until(lambda: open(group + "/cgroup.procs").read() == "")
         os.rmdir(group)
+
+
+def lift_limit(sandbox, group):
+    for pid in open(group + "/cgroup.procs").read().split():
+        open(os.path.dirname(group) + "/cgroup.procs", "w").write(pid)
+    wait_until(lambda: open(group + "/cgroup.procs").read() == "")
+    os.rmdir(group)
+
+
+def test_after_a_fork_bomb_the_next_call_finds_room_at_once(sandbox):
+    group = limit_pids(sandbox, 128)
+    if group is None:
+        print("     no pids cgroup can be made here", end=" ")
+        return
+    try:
+        for _ in range(6):
+            bomb = sandbox.run(["/usr/bin/python3", "-c", "import os\nwhile True: os.fork()"], timeout=20)
+            call = sandbox.sh("echo alive")
+            equal((call.exit.kind, call.exit.code, call.bytes()), (0, 0, b"alive\n"))
+            assert bomb.exit.pids_hits in (UNKNOWN, *range(1, 10**9)), bomb.exit.pids_hits
+    finally:
+        lift_limit(sandbox, group)
+
+
+def test_a_call_waits_a_moment_for_the_places_of_killed_processes(sandbox):
+    group = limit_pids(sandbox, 8)
+    if group is None:
+        print("     no pids cgroup can be made here", end=" ")
+        return
+    try:
+        hog = sandbox.start(["bash", "-c", "for i in 1 2 3 4 5 6; do sleep 99 & done; echo up; wait"])
+        sandbox.link.wait(lambda: hog.received)
+        refused = sandbox.sh("true")
+        equal((refused.exit.kind, refused.exit.stage, refused.exit.code), (2, 2, 11))
+        assert sandbox.kill(hog).exit.killed >= 7
+        again = sandbox.start(["bash", "-c", "for i in 1 2 3 4 5 6; do sleep 99 & done; echo up; wait"])
+        sandbox.link.wait(lambda: again.received)
+        late, unwanted = sandbox.start(["cat"], stdin=1), sandbox.start(["true"])
+        sandbox.link.feed(late.number, b"kept until it started")
+        sandbox.kill(unwanted)
+        equal((unwanted.exit.kind, unwanted.exit.stage, unwanted.exit.cause, unwanted.pid), (2, 2, 3, None))
+        equal(late.pid, None)
+        sandbox.kill(again)
+        sandbox.link.finish(late.number)
+        equal((late.exit.kind, late.exit.code, late.bytes()), (0, 0, b"kept until it started"))
+    finally:
+        lift_limit(sandbox, group)
 
 
 def test_without_room_for_a_process_the_call_says_so(sandbox):
