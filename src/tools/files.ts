@@ -3,6 +3,7 @@ import type * as calls from './calls/file-calls.ts';
 import { bytesOf } from './calls/fields.ts';
 import { sliceLines } from './lines.ts';
 import { viewBytes } from './bytes-view.ts';
+import { shownPath } from './tree.ts';
 import type { ToolContext } from './tool-context.ts';
 import type { EntryData, ToolData } from './tool-result.ts';
 
@@ -46,7 +47,7 @@ export async function remove(context: ToolContext, call: calls.RemoveCall): Prom
 
 export function entryData(entry: FileEntry): EntryData {
   return {
-    path: entry.path,
+    path: shownPath(entry.path),
     type: entry.type,
     mode: entry.mode & 0o7777,
     uid: entry.uid,

@@ -3,7 +3,7 @@ import { lineMatcher, type LineMatcher } from './line-matcher.ts';
 import { NamePattern } from './name-pattern.ts';
 import type { ToolContext } from './tool-context.ts';
 import type { GrepMatch, ToolData } from './tool-result.ts';
-import { Pause, prunedNames, relativeTo, searchMaxMs, treeEntriesMax } from './tree.ts';
+import { Pause, prunedNames, relativeTo, searchMaxMs, treeEntriesMax, shownPath } from './tree.ts';
 
 const fileMaxBytes = 4_194_304;
 const allFilesMaxBytes = 268_435_456;
@@ -77,7 +77,7 @@ class Search {
     }
     this.#searched++;
     const before = this.#matchCount;
-    await this.#lines(entry.path, bytes);
+    await this.#lines(shownPath(entry.path), bytes);
     if (this.#matchCount > before) this.#matched++;
   }
 

@@ -19,6 +19,11 @@ export function relativeTo(root: string, path: string): string {
   return full.startsWith(`${base}/`) ? full.slice(base.length + 1) : full;
 }
 
+/** As people write it: `./a` is `a`. */
+export function shownPath(path: string): string {
+  return path.replace(/^(\.\/+)+(?=[^/])/, '');
+}
+
 /** Lets others run between pieces of work: `await pause.maybe()` in every round of a long loop. */
 export class Pause {
   #since = performance.now();
