@@ -32,6 +32,8 @@ export interface OpenRequest {
   /** What the run is for; recorded first. */
   readonly intent?: string;
   readonly onProgress?: (line: string) => void;
+  /** Gives up opening: nothing is left, the journal says cancelled, and its reason is thrown. Once open, close the run. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -76,7 +78,13 @@ export class Runner {
       ),
       this.#engine.describe(),
     ]);
-    const imported = importWorkspace(await select(request, scope), scope, this.#blobs);
+    const imported = importWorkspace(
+      await select(request, scope),
+      scope,
+      this.#blobs,
+      request.signal === undefined ? {} : { signal: request.signal },
+    );
+    request.signal?.throwIfAborted();
     request.onProgress?.(`workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB`);
 
     const id = newId();
@@ -89,7 +97,14 @@ export class Runner {
     try {
       await failpoint('open.journaled');
       request.onProgress?.(`opening sandbox ${spec.id} from image ${reference}`);
-      const { sandbox, base } = await this.#start(spec, dir, imported, journal, policy.limits.outputPerRunBytes);
+      const { sandbox, base } = await this.#start(
+        spec,
+        dir,
+        imported,
+        journal,
+        policy.limits.outputPerRunBytes,
+        request.signal,
+      );
       const { limits, budget } = policy;
       return new Run({
         dir,
@@ -102,8 +117,16 @@ export class Runner {
         blobs: this.#blobs,
       });
     } catch (error) {
-      const summary = `did not open: ${messageOf(error)}`;
-      const data = { outcome: 'failed', summary, calls: 0, denied: 0, outputBytes: 0, ms: 0 } as const;
+      const cancelled = request.signal?.aborted === true;
+      const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
+      const data = {
+        outcome: cancelled ? 'cancelled' : 'failed',
+        summary,
+        calls: 0,
+        denied: 0,
+        outputBytes: 0,
+        ms: 0,
+      } as const;
       await journal.append({ type: 'run.closed', data }).catch(() => undefined);
       await journal.close();
       throw error;
@@ -136,9 +159,12 @@ export class Runner {
     imported: WorkspaceImport,
     journal: Journal,
     outputMaxBytes: number,
+    signal: AbortSignal | undefined,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
+    signal?.throwIfAborted();
     const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
     try {
+      signal?.throwIfAborted();
       const base = await this.#fill(sandbox, imported, dir.base);
       const data = {
         sandbox: spec.id,
@@ -148,6 +174,7 @@ export class Runner {
       };
       await journal.append({ type: 'sandbox.started', data });
       await failpoint('open.recorded');
+      signal?.throwIfAborted();
       return { sandbox, base };
     } catch (error) {
       await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
@@ -209,6 +236,7 @@ async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
     return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
   return selectFiles(request.workspace, scope, {
     includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
   });
 }
 

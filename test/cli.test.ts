@@ -126,6 +126,50 @@ test('shell gives a terminal whose diff and journal stay', async () => {
   expect(ran.exitCode).toBe(5);
 });
 
+test.each([
+  ['while it is opened', 'SIGINT', 130, 'workspace: '],
+  ['while its command runs', 'SIGTERM', 143, 'started'],
+  ['when the terminal goes', 'SIGHUP', 129, 'started'],
+] as const)('a run that is interrupted %s is closed as cancelled (%s)', async (_, signal, code, seen) => {
+  const argv = ['run', '-p', policy, '--', 'sh', '-c', 'trap "" TERM; echo started >&2; sleep 60'];
+  const running = bench.cli(argv);
+  running.stderr.on('data', (chunk: Buffer) => {
+    if (String(chunk).includes(seen)) running.kill(signal);
+  });
+  const ran = await running;
+  expect(ran.exitCode, ran.stderr).toBe(code);
+  const [newest] = JSON.parse((await bench.cli(['runs', '--json'])).stdout) as { run: string; state: string }[];
+  expect(newest?.state).toBe('cancelled');
+  expect((await bench.cli(['check', newest?.run ?? ''])).exitCode).toBe(0);
+  expect(await bench.containers()).toEqual([]);
+});
+
+test('a session that waits for its next line can be interrupted', async () => {
+  const fifo = join(bench.folder, 'session.fifo');
+  await execa('mkfifo', [fifo]);
+  const playing = bench.cli(['play', fifo, '-p', policy]);
+  playing.stderr.on('data', (chunk: Buffer) => {
+    if (String(chunk).includes('opening')) setTimeout(() => playing.kill('SIGTERM'), 1_000);
+  });
+  const played = await playing;
+  expect(played.exitCode ?? played.signal).toBe('SIGTERM');
+  expect((await bench.cli(['runs', '-n', '1'])).stdout).toContain('cancelled');
+});
+
+test('a reader that goes away ends the run as it would end a command, and breaks nothing', async () => {
+  const glovebox = `${process.execPath} bin/glovebox.js`;
+  for (const line of [`run -q -p ${policy} -- yes`, 'runs', 'doctor', '--help']) {
+    const ran = await execa('bash', ['-c', `set -o pipefail; ${glovebox} ${line} | true`], {
+      reject: false,
+      env: { GLOVEBOX_DATA: bench.dataDir.path },
+      timeout: 20_000,
+    });
+    expect(ran.exitCode, line).toBe(141);
+    expect(ran.stderr).toBe('');
+  }
+  expect((await bench.cli(['runs', '-n', '1'])).stdout).toContain('cancelled');
+});
+
 test('doctor, image ls and image verify answer in JSON', async () => {
   const doctor = JSON.parse((await bench.cli(['doctor', '--json'])).stdout) as {
     usable: boolean;

@@ -1,8 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { messageOf } from '../errors.ts';
 import { defaultPolicy, loadPolicy } from '../policy/policy.ts';
-import { Runner, type Run } from '../runner.ts';
+import { Runner, type OpenRequest, type Run } from '../runner.ts';
 import type { CliContext } from './context.ts';
-import { say } from './terminal.ts';
+import { Interruption } from './interruption.ts';
+import { closingLines, runSummary } from './summary.ts';
+import { printJson, say } from './terminal.ts';
 
 /** Options that every command which opens a run takes. */
 export interface RunOptions {
@@ -24,37 +28,59 @@ export function withRunOptions(command: Command): Command {
     .option('--json', 'machine-readable result on stdout');
 }
 
-/** Opens a run, hands it over, and closes it whatever happens; Ctrl-C closes it as cancelled. */
+/** Opens a run, hands it over, and closes it whatever happens; Ctrl-C, TERM, HUP and a reader that has gone cancel it. */
 export async function inRun<T>(
   context: CliContext,
   options: RunOptions,
   work: (run: Run) => Promise<T>,
 ): Promise<{ value: T; run: Run }> {
-  const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
-  const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
-  const runner = await Runner.create(engine, dataDir);
-  const onProgress = options.quiet === true || options.json === true ? undefined : say;
+  const interruption = new Interruption();
   try {
-    const run = await runner.open({
-      policy,
-      ...(options.workspace === undefined ? {} : { workspace: options.workspace }),
-      ...(options.image === undefined ? {} : { image: options.image }),
-      ...(options.intent === undefined ? {} : { intent: options.intent }),
-      ...(onProgress === undefined ? {} : { onProgress }),
-    });
-    const cancel = () => void run.close('cancelled', 'interrupted').catch(() => undefined);
-    process.once('SIGINT', cancel).once('SIGTERM', cancel);
+    const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
+    const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
+    const runner = await Runner.create(engine, dataDir);
     try {
-      const value = await work(run);
-      await run.close('finished');
-      return { value, run };
-    } catch (error) {
-      await run.close('failed', error instanceof Error ? error.message : String(error));
-      throw error;
+      const run = await runner.open({ policy, ...openRequest(options), signal: interruption.signal });
+      return { value: await workIn(run, work, options, interruption), run };
     } finally {
-      process.off('SIGINT', cancel).off('SIGTERM', cancel);
+      await runner.close();
     }
   } finally {
-    await runner.close();
+    interruption.end();
+  }
+}
+
+function openRequest(options: RunOptions): Omit<OpenRequest, 'policy'> {
+  return {
+    ...(options.workspace === undefined ? {} : { workspace: options.workspace }),
+    ...(options.image === undefined ? {} : { image: options.image }),
+    ...(options.intent === undefined ? {} : { intent: options.intent }),
+    ...(options.quiet === true || options.json === true ? {} : { onProgress: say }),
+  };
+}
+
+async function workIn<T>(
+  run: Run,
+  work: (run: Run) => Promise<T>,
+  options: RunOptions,
+  interruption: Interruption,
+): Promise<T> {
+  const working = work(run);
+  try {
+    const value = await interruption.orElse(working);
+    await run.close('finished');
+    return value;
+  } catch (error) {
+    if (interruption.exit === undefined) {
+      await run.close('failed', messageOf(error));
+      throw error;
+    }
+    await run.close('cancelled', 'interrupted');
+    // Nobody waits for what the work was waiting for; it still puts the terminal back.
+    process.stdin.destroy();
+    await Promise.race([working.catch(() => undefined), sleep(1_000, undefined, { ref: false })]);
+    if (options.json === true) printJson(runSummary(run));
+    else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
+    throw interruption.exit;
   }
 }

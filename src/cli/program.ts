@@ -8,6 +8,7 @@ import { diffCommand } from './diff.ts';
 import { doctorCommand } from './doctor.ts';
 import { gcCommand } from './gc.ts';
 import { imageCommand } from './image.ts';
+import { watchOutput } from './interruption.ts';
 import { checkCommand, logCommand } from './log.ts';
 import { playCommand } from './play.ts';
 import { runCommand } from './run.ts';
@@ -18,8 +19,9 @@ import { say } from './terminal.ts';
 /** Runs one command line; returns the exit code. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   const program = buildProgram(context);
-  await addCompletion(program, context, argv);
+  watchOutput();
   try {
+    await addCompletion(program, context, argv);
     await program.parseAsync([...argv]);
     return exitCodes.ok;
   } catch (error) {

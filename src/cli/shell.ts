@@ -50,7 +50,7 @@ async function interact(run: Run, shell: string | undefined): Promise<number> {
     await streamOutput(command, true);
   } finally {
     process.stdout.off('resize', onResize);
-    process.stdin.setRawMode(false);
+    if (!process.stdin.destroyed) process.stdin.setRawMode(false);
   }
   return exitCodeOf((await command.ended).outcome);
 }

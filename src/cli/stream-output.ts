@@ -22,9 +22,18 @@ async function copy(command: RunningCall, view: 'stdout' | 'stderr', from: numbe
   for (let offset = from; ;) {
     const { bytes, nextOffset } = await command.output.read(offset, 1 << 18, view);
     if (bytes.length === 0) return offset;
-    if (!process[view].write(bytes)) await once(process[view], 'drain');
+    await writeOut(process[view], bytes);
     offset = nextOffset;
   }
+}
+
+/** At the pace of whoever reads; what nobody reads any more is dropped. */
+async function writeOut(out: NodeJS.WriteStream, bytes: Buffer): Promise<void> {
+  if (out.destroyed || out.write(bytes) || out.destroyed) return;
+  const gone = new AbortController();
+  const any = { signal: gone.signal };
+  await Promise.race([once(out, 'drain', any), once(out, 'close', any)]).catch(() => undefined);
+  gone.abort();
 }
 
 function forwardInput(command: RunningCall): () => void {

@@ -1,0 +1,78 @@
+import { constants } from 'node:os';
+import { Exit } from './context.ts';
+import { say } from './terminal.ts';
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const;
+
+/** Ctrl-C in a terminal may come several times at once: from it, from npx, from a reader that went away. */
+const oneGestureMs = 1_000;
+const lingerMs = 500;
+
+/**
+ * What ends a command line from outside: Ctrl-C, a terminal that closes, a reader of our output that has gone. The first
+ * asks: `signal` aborts with the exit code that people expect, and whoever works closes what it has opened. Asked once
+ * more by a person, it leaves at once and says who cleans up.
+ */
+export class Interruption {
+  readonly signal: AbortSignal;
+  readonly #controller = new AbortController();
+  #asked: { readonly name: NodeJS.Signals; readonly atMs: number } | undefined;
+
+  constructor() {
+    this.signal = this.#controller.signal;
+    for (const name of signals) process.on(name, this.#onSignal);
+  }
+
+  /** Why, once it happened. */
+  get exit(): Exit | undefined {
+    return this.signal.aborted ? (this.signal.reason as Exit) : undefined;
+  }
+
+  /** The work's end, or the interruption, whichever comes first. */
+  async orElse<T>(work: Promise<T>): Promise<T> {
+    let stop: () => void = () => undefined;
+    const interrupted = new Promise<never>((_, reject) => {
+      stop = () => reject(this.signal.reason as Error);
+      this.signal.addEventListener('abort', stop);
+      if (this.signal.aborted) stop();
+    });
+    try {
+      return await Promise.race([work, interrupted]);
+    } finally {
+      this.signal.removeEventListener('abort', stop);
+    }
+  }
+
+  /**
+   * Leaves signals alone again. After an interruption the process must end even where something still reads a FIFO that
+   * nobody writes, or waits for a reader that stands still; not even `process.exit` gets past the first.
+   */
+  end(): void {
+    for (const name of signals) process.off(name, this.#onSignal);
+    const name = this.#asked?.name;
+    if (name !== undefined)
+      setTimeout(() => process.kill(process.pid, name === 'SIGPIPE' ? 'SIGTERM' : name), lingerMs).unref();
+  }
+
+  readonly #onSignal = (name: NodeJS.Signals): void => {
+    const code = 128 + constants.signals[name];
+    if (this.#asked === undefined) {
+      this.#asked = { name, atMs: performance.now() };
+      if (name !== 'SIGPIPE') say('\nglovebox: interrupted, closing the run; once more leaves at once');
+      this.#controller.abort(new Exit(code));
+    } else if (name !== 'SIGPIPE' && performance.now() - this.#asked.atMs > oneGestureMs) {
+      say('glovebox: left without closing the run; glovebox gc removes what is left of it');
+      process.exit(code);
+    }
+  };
+}
+
+/** A reader of our output that has gone is told to the command as the signal it would be; where none minds, we end. */
+export function watchOutput(): void {
+  const onError = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') say(`glovebox: our output cannot be written: ${error.message}`);
+    if (!process.emit('SIGPIPE', 'SIGPIPE')) process.exit(128 + constants.signals.SIGPIPE);
+  };
+  process.stdout.on('error', onError);
+  process.stderr.on('error', onError);
+}
