@@ -49,7 +49,10 @@ export class RunningCall {
   readonly #host: CallHost;
   readonly #terms: CallTerms;
   readonly #wire: CallWire;
+  /** For display: the wall clock bridges the gap between two runners. */
   readonly #beganMs: number;
+  /** No clock is shared with a runner that died, so what the supervisor promised is waited for from here on. */
+  readonly #watchedMs = performance.now();
   #pid: number | undefined;
   #running = false;
   /** Until it is known to have arrived. */
@@ -252,9 +255,9 @@ export class RunningCall {
   #tick(nowMs: number): void {
     if (this.#result !== undefined) return;
     const { killAfterMs, graceMs, drainMs } = this.#terms;
-    if (!this.#running && nowMs > this.#beganMs + startTimeoutMs)
+    if (!this.#running && nowMs > this.#watchedMs + startTimeoutMs)
       this.#host.giveUp(this.#late(`has not started it after ${startTimeoutMs} ms`));
-    else if (killAfterMs > 0 && nowMs > this.#beganMs + killAfterMs + graceMs + drainMs + slackMs)
+    else if (killAfterMs > 0 && nowMs > this.#watchedMs + killAfterMs + graceMs + drainMs + slackMs)
       this.#host.giveUp(this.#late(`has not ended it after its ${killAfterMs} ms`));
     else if (this.#killing !== undefined && nowMs > this.#killing.byMs)
       this.#host.giveUp(this.#late('has not killed it'));
