@@ -363,7 +363,7 @@ describe('the engine itself fails', () => {
           : 0;
       }),
     );
-    const [shim] = shims.filter((pid) => pid !== 0);
+    const shim = shims.find((pid) => pid !== 0);
     if (shim === undefined) throw new Error('the container has no shim');
     process.kill(shim, 'SIGKILL');
     await expectLost(run);
