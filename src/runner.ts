@@ -78,14 +78,17 @@ export class Runner {
       ),
       this.#engine.describe(),
     ]);
+    const selection = await select(request, scope);
     const imported = importWorkspace(
-      await select(request, scope),
+      selection,
       scope,
       this.#blobs,
       request.signal === undefined ? {} : { signal: request.signal },
     );
     request.signal?.throwIfAborted();
-    request.onProgress?.(`workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB`);
+    request.onProgress?.(
+      `workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB${leftOutText(selection)}`,
+    );
 
     const id = newId();
     const spec = this.#sandboxSpec(id, image, request.policy, imported.root);
@@ -238,6 +241,12 @@ async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
     includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
     ...(request.signal === undefined ? {} : { signal: request.signal }),
   });
+}
+
+/** What a person may miss inside; what was denied or ignored on purpose counts too. */
+function leftOutText({ leftOut }: Selection): string {
+  const counts = Object.entries(leftOut.counts).map(([reason, count]) => `${count} ${reason.replaceAll('_', ' ')}`);
+  return counts.length === 0 ? '' : `; left out: ${counts.join(', ')}`;
 }
 
 function openedEntry(

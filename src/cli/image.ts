@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { buildImage } from '../images/build.ts';
 import { listImages } from '../images/list.ts';
@@ -16,10 +16,10 @@ export function imageCommand(program: Command, context: CliContext): void {
     .option('--update', 'write what was built into the lock and the package list')
     .option('--rebuild', 'even where the engine has it')
     .option('--missing', 'say nothing of those that are there')
-    .option(
-      '--from <source>',
-      'debian (bootstrap) or registry (pinned official base); default: what this machine can',
-      'auto',
+    .addOption(
+      new Option('--from <source>', 'debian: bootstrap; registry: pinned official base; auto: what this machine can')
+        .choices(['auto', 'debian', 'registry'] satisfies BuildOptions['from'][])
+        .default('auto'),
     )
     .option('--json', 'as JSON')
     .action((names: string[], options: BuildOptions) => build(names, options, context));
@@ -41,20 +41,19 @@ interface BuildOptions {
   readonly update?: boolean;
   readonly rebuild?: boolean;
   readonly missing?: boolean;
-  readonly from: string;
+  readonly from: 'auto' | 'debian' | 'registry';
   readonly json?: boolean;
 }
 
 async function build(names: string[], options: BuildOptions, context: CliContext): Promise<void> {
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
-  const from = options.from === 'debian' || options.from === 'registry' ? options.from : 'auto';
   for (const name of names.length > 0 ? names : await imageNames()) {
     const startedMs = performance.now();
     const built = await buildImage(name, {
       engine,
       dataDir: dataDir.path,
       onProgress: say,
-      from,
+      from: options.from,
       update: options.update === true,
       rebuild: options.rebuild === true,
     });

@@ -1,9 +1,10 @@
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { z } from 'zod';
-import { RunnerError } from '../errors.ts';
+import { messageOf, RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 import { printable } from '../journal/printable.ts';
 import type { Run } from '../runner.ts';
@@ -11,6 +12,7 @@ import { pathsOf } from '../tools/paths.ts';
 import { ToolCall } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
+import { wholeNumber } from './numbers.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
 import { closingLines, runSummary } from './summary.ts';
 import { durationText, printJson, quote, say } from './terminal.ts';
@@ -29,8 +31,9 @@ export function playCommand(program: Command, context: CliContext): void {
   withRunOptions(program.command('play'))
     .description('play a session of tool calls (JSON Lines; - reads standard input) in one sandbox')
     .argument('<file>', 'lines of {"callId"?, "note"?, "call": {"tool": ...}}')
-    .option('--lines <n>', 'how much of an output to show', '8')
-    .action(async (file: string, options: RunOptions & { lines: string }) => {
+    .option('--lines <n>', 'how much of an output to show', wholeNumber(1), 8)
+    .action(async (file: string, options: RunOptions & { lines: number }) => {
+      await refuseUnreadable(file);
       const { run, value } = await inRun(context, options, (opened) => play(opened, file, options));
       if (options.json === true) printJson(runSummary(run));
       else for (const line of closingLines(run)) say(line);
@@ -38,8 +41,19 @@ export function playCommand(program: Command, context: CliContext): void {
     });
 }
 
+async function refuseUnreadable(file: string): Promise<void> {
+  if (file === '-') return;
+  try {
+    await access(file, constants.R_OK);
+    if ((await stat(file)).isDirectory()) throw new Error('it is a directory');
+  } catch (cause) {
+    const message = `the session ${file} cannot be read: ${messageOf(cause)}; name a file of JSON Lines, or - for standard input`;
+    throw new RunnerError('invalid_request', message, { cause });
+  }
+}
+
 /** Goes on after a failing call, as an agent would. Exit code 0: every line was performed (whatever it answered). */
-async function play(run: Run, file: string, options: RunOptions & { lines: string }): Promise<number> {
+async function play(run: Run, file: string, options: RunOptions & { lines: number }): Promise<number> {
   const input = file === '-' ? process.stdin : createReadStream(file);
   let number = 0;
   for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
@@ -51,7 +65,7 @@ async function play(run: Run, file: string, options: RunOptions & { lines: strin
     const started = performance.now();
     const result = await run.call(callId, line.call);
     if (options.json === true) printJson(result);
-    else show(result, performance.now() - started, Number(options.lines));
+    else show(result, performance.now() - started, options.lines);
   }
   return exitCodes.ok;
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { isRunnerError, messageOf } from '../errors.ts';
@@ -34,6 +35,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
 function buildProgram(context: CliContext): Command {
   const program = new Command('glovebox')
     .description('Runs the tool calls of coding agents in sealed containers: a diff and a journal come out.')
+    .version(version())
     .enablePositionalOptions()
     .showSuggestionAfterError()
     .showHelpAfterError('(glovebox --help lists the commands)')
@@ -52,6 +54,13 @@ function buildProgram(context: CliContext): Command {
   ];
   for (const command of commands) command(program, context);
   return program;
+}
+
+function version(): string {
+  const { version: text } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return text;
 }
 
 /** The door: failures are said once, here. */

@@ -1,17 +1,17 @@
 import type { Command } from 'commander';
-import { RunnerError } from '../errors.ts';
 import { exitCodeOf, type Outcome } from '../sandbox/outcome.ts';
 import type { Run } from '../runner.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
+import { wholeNumber } from './numbers.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
 import { streamOutput } from './stream-output.ts';
 import { closingLines, runSummary } from './summary.ts';
 import { printJson, say } from './terminal.ts';
 
 interface Options extends RunOptions {
-  readonly timeout?: string;
+  readonly timeout?: number;
   readonly interactive?: boolean;
 }
 
@@ -21,7 +21,11 @@ export function runCommand(program: Command, context: CliContext): void {
       "run one command in a sandbox; the exit code is the command's own (124 timed out, 125 glovebox failed, 126 not executable, 127 not found, 137 killed)",
     )
     .argument('<cmd...>', 'the command and its arguments, after --')
-    .option('-t, --timeout <ms>', "end the command after this many milliseconds (default and ceiling: the policy's)")
+    .option(
+      '-t, --timeout <ms>',
+      "end the command after this many milliseconds (default and ceiling: the policy's)",
+      wholeNumber(1),
+    )
     .option('--stdin', 'pass this standard input on')
     .passThroughOptions()
     .action(async (argv: string[], options: Options & { stdin?: boolean }) => {
@@ -35,10 +39,7 @@ export function runCommand(program: Command, context: CliContext): void {
 const callId = 'command';
 
 async function execute(run: Run, argv: string[], options: Options & { stdin?: boolean }): Promise<ToolResult> {
-  const killAfterMs =
-    options.timeout === undefined ? run.policy.policy.limits.commandTimeoutMs : Number(options.timeout);
-  if (!Number.isInteger(killAfterMs) || killAfterMs <= 0)
-    throw new RunnerError('invalid_request', `--timeout wants milliseconds, not ${options.timeout}`);
+  const killAfterMs = options.timeout ?? run.policy.policy.limits.commandTimeoutMs;
   const [program = '', ...rest] = argv;
   const call = {
     tool: 'exec',

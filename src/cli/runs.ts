@@ -1,16 +1,17 @@
 import type { Command } from 'commander';
 import { readEntries } from '../journal/read.ts';
 import type { CliContext } from './context.ts';
+import { wholeNumber } from './numbers.ts';
 import { print, printJson, table } from './terminal.ts';
 
 export function runsCommand(program: Command, context: CliContext): void {
   program
     .command('runs')
     .description('the runs in the data directory, newest first')
-    .option('-n, --number <n>', 'how many', '20')
+    .option('-n, --number <n>', 'how many', wholeNumber(1), 20)
     .option('--json', 'as JSON')
-    .action(async (options: { number: string; json?: boolean }) => {
-      const dirs = (await (await context.openDataDir()).listRuns()).slice(0, Number(options.number));
+    .action(async (options: { number: number; json?: boolean }) => {
+      const dirs = (await (await context.openDataDir()).listRuns()).slice(0, options.number);
       const rows = await Promise.all(dirs.map((dir) => rowOf(dir.id, dir.journal)));
       if (options.json === true) printJson(rows);
       else if (rows.length === 0) print('no runs yet; glovebox run -- echo hello opens one');

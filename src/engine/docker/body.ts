@@ -141,7 +141,7 @@ function refuseUnenforceable(spec: ContainerSpec, facts: EngineFacts): void {
   if (spec.runtime === 'runsc' && limits.pidsMax < runscPidsMin) {
     throw new RunnerError(
       'policy_unenforceable',
-      `Sandbox ${spec.name} asks for runsc with ${limits.pidsMax} processes; gVisor itself needs ${runscPidsMin}. Raise pidsMax.`,
+      `Sandbox ${spec.name} asks for runsc with ${limits.pidsMax} processes; gVisor itself needs ${runscPidsMin}; raise limits.pids in the policy`,
     );
   }
   const positive = {
