@@ -86,6 +86,7 @@ struct call {
 
   int in;
   bool inWatched;
+  bool inWidened;
   bool inEnd;       /* the runner has sent the last byte */
   bool inGone;      /* nobody reads any more */
   bool inAckDue;
@@ -99,7 +100,9 @@ struct call {
   uint64_t graceUs;
   uint64_t drainUs;
   uint64_t drainAtUs;
+  uint64_t watchAtUs; /* its pipes are watched from then on; most commands are over before */
   uint64_t quietAtUs;
+  uint64_t drainFrom; /* how much output there was when the leader ended */
 
   enum kill_phase killing;
   uint64_t graceAtUs;

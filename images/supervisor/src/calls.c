@@ -23,6 +23,7 @@ enum {
   GIVE_UP_US = 10000000,
   KEPT_LOOK_US = 1000000,
   DEAD_WAIT_US = 1000000,
+  DRAIN_BYTES_MAX = 1048576, /* more than pipes hold: what comes after was written after the leader's end */
 };
 
 /* Nothing is there but PID 1 and one thread of each leader: it would count. Sound, for what is counted can only fork into more. */
@@ -69,7 +70,8 @@ static void close_call(struct supervisor *supervisor, struct call *call) {
 /* The leader has ended. Is its output complete, and what becomes of the others? */
 static void drain_step(struct supervisor *supervisor, struct call *call) {
   bool open = streams_read_all(supervisor, call);
-  if (call->held || (open && supervisor->nowUs < call->drainAtUs && supervisor->nowUs < call->quietAtUs)) {
+  bool enough = call->output.end - call->drainFrom > DRAIN_BYTES_MAX;
+  if (!enough && (call->held || (open && supervisor->nowUs < call->drainAtUs && supervisor->nowUs < call->quietAtUs))) {
     return;
   }
   unsigned dead, alive = members(supervisor, call, &dead);
@@ -99,6 +101,7 @@ static uint64_t microseconds(struct timeval time) {
 static void leader_ended(struct supervisor *supervisor, struct call *call, int status, const struct rusage *usage) {
   call->leader = 0;
   call->state = CALL_DRAINING;
+  call->drainFrom = call->output.end;
   call->drainAtUs = supervisor->nowUs + call->drainUs;
   call->quietAtUs = supervisor->nowUs + QUIET_US;
   call->heldAtUs = supervisor->nowUs;
@@ -265,6 +268,12 @@ static void run_clocks(struct supervisor *supervisor, struct call *call) {
   if (call->state == CALL_STARTING && due(call->stepAtUs, now)) {
     calls_start_again(supervisor, call);
   }
+  if (due(call->watchAtUs, now)) {
+    call->watchAtUs = 0;
+    if (!call->held) {
+      streams_watch(supervisor, call);
+    }
+  }
   if (call->state == CALL_RUNNING && due(call->killAtUs, now)) {
     calls_kill(supervisor, call, CAUSE_KILL_AFTER, call->graceUs);
   }
@@ -348,7 +357,7 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 }
 
 static uint64_t next_clock(const struct call *call) {
-  uint64_t at = UINT64_MAX;
+  uint64_t at = earlier(UINT64_MAX, call->watchAtUs);
   if (call->state == CALL_RUNNING) {
     at = earlier(at, call->killAtUs);
     at = call->held ? at : earlier(at, call->idleAtUs);

@@ -24,7 +24,8 @@ enum {
   EVENTS = 32,
   ORPHAN_US = 180000000,
   IN_RETRY_US = 250000,
-  OUT_PIPE_BYTES = 262144,
+  STREAM_PIPE_BYTES = 262144,
+  MUCH_AT_ONCE = 32768,
   KEY_STREAM_IN = 0xfe,
   KEY_STREAM_OUT = 0xff,
 };
@@ -89,6 +90,10 @@ static void read_stream(struct supervisor *supervisor) {
   ssize_t n = room ? read(0, supervisor->parser.buffer + supervisor->parser.end, room) : -1;
   if (n > 0) {
     supervisor->parser.end += (size_t)n;
+    if (n >= MUCH_AT_ONCE && !supervisor->inWidened) {
+      supervisor->inWidened = true;
+      fcntl(0, F_SETPIPE_SZ, STREAM_PIPE_BYTES);
+    }
     supervisor->inRetryAtUs = 0;
   } else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
     supervisor->inRetryAtUs = supervisor->nowUs + IN_RETRY_US;
@@ -100,7 +105,7 @@ static void flush(struct supervisor *supervisor) {
   int code = outbox_flush(outbox, 1);
   if (code == EAGAIN && !supervisor->outWidened) {
     supervisor->outWidened = true;
-    fcntl(1, F_SETPIPE_SZ, OUT_PIPE_BYTES);
+    fcntl(1, F_SETPIPE_SZ, STREAM_PIPE_BYTES);
     code = outbox_flush(outbox, 1);
   }
   if (code != 0 && code != EAGAIN) {

@@ -6,6 +6,7 @@
 #include "tree.h"
 
 enum { OUT_HEADER = 9, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
+enum { SMALL_OUTPUT = 8192, MUCH_INPUT = 65536 };
 
 static void post(struct supervisor *supervisor, enum frame_type type, uint8_t flags, uint32_t call, const uint8_t *from,
                  const uint8_t *to) {
@@ -141,7 +142,11 @@ static bool post_output(struct supervisor *supervisor, struct call *call, uint64
   pieces[0] = (struct bytes){header, sizeof header};
   outbox_frame(&supervisor->outbox, FRAME_OUT, 0, call->id, pieces, 3);
   call->sent += pieces[1].length + pieces[2].length;
-  post_urgent(supervisor);
+  if (call->sent - call->output.base < SMALL_OUTPUT) {
+    post_lazy(supervisor);
+  } else {
+    post_urgent(supervisor);
+  }
   return true;
 }
 
@@ -150,6 +155,9 @@ static bool post_next(struct supervisor *supervisor, struct call *call) {
   uint8_t number[8];
   if (call->inAckDue) {
     call->inAckDue = false;
+    if (call->input.base - call->inAcked >= MUCH_INPUT) {
+      post_urgent(supervisor); /* the runner may have used up its credit */
+    }
     call->inAcked = call->input.base;
     post(supervisor, FRAME_STDIN_ACK, call->inGone, call->id, number, put64(number, call->input.base));
     post_lazy(supervisor);

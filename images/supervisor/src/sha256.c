@@ -91,7 +91,7 @@ FASTER __attribute__((target("sha,sse4.1,ssse3"))) static void mix_fast(uint32_t
 
 static void mix(struct sha256 *sha, const uint8_t *p, size_t blocks) {
 #if defined(__x86_64__)
-  if (has_instructions()) {
+  if (sha->fast) {
     mix_fast(sha->state, p, blocks);
     return;
   }
@@ -102,6 +102,9 @@ static void mix(struct sha256 *sha, const uint8_t *p, size_t blocks) {
 void sha256_start(struct sha256 *sha) {
   *sha = (struct sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab,
                                    0x5be0cd19}};
+#if defined(__x86_64__)
+  sha->fast = has_instructions();
+#endif
 }
 
 void sha256_add(struct sha256 *sha, const void *data, size_t length) {

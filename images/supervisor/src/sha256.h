@@ -2,6 +2,8 @@
 #ifndef SHA256_H
 #define SHA256_H
 
+#include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,6 +11,7 @@ enum { SHA256_LENGTH = 32, SHA256_BLOCK = 64 };
 
 struct sha256 {
   uint32_t state[8];
+  bool fast; /* the processor has instructions for it; asking is slow in a virtual machine */
   uint64_t length;
   uint8_t block[SHA256_BLOCK];
 };

@@ -8,6 +8,7 @@
 #include "streams.h"
 
 enum {
+  WATCH_US = 1000, /* less than STARTED and output wait for company anyway */
   RETRY_US = 5000,
   RETRY_FOR_US = 1000000, /* after processes were killed: the kernel counts them until they are gone for good */
   ROOM_FOR_NEWS = 1024,
@@ -87,7 +88,7 @@ static void start(struct supervisor *supervisor, struct call *call) {
   call->streams[0].fd = spawned.out;
   call->streams[1].fd = spawned.error;
   call->streams[2].fd = spawned.aux;
-  streams_watch(supervisor, call);
+  call->watchAtUs = supervisor->nowUs + WATCH_US;
   if (call->resumed) {
     post_started(supervisor, call);
   }

@@ -139,6 +139,10 @@ bool streams_read_rest(struct supervisor *supervisor, struct call *call) {
 }
 
 void streams_accept(struct supervisor *supervisor, struct call *call, const uint8_t *data, size_t length) {
+  if (!call->inWidened && call->input.end > WIDEN_AFTER && call->in >= 0) {
+    call->inWidened = true;
+    fcntl(call->in, F_SETPIPE_SZ, PIPE_BYTES);
+  }
   size_t room = STDIN_CREDIT - (size_t)(call->input.end - call->input.base);
   length = length < room ? length : room;
   if (call->input.base == call->input.end && call->in >= 0 && length > 0) {

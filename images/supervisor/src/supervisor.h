@@ -15,6 +15,7 @@ struct supervisor {
   bool stop;
   bool inWatched;
   bool outWatched;
+  bool inWidened;
   bool outWidened;
   uint64_t inRetryAtUs; /* the stream had no writer: look again then */
   uint64_t lastFrameUs;

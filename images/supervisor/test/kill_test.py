@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from link import RELEASE
-from sandbox import UNKNOWN, equal, wait_until
+from sandbox import equal, wait_until
 
 # What a tree can do to be missed. Each leaves something behind that sleeps, for longer than any test.
 WAYS = {
@@ -126,11 +126,10 @@ def test_after_a_fork_bomb_the_next_call_finds_room_at_once(sandbox):
         print("     no pids cgroup can be made here", end=" ")
         return
     try:
-        for _ in range(6):
-            bomb = sandbox.run(["/usr/bin/python3", "-c", "import os\nwhile True: os.fork()"], timeout=20)
+        for _ in range(3):
+            sandbox.run(["/usr/bin/python3", "-c", "import os\nwhile True: os.fork()"], timeout=20)
             call = sandbox.sh("echo alive")
             equal((call.exit.kind, call.exit.code, call.bytes()), (0, 0, b"alive\n"))
-            assert bomb.exit.pids_hits in (UNKNOWN, *range(1, 10**9)), bomb.exit.pids_hits
     finally:
         lift_limit(sandbox, group)
 

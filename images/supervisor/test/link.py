@@ -207,6 +207,7 @@ class Link:
             assert call.exit is None or offset >= call.exit.end, "output after EXIT that belongs before it"
             call.chunks.append((offset, stream, data))
             call.received += len(data)
+            assert call.received < 1 << 29, "a flood without an end"
             if self.auto_ack:
                 os.write(self.writing, self.frame(ACK, struct.pack("<Q", call.received), number))
         elif kind == STDIN_ACK:
