@@ -95,6 +95,22 @@ test('play goes on after failures, shows each, and leaves a diff', async () => {
   expect(played.stderr).toMatch(/modified\s+src\/a\.txt/);
 });
 
+test('explain-files folds what has one reason, names what is absent, and needs no engine', async () => {
+  const workspace = await bench.workspace({ 'src/a.txt': '', 'src/b/c.txt': '', 'README.md': '', 'x/.env': '' });
+  const env = { DOCKER_HOST: 'unix:///nowhere.sock' };
+  const ran = await bench.cli(['explain-files', '-p', policy, '-w', workspace], { env });
+  expect(ran.stdout).toContain('2 writable, 1 read-only, 0 scratch (0 B in all); 1 absent');
+  expect(ran.stdout).toMatch(/^write +src\/ +2 files +files\.write src\/\*\*$/m);
+  expect(ran.stdout).toMatch(/^absent +x\/ +files\.deny \*\*\/\.env/m);
+  const absent = await bench.cli(['explain-files', '-p', policy, '-w', workspace, '--status', 'absent', '--json'], {
+    env,
+  });
+  expect(JSON.parse(absent.stdout)).toMatchObject({
+    counts: { write: 2, read: 1, scratch: 0, absent: 1 },
+    entries: [{ path: 'x/.env', status: 'absent', why: { kind: 'secret' } }],
+  });
+});
+
 test('a mistake is one line that says what to do, and nothing is opened', async () => {
   const cases = [
     { argv: ['run', '-p', '/nowhere.yaml', '--', 'true'], code: 125, says: /nowhere\.yaml/ },

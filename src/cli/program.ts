@@ -7,6 +7,7 @@ import { addCompletion } from './completion.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { diffCommand } from './diff.ts';
 import { doctorCommand } from './doctor.ts';
+import { explainFilesCommand } from './explain-files.ts';
 import { gcCommand } from './gc.ts';
 import { imageCommand } from './image.ts';
 import { watchOutput } from './interruption.ts';
@@ -48,6 +49,7 @@ function buildProgram(context: CliContext): Command {
     logCommand,
     checkCommand,
     runsCommand,
+    explainFilesCommand,
     gcCommand,
     imageCommand,
     doctorCommand,

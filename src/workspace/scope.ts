@@ -23,6 +23,17 @@ const cachedDirectoriesMax = 10_000;
 
 export type PathClass = 'absent' | 'read' | 'write' | 'scratch';
 
+/** Why a path is in its class: the list and the glob that decided; neither when no list names it. */
+export interface ScopeReason {
+  readonly class: PathClass;
+  readonly list?: keyof FileScope;
+  readonly glob?: string;
+  /** Denied with this directory above it. */
+  readonly above?: string;
+  /** A glob with `!` that took it out of the list which would have named it. */
+  readonly takenAwayBy?: { readonly list: keyof FileScope; readonly glob: string };
+}
+
 /**
  * A scope ready to answer. Promises:
  *  - a path that `deny` names, and all that is below it, is `absent`, whatever else names it;
@@ -61,6 +72,27 @@ export class Scope {
       if (this.#read.openings(segments).length > 0) return 'read';
     }
     return this.#read.has(segments) ? 'read' : 'absent';
+  }
+
+  /** What `classOf` says of a file, with the list and the glob that decided. */
+  explain(path: string): ScopeReason {
+    const segments = segmentsOf(path);
+    for (let length = 1; length <= segments.length; length++) {
+      const at = segments.slice(0, length);
+      const glob = this.#deny.has(at) ? this.#deny.naming(at) : undefined;
+      if (glob === undefined) continue;
+      return { class: 'absent', list: 'deny', glob, ...(length < segments.length ? { above: at.join('/') } : {}) };
+    }
+    const lists = { scratch: this.#scratch, write: this.#write, read: this.#read } as const;
+    let takenAwayBy: ScopeReason['takenAwayBy'];
+    for (const name of ['scratch', 'write', 'read'] as const) {
+      const glob = lists[name].naming(segments);
+      if (glob === undefined) continue;
+      if (lists[name].has(segments)) return { class: name, list: name, glob };
+      const excluding = lists[name].excluding(segments);
+      if (excluding !== undefined) takenAwayBy = { list: name, glob: excluding };
+    }
+    return { class: 'absent', ...(takenAwayBy === undefined ? {} : { takenAwayBy }) };
   }
 
   denies(path: string): boolean {
@@ -125,15 +157,19 @@ export const secretGlobs: readonly string[] = [
 interface GlobList {
   has(segments: readonly string[]): boolean;
   openings(directory: readonly string[]): readonly { readonly name: string | undefined }[];
+  /** As they are written: the first glob that includes the path, and the first that takes it away (with its `!`). */
+  naming(segments: readonly string[]): string | undefined;
+  excluding(segments: readonly string[]): string | undefined;
 }
 
 function compileList(name: string, patterns: readonly string[]): GlobList {
-  const included: Glob[] = [];
-  const excluded: Glob[] = [];
+  const included: Named[] = [];
+  const excluded: Named[] = [];
   for (const pattern of patterns) {
     const negated = pattern.startsWith('!');
     try {
-      (negated ? excluded : included).push(...parseGlob(negated ? pattern.slice(1) : pattern));
+      const globs = parseGlob(negated ? pattern.slice(1) : pattern);
+      (negated ? excluded : included).push(...globs.map((glob) => ({ glob, pattern })));
     } catch (cause) {
       const message = `scope: the glob ${JSON.stringify(pattern)} in '${name}' ${messageOf(cause)}`;
       throw new RunnerError('invalid_policy', message, { cause });
@@ -146,10 +182,19 @@ function compileList(name: string, patterns: readonly string[]): GlobList {
     );
   }
   return {
-    has: (path) => included.some((glob) => glob.matches(path)) && !excluded.some((glob) => glob.matches(path)),
+    has: (path) => included.some(({ glob }) => glob.matches(path)) && !excluded.some(({ glob }) => glob.matches(path)),
     openings: (directory) =>
-      excluded.some((glob) => glob.matches(directory)) ? [] : included.flatMap((glob) => glob.openings(directory)),
+      excluded.some(({ glob }) => glob.matches(directory))
+        ? []
+        : included.flatMap(({ glob }) => glob.openings(directory)),
+    naming: (path) => included.find(({ glob }) => glob.matches(path))?.pattern,
+    excluding: (path) => excluded.find(({ glob }) => glob.matches(path))?.pattern,
   };
+}
+
+interface Named {
+  readonly glob: Glob;
+  readonly pattern: string;
 }
 
 function segmentsOf(path: string): readonly string[] {

@@ -21,7 +21,7 @@ import type { Scope } from './scope.ts';
 export async function selectFiles(root: string, scope: Scope, options: SelectOptions = {}): Promise<Selection> {
   const directory = await realDirectory(root);
   const limits = { ...defaultLimits, ...options.limits };
-  const leftOut = new LeftOutTally();
+  const leftOut = new LeftOutTally(options.leftOutExamplesMax ?? examplesMax);
   const git = await listWithGit(directory, options, leftOut);
   const listing = git ?? (await listPlainly(directory, scope, limits, leftOut));
   const files = await look(directory, listing.paths, scope, limits, leftOut);
@@ -41,6 +41,8 @@ export interface SelectOptions {
   /** Ignored files to bring in nevertheless, as globs. */
   readonly includeIgnored?: readonly string[];
   readonly limits?: Partial<WorkspaceLimits>;
+  /** How many of the paths that are left out are named; default 100. */
+  readonly leftOutExamplesMax?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -85,10 +87,15 @@ interface Listing {
 class LeftOutTally {
   readonly #counts = new Map<LeftOutReason, number>();
   readonly #examples: { path: string; reason: LeftOutReason }[] = [];
+  readonly #examplesMax: number;
+
+  constructor(examplesMax: number) {
+    this.#examplesMax = examplesMax;
+  }
 
   add(path: string, reason: LeftOutReason): void {
     this.#counts.set(reason, (this.#counts.get(reason) ?? 0) + 1);
-    if (this.#examples.length < examplesMax) this.#examples.push({ path, reason });
+    if (this.#examples.length < this.#examplesMax) this.#examples.push({ path, reason });
   }
 
   report(): LeftOut {
@@ -117,8 +124,9 @@ async function listWithGit(root: string, options: SelectOptions, leftOut: LeftOu
   };
   const inside = await askGit(root, ['rev-parse', '--is-inside-work-tree']);
   if (inside.code !== 0 || inside.stdout.toString().trim() !== 'true') return undefined;
-  // A directory that an outer repository ignores is not part of it.
-  if ((await askGit(root, ['check-ignore', '--quiet', '--', root])).code === 0) return undefined;
+  // A directory that an outer repository ignores is not part of it. (`check-ignore` knows no literal pathspecs.)
+  const ignored = await askGit(root, ['--no-literal-pathspecs', 'check-ignore', '--quiet', '--', root]);
+  if (ignored.code === 0) return undefined;
 
   const paths = new Set<string>();
   for (const line of splitNames(await ask('ls-files', '-z', '--stage'))) {
