@@ -13,8 +13,9 @@ import { rawDocker } from '../fixtures/raw-docker.ts';
 
 /** What one sandbox eats ends at its bounds: it goes on, and another one beside it does not notice. */
 const MiB = 1024 * 1024;
-/** A generous bound: alone it is one or two milliseconds, and other tests may be running. */
-const echoP99Ms = 100;
+/** Alone an echo takes one or two milliseconds; on a machine that is busy with other things it is what it is then. */
+const echoMs = 100;
+const worseBy = 4;
 
 let boxes: Boxes;
 let box: Box;
@@ -50,6 +51,7 @@ describe('processes', () => {
   });
 
   test('a fork bomb that goes on is ended by its clock, and the sandbox beside answers all the while', async () => {
+    const quietMs = p99(await echoesUntil(sleep(500)));
     const bomb = box.run(['python3', '-c', endlessBomb], { killAfterMs: 2_000, graceMs: 0 });
     const counts: number[] = [];
     const [{ end }, echoes] = await Promise.all([
@@ -59,19 +61,20 @@ describe('processes', () => {
       }),
     ]);
     expect(end.outcome).toEqual({ kind: 'timed_out', afterMs: 2_000 });
-    expect(end.wallMs).toBeLessThan(3_000);
+    expect(end.wallMs).toBeLessThan(4_000);
     expect(Math.max(...counts)).toBeGreaterThan(100);
     expect(Math.max(...counts)).toBeLessThan(128);
-    expect(p99(echoes)).toBeLessThan(echoP99Ms);
+    expect(p99(echoes)).toBeLessThan(Math.max(echoMs, quietMs * worseBy));
     expect(await box.output('echo next')).toBe('next\n');
   });
 
   test('64 that spin leave the sandbox beside responsive', async () => {
+    const quietMs = p99(await echoesUntil(sleep(500)));
     const spin = box.run('for i in $(seq 64); do while :; do :; done & done; wait', { killAfterMs: 2_000, graceMs: 0 });
     const echoes = await echoesUntil(spin);
     expect((await spin).end.outcome.kind).toBe('timed_out');
     expect(echoes.length).toBeGreaterThan(20);
-    expect(p99(echoes)).toBeLessThan(echoP99Ms);
+    expect(p99(echoes)).toBeLessThan(Math.max(echoMs, quietMs * worseBy));
   });
 
   test('orphans that end are reaped while the call runs, zombies of its own when it ends', async () => {
@@ -209,6 +212,9 @@ describe('output', () => {
       begin(program('for n in range(50000): os.write(1, b"a"); os.write(2, b"b")')),
     ]);
     await Promise.all([lines.gone, line.gone, bytes.gone]);
+    const ends = await Promise.all([lines.ended, line.ended, bytes.ended]);
+    expect(ends.map((end) => end.outcome)).toEqual(ends.map(() => ({ kind: 'exited', code: 0 })));
+    expect([lines.output.size(), line.output.size()]).toEqual([6_888_890, 50_000_000]);
     expect(await digest(lines)).toBe(sha256(Array.from({ length: 1_000_000 }, (_, n) => `${n}\n`).join('')));
     expect(await digest(line)).toBe(sha256('0123456789'.repeat(5_000_000)));
     expect(bytes.output.totals).toEqual({ totalBytes: 100_000, stdoutBytes: 50_000, stderrBytes: 50_000 });
@@ -246,6 +252,7 @@ describe('output', () => {
   });
 
   test('of one that floods and dies does not disturb the other', async () => {
+    const quietMs = p99(await echoesUntil(sleep(500)));
     const doomed = await boxes.open();
     const flood = { command: { kind: 'script', script: 'yes & yes >&2 & yes' } } as const;
     const floods = await Promise.all([1, 2, 3].map(() => doomed.sandbox.start(newId(), flood)));
@@ -256,7 +263,7 @@ describe('output', () => {
     const echoes = await echoesUntil(dying);
     for (const end of await dying) expect(end.outcome.kind).toBe('sandbox_lost');
     expect(echoes.length).toBeGreaterThan(20);
-    expect(p99(echoes)).toBeLessThan(echoP99Ms * 5);
+    expect(p99(echoes)).toBeLessThan(Math.max(echoMs * 5, quietMs * worseBy));
     expect(other.sandbox.state).toBe('running');
   });
 });
