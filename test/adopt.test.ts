@@ -11,6 +11,7 @@ import { Boxes } from './fixtures/box.ts';
 
 describe('a runner that is killed in the middle of output', () => {
   let boxes: Boxes;
+  const orphans: string[] = [];
   beforeAll(async () => {
     boxes = await Boxes.make();
   });
@@ -18,6 +19,7 @@ describe('a runner that is killed in the middle of output', () => {
     vi.useRealTimers();
   });
   afterAll(async () => {
+    for (const containerId of orphans) await boxes.engine.destroy(containerId);
     await boxes.close();
   });
   const lines = 400_000;
@@ -34,6 +36,7 @@ describe('a runner that is killed in the middle of output', () => {
       runner.stdout.once('data', (text: Buffer) => resolve(text.toString().trim()));
       void runner.then(({ stderr }) => reject(new Error(`the runner ended by itself: ${stderr}`)));
     });
+    orphans.push(containerId);
     const written = (): number =>
       readdirSync(directory)
         .filter((name) => name.endsWith('.out'))
