@@ -29,6 +29,13 @@ describe('the container of a sandbox', () => {
     expect(body.tmpfs[0]).toMatchObject({ uid: 10_001, gid: 10_001, mode: 0o1777 });
   });
 
+  test('has room on gVisor for the host threads behind its processes, which are bounded inside', () => {
+    const body = containerBody({ ...spec, runtime: 'runsc', limits: { ...defaultLimits, pidsMax: 100 } }, 'volume');
+    expect(body.argv.slice(-2)).toEqual(['--processes', '100']);
+    expect(body.limits.pidsMax).toBe(3424);
+    expect(containerBody(spec, 'volume').argv).not.toContain('--processes');
+  });
+
   test.each([
     ['memory that full file systems would use up', { memoryBytes: defaultLimits.workspaceBytes }],
     ['no processes', { pidsMax: 0 }],

@@ -57,14 +57,14 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
     name: `glovebox-${spec.id}`,
     image: spec.image,
     labels: spec.labels,
-    argv: [`${supervisorDirectory}/supervisor`, ...tmpfs.flatMap(modeArgument)],
+    argv: [`${supervisorDirectory}/supervisor`, ...tmpfs.flatMap(modeArgument), ...processesArgument(spec)],
     env: [],
     runtime: spec.runtime,
     workdir: '/',
     hostname: 'glovebox',
     limits: {
       memoryBytes: limits.memoryBytes,
-      pidsMax: limits.pidsMax,
+      pidsMax: spec.runtime === 'runsc' ? gvisorTasks(limits.pidsMax) : limits.pidsMax,
       cpus: limits.cpus,
       openFilesMax: limits.openFilesMax,
       shmBytes: limits.shmBytes,
@@ -94,6 +94,16 @@ function fileSystems(spec: SandboxSpec): ContainerSpec['tmpfs'] {
 /** runc gives a tmpfs the mode of the image's directory, whatever was asked for: the supervisor sets it once more. */
 function modeArgument({ target, mode }: ContainerSpec['tmpfs'][number]): string[] {
   return ['--mode', `${mode.toString(8)}:${target}`];
+}
+
+/** gVisor counts the tools itself: its kernel falls, and the sandbox with it, when the host refuses it a thread. */
+function processesArgument({ runtime, limits }: SandboxSpec): string[] {
+  return runtime === 'runsc' ? ['--processes', String(limits.pidsMax)] : [];
+}
+
+/** What it needs on the host: four threads a process, and those of ended ones stay for a while, which a fork bomb makes many of. */
+function gvisorTasks(pidsMax: number): number {
+  return 24 * pidsMax + 1024;
 }
 
 function rootOwner({ workspaceRoot }: SandboxSpec): { uid: number; gid: number; mode: number } {

@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,6 +185,21 @@ static void run(struct supervisor *supervisor, const sigset_t *sleeping) {
   }
 }
 
+/*
+ * --processes N: at most that many of one user, for an engine whose own limit is on more than the tools (gVisor's kernel is
+ * made of host threads, and falls when it cannot have one). Inherited by everything. Where the host's kernel counts, it would
+ * count the processes of all sandboxes together.
+ */
+static const char *bound_processes(int argc, char **argv) {
+  for (int i = 1; i + 1 < argc; i++) {
+    if (strcmp(argv[i], "--processes") == 0) {
+      rlim_t max = strtoul(argv[i + 1], NULL, 10);
+      return max > 0 && setrlimit(RLIMIT_NPROC, &(struct rlimit){max, max}) == 0 ? NULL : "cannot limit its processes";
+    }
+  }
+  return NULL;
+}
+
 static bool may_run(int argc, char **argv) {
 #ifdef GLOVEBOX_TEST
   if (argc == 2 && strcmp(argv[1], "--any-pid") == 0) {
@@ -203,6 +220,9 @@ int main(int argc, char **argv) {
   const char *wrong = privileges_prepare(FIRST_OWN_FD);
   if (!wrong) {
     wrong = modes_set(argc, argv);
+  }
+  if (!wrong) {
+    wrong = bound_processes(argc, argv);
   }
   if (wrong) {
     return fail(wrong);
