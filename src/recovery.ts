@@ -7,6 +7,7 @@ import { checkJournal } from './journal/check.ts';
 import { WriterLock } from './journal/lock.ts';
 import { readEntries } from './journal/read.ts';
 import { Journal } from './journal/writer.ts';
+import { readSupervisor, supervisorVolume } from './sandbox/supervisor-binary.ts';
 
 /** What a recovery did, or with `dryRun` would do. */
 export interface Recovered {
@@ -20,8 +21,8 @@ export interface Recovered {
 
 /**
  * After a crash. Promises:
- *  - containers of runners that are dead go; every journal without an end gets one, and every call without an outcome
- *    `sandbox_lost`, because nobody knows what became of it;
+ *  - containers of runners that are dead go, and volumes of supervisors that are no longer ours;
+ *  - every journal without an end gets one, and every call without an outcome `sandbox_lost`: nobody knows what became of it;
  *  - what a living runner holds is left alone: its instance is alive, its journal locked;
  *  - a broken journal is evidence and stays as it is, and so does a run whose journal is gone but which had a sandbox;
  *  - doing it twice changes nothing.
@@ -29,7 +30,8 @@ export interface Recovered {
 export async function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
   const dryRun = options?.dryRun === true;
   const isAlive = (instance: string): Promise<boolean> => dataDir.isAlive(instance);
-  const removed = await collect(engine, { owner: dataDir.owner, isAlive, dryRun });
+  const keepVolumes = [await currentVolume(engine)];
+  const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
   const namesOf = (kind: 'container' | 'volume') =>
     removed.filter((item) => item.kind === kind).map((item) => item.name);
   const runs: { id: string; closedCalls: number }[] = [];
@@ -47,6 +49,10 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
   }
   if (living === 0 && !dryRun) await dataDir.sweepPartial();
   return { containers: namesOf('container'), volumes: namesOf('volume'), runs, neverBegun };
+}
+
+async function currentVolume(engine: Engine): Promise<string> {
+  return supervisorVolume(readSupervisor((await engine.describe()).architecture));
 }
 
 /** Forgets the dead; returns how many live. */

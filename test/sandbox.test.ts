@@ -61,6 +61,13 @@ describe('a command', () => {
     expect(stdout).toBe('/tmp\n/home/agent vt52 C.UTF-8 none\n');
   });
 
+  test('may open its own output and input again, as scripts do', async () => {
+    const script = 'echo out > /dev/stdout; echo err > /dev/stderr; echo both | tee /dev/stderr; cat < /dev/stdin';
+    const bytes = Buffer.from('in\n');
+    const { stdout, stderr } = await box.run(script, { stdin: { kind: 'bytes', bytes } });
+    expect([stdout, stderr]).toEqual(['out\nboth\nin\n', 'err\nboth\n']);
+  });
+
   test('reads the bytes it is given, all of them, whatever they are', async () => {
     const bytes = Buffer.alloc(1_500_000, Buffer.from([0, 255, 10, 13, 0xc3, 0x28]));
     const { stdout } = await box.run('sha256sum', { stdin: { kind: 'bytes', bytes } });

@@ -33,7 +33,7 @@ const mayImport: Record<string, readonly string[]> = {
   workspace: [...leaves, 'sandbox'], // the `Files` interface
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine'],
-  'recovery.ts': [...leaves, 'engine', 'journal', 'data-dir'],
+  'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir'],
   'runner.ts': [
     ...leaves,
     'engine',

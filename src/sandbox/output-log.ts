@@ -184,7 +184,12 @@ export class OutputLog {
   /** Takes the next bytes off the wire. */
   append(stream: 'stdout' | 'stderr' | 'aux', bytes: Buffer): void {
     const options = this.#options;
-    if (options === undefined || this.#finished || this.#broken) return;
+    if (options === undefined || this.#finished) return;
+    if (this.#broken) {
+      this.#wireBytes += bytes.length;
+      options.onDurable(this.#wireBytes);
+      return;
+    }
     const left = Math.min(options.limitBytes - this.size(), options.budget.leftBytes);
     const room = stream === 'aux' ? auxMax - this.#auxBytes : left;
     const kept = bytes.length <= room ? bytes : bytes.subarray(0, Math.max(0, room));
@@ -315,12 +320,14 @@ export class OutputLog {
         options.onDurable(wireUpTo);
       }
     } catch {
-      // The host's disk takes no more: what is not written is never acknowledged, and the call ends as over its limit.
+      // The host's disk takes no more: the call ends as over its limit. Its end comes after its output, so that is let
+      // through unread: a sandbox that waits to be heard would look as if it did not obey.
       this.#broken = true;
       this.#pending = [];
       this.#pendingAux = [];
       this.#pendingEntries = [];
       this.#limit();
+      options.onDurable(this.#wireBytes);
     }
   }
 

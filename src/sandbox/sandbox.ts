@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ContainerState, ContainerStream, Engine, StartedContainer } from '../engine/engine.ts';
-import { digestOf } from '../digest.ts';
+import type { ContainerState, ContainerStream, Engine, StartedContainer, Labels } from '../engine/engine.ts';
+import { labelKeys } from '../engine/labels.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 import type { CallState, Welcome } from './arrivals.ts';
@@ -13,7 +13,7 @@ import { endLeftover } from './leftover.ts';
 import { Link } from './link.ts';
 import { CallNumbers } from './call-numbers.ts';
 import type { ExecSpec, Files } from './spec.ts';
-import { readSupervisor } from './supervisor-binary.ts';
+import { readSupervisor, supervisorVolume } from './supervisor-binary.ts';
 import { commandsMax } from './wire.ts';
 
 export type { SandboxSpec } from './container-body.ts';
@@ -366,7 +366,13 @@ function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: nu
 /** One volume for each content, filled once per engine. */
 async function ensureSupervisor(engine: Engine, spec: SandboxSpec, options: SandboxOptions): Promise<string> {
   const bytes = options.supervisor ?? readSupervisor((await engine.describe()).architecture);
-  const volume = `glovebox-supervisor-${digestOf(bytes).slice(7, 23)}`;
-  await engine.ensureFiles(volume, [{ path: 'supervisor', mode: 0o555, bytes }], spec.image);
+  const volume = supervisorVolume(bytes);
+  await engine.ensureFiles(volume, [{ path: 'supervisor', mode: 0o555, bytes }], spec.image, ownerOf(spec.labels));
   return volume;
+}
+
+/** By this label a later version finds the volume again and removes it. */
+function ownerOf(labels: Labels): Labels {
+  const owner = labels[labelKeys.owner];
+  return owner === undefined ? {} : { [labelKeys.owner]: owner };
 }

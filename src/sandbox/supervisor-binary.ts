@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 
 const architectures: ReadonlyMap<string, string> = new Map([
@@ -24,6 +25,11 @@ export function readSupervisor(architecture: string): Buffer {
 /** The same place from `src/` and from `dist/`. */
 export function supervisorPath(architecture: string): string {
   return fileURLToPath(new URL(`../../images/supervisor/build/${nameFor(architecture)}`, import.meta.url));
+}
+
+/** The volume that holds exactly these bytes. */
+export function supervisorVolume(bytes: Uint8Array): string {
+  return `glovebox-supervisor-${digestOf(bytes).slice(7, 23)}`;
 }
 
 function nameFor(architecture: string): string {

@@ -49,12 +49,24 @@ static bool nonblocking(int fd) {
   return fcntl(fd, F_SETFL, O_NONBLOCK) == 0;
 }
 
-/* Made with the effective user of the tools, so that the terminal is theirs. */
+/* What is made between these two is the tools' own, so that they can open it again (`> /dev/stderr`). */
+static bool become_tools(const struct spec *spec) {
+  return setresgid(0, spec->gid, 0) == 0 && setresuid(0, spec->uid, 0) == 0;
+}
+
+static void become_root(void) {
+  int code = errno;
+  if (setresuid(0, 0, 0) != 0 || setresgid(0, 0, 0) != 0) {
+    _exit(70);
+  }
+  errno = code;
+}
+
 static bool make_terminal(const struct spec *spec, struct plumbing *plumbing) {
   int unlock = 0;
   unsigned number;
   char path[32];
-  if (setresgid(0, spec->gid, 0) != 0 || setresuid(0, spec->uid, 0) != 0) {
+  if (!become_tools(spec)) {
     return false;
   }
   int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
@@ -63,13 +75,9 @@ static bool make_terminal(const struct spec *spec, struct plumbing *plumbing) {
     snprintf(path, sizeof path, "/dev/pts/%u", number);
     slave = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
   }
-  int code = errno;
-  if (setresuid(0, 0, 0) != 0 || setresgid(0, 0, 0) != 0) {
-    _exit(70);
-  }
+  become_root();
   plumbing->ours.out = master;
   plumbing->theirs[0] = slave;
-  errno = code;
   if (slave < 0) {
     return false;
   }
@@ -98,16 +106,25 @@ static bool make_script(const struct spec *spec, struct plumbing *plumbing) {
   return fd >= 0;
 }
 
+static bool make_pipes(const struct spec *spec, struct plumbing *plumbing) {
+  bool in = spec->hasStdin ? make_pipe(&plumbing->theirs[0], &plumbing->ours.in) && nonblocking(plumbing->ours.in)
+                           : (plumbing->theirs[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;
+  return in && make_pipe(&plumbing->ours.out, &plumbing->theirs[1]) && nonblocking(plumbing->ours.out) &&
+         make_pipe(&plumbing->ours.error, &plumbing->theirs[2]) && nonblocking(plumbing->ours.error);
+}
+
 static bool make_plumbing(const struct spec *spec, struct plumbing *plumbing) {
   if (spec->terminal) {
     if (!make_terminal(spec, plumbing)) {
       return false;
     }
   } else {
-    bool in = spec->hasStdin ? make_pipe(&plumbing->theirs[0], &plumbing->ours.in) && nonblocking(plumbing->ours.in)
-                             : (plumbing->theirs[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;
-    if (!in || !make_pipe(&plumbing->ours.out, &plumbing->theirs[1]) || !nonblocking(plumbing->ours.out) ||
-        !make_pipe(&plumbing->ours.error, &plumbing->theirs[2]) || !nonblocking(plumbing->ours.error)) {
+    if (!become_tools(spec)) {
+      return false;
+    }
+    bool made = make_pipes(spec, plumbing);
+    become_root();
+    if (!made) {
       return false;
     }
   }
