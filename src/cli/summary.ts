@@ -28,6 +28,12 @@ export function closingLines(run: Run): string[] {
   const refused = diff.findings
     .filter((finding) => finding.effect === 'refused')
     .map((finding) => `  ${pc.red('refused')} ${printable(finding.path)} (${finding.kind})`);
+  const incomplete = diff.findings
+    .filter((finding) => finding.effect === 'incomplete')
+    .map(
+      (finding) =>
+        `  ${pc.red('not seen')} ${printable(finding.path)} (${finding.kind}: ${printable(finding.detail ?? '')})`,
+    );
   const outside = diff.violations.map(
     (violation) =>
       `  ${pc.yellow('not exported')} ${printable(violation.path)} (${violation.kind} outside the write scope)`,
@@ -41,6 +47,7 @@ export function closingLines(run: Run): string[] {
     pc.bold(`run ${run.id}`),
     ...changed.slice(0, 40),
     ...refused.slice(0, 20),
+    ...incomplete.slice(0, 20),
     ...outside.slice(0, 20),
     ...scratch,
     pc.dim(`next: ${next}`),

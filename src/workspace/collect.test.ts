@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, linkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -23,6 +23,19 @@ describe('what is exported', () => {
     const collected = await box.collect(await box.base());
     expect(collected).toMatchObject({ findings: [], violations: [], complete: true, scratch: { files: 0, bytes: 0 } });
     expect(changed(collected)).toEqual([]);
+  });
+
+  test('a sparse file of terabytes is refused without reading it; what else changed comes out', async () => {
+    box.put({ a: 'x', b: 'y' });
+    const base = await box.base();
+    writeFileSync(box.at('a'), 'changed');
+    writeFileSync(box.at('sparse'), '');
+    truncateSync(box.at('sparse'), 2 ** 42);
+    const collected = await box.collect(base);
+    expect(found(collected, 'limit_exceeded')).toEqual(['sparse']);
+    expect(found(collected, 'digest_mismatch')).toEqual([]);
+    expect(changed(collected)).toEqual(['a']);
+    expect(collected.complete).toBe(false);
   });
 
   test('base and change set are the workspace, whatever was done to it', async () => {

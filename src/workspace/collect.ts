@@ -9,7 +9,7 @@ import { Findings, keptPerKind, type Finding, type Violation } from './findings.
 import { IgnoreRules } from './ignored.ts';
 import type { Base } from './import.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
-import { scanWorkspace, type Scan, type ScannedEntry } from './scan.ts';
+import { scanWorkspace, unknownDigest, type Scan, type ScannedEntry } from './scan.ts';
 import type { Scope } from './scope.ts';
 
 /**
@@ -36,7 +36,7 @@ export async function collectChanges(
   countScratch(scan, scope, tallies.scratch);
 
   const inScope = new Map<string, Change>();
-  for (const [path, change] of claimedChanges(base, scan).changes) {
+  for (const [path, change] of claimedChanges(base, scan, scope).changes) {
     const kind = kindOf(change, base.tree.get(path));
     const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
     if (path === '.git' && options.snapshotRepository === true) continue;
@@ -119,9 +119,15 @@ function count(tally: Count, entry: ScannedEntry | undefined): void {
 }
 
 /** What differs if the sandbox tells the truth; what was not seen is taken from the base. */
-function claimedChanges(base: Base, scan: Scan): ChangeSet {
+function claimedChanges(base: Base, scan: Scan, scope: Scope): ChangeSet {
   const now = new Map<string, Node>();
-  for (const [path, entry] of scan.entries) now.set(path, entry.node);
+  for (const [path, { node }] of scan.entries) {
+    const before = base.tree.get(path);
+    const told = node.kind !== 'file' || node.digest !== unknownDigest;
+    // Not hashed, and never fetched: out of the write scope only a new size or mode tells.
+    const same = !told && before?.kind === 'file' && before.sizeBytes === node.sizeBytes && before.mode === node.mode;
+    now.set(path, same && scope.classOf(path) !== 'write' ? before : node);
+  }
   for (const [path, node] of base.tree) {
     const seen = scan.whole && ![path, ...ancestorsOf(path)].some((at) => scan.unseen.has(at));
     if (!seen && !now.has(path)) now.set(path, node);
@@ -155,8 +161,12 @@ async function fetchContents(
     for (const [path, change] of waiting) {
       signal?.throwIfAborted();
       if (change.kind !== 'file') continue;
-      const read = await fetchFile(files, path, blobs, Math.min(limits.fileBytesMax, bytesLeft));
+      const bytesMax = Math.min(limits.fileBytesMax, bytesLeft);
+      const read = change.sizeBytes > bytesMax ? tooLarge(bytesMax) : await fetchFile(files, path, blobs, bytesMax);
       if (read.kind === 'read') bytesLeft -= read.sizeBytes;
+      // It said to be small and was not: what was read for nothing counts.
+      else if (read.why === 'limit_exceeded' && change.sizeBytes <= bytesMax)
+        bytesLeft = Math.max(0, bytesLeft - bytesMax);
       fetched.set(path, read);
     }
   };
@@ -168,7 +178,7 @@ async function fetchContents(
     if (change.kind !== 'file' || read === undefined) proven.set(path, change);
     else if (read.kind === 'failed') findings.add({ kind: read.why, path, effect: 'incomplete', detail: read.detail });
     else {
-      if (read.digest !== change.digest) {
+      if (read.digest !== change.digest && change.digest !== unknownDigest) {
         findings.add({ kind: 'digest_mismatch', path, effect: 'noted', detail: `the sandbox said ${change.digest}` });
       }
       const node: Node = { ...change, digest: read.digest, sizeBytes: read.sizeBytes };

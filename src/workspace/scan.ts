@@ -1,7 +1,7 @@
 import { encodePath } from '../bytes-path.ts';
 import type { FileEntry, Files } from '../sandbox/spec.ts';
 import type { Node } from './change-set.ts';
-import type { Findings } from './findings.ts';
+import { Findings } from './findings.ts';
 import type { WorkspaceLimits } from './limits.ts';
 import { isCanonicalPath } from './manifest.ts';
 
@@ -22,7 +22,26 @@ export interface ScannedEntry {
   readonly nlink: number;
 }
 
+/**
+ * Looks first and hashes afterwards, and only what could be exported at all: a sparse file of terabytes costs its maker
+ * nothing, and would keep a hand hashing for days.
+ */
 export async function scanWorkspace(files: Files, limits: WorkspaceLimits, findings: Findings): Promise<Scan> {
+  const look = new Findings();
+  const seen = await walkWorkspace(files, limits, look, false);
+  let bytes = 0;
+  for (const { node, sizeBytes } of seen.entries.values()) if (node.kind === 'file') bytes += sizeBytes;
+  if (seen.whole && bytes <= limits.bytesMax) return walkWorkspace(files, limits, findings, true);
+  for (const finding of look.kept) findings.add(finding);
+  return seen;
+}
+
+async function walkWorkspace(
+  files: Files,
+  limits: WorkspaceLimits,
+  findings: Findings,
+  digests: boolean,
+): Promise<Scan> {
   const entries = new Map<string, ScannedEntry>();
   const unseen = new Set<string>();
   const stop = (path: string, detail: string): Scan => {
@@ -30,7 +49,7 @@ export async function scanWorkspace(files: Files, limits: WorkspaceLimits, findi
     return { entries, unseen, whole: false };
   };
   const walk = files.walk(['.'], {
-    digests: true,
+    digests,
     prune: ['.git'],
     // One more than allowed, so that too many is seen as too many.
     entriesMax: limits.filesMax + 1,
@@ -94,4 +113,4 @@ function nodeOf(entry: FileEntry): Node | undefined {
 }
 
 /** No content has it: a file whose digest is not told is looked at as changed. */
-const unknownDigest = `sha256:${'0'.repeat(64)}` as const;
+export const unknownDigest = `sha256:${'0'.repeat(64)}` as const;
