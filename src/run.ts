@@ -17,6 +17,7 @@ import { exitCodeOf } from './sandbox/outcome.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import type { ExecSpec } from './sandbox/spec.ts';
 import { pathsOf } from './tools/paths.ts';
+import type { RunImage, RunSnapshot } from './run-snapshot.ts';
 import { runTool } from './tools/run-tool.ts';
 import { ToolContext } from './tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
@@ -26,6 +27,13 @@ import { candidateDocument, takeCandidate, type Candidate } from './workspace/ca
 import type { Base } from './workspace/import.ts';
 import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
 import type { Scope } from './workspace/scope.ts';
+import {
+  contentBytesOf,
+  restoreSnapshot,
+  takeSnapshot,
+  type Snapshot,
+  type SnapshotOptions,
+} from './workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
@@ -34,6 +42,7 @@ const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'outpu
 export interface RunParts {
   readonly dir: RunDir;
   readonly policy: LoadedPolicy;
+  readonly image: RunImage;
   readonly sandbox: Sandbox;
   readonly journal: Journal;
   readonly budget: Budget;
@@ -228,12 +237,7 @@ export class Run {
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
   async diff(): Promise<Candidate> {
     if (this.#candidate !== undefined) return this.#candidate;
-    const running = [...this.#commands.values()].filter((command) => !command.output.finished);
-    if (running.length > 0)
-      throw new RunnerError(
-        'invalid_request',
-        `commands are still running (${running.map((command) => command.id).join(', ')}); wait for them or end them with exec_kill, then ask for the diff`,
-      );
+    this.#refuseWhileRunning('ask for the diff');
     const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
     const candidate = await takeCandidate(sandbox, base, scope, blobs);
     try {
@@ -246,6 +250,40 @@ export class Run {
     }
     await journal.append({ type: 'workspace.collected', data: collectedData(candidate) });
     return candidate;
+  }
+
+  /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
+  async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
+    this.#refuseWhileRunning('take the snapshot');
+    const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
+    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, options);
+    const { digest, scratch } = snapshot;
+    await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
+    return { ...snapshot, run: this.id, policy, image };
+  }
+
+  /** Back to a snapshot of a run with the same base. Processes that the agent left, /tmp and home stay as they are. */
+  async restore(snapshot: RunSnapshot): Promise<void> {
+    this.#refuseWhileRunning('restore the snapshot');
+    const { sandbox, base, scope, blobs, journal } = this.#parts;
+    if (snapshot.base.digest !== base.digest || snapshot.base.scopeDigest !== base.scopeDigest)
+      throw new RunnerError(
+        'invalid_request',
+        `the snapshot of run ${snapshot.run} has another base than run ${this.id}; open a fork of it instead`,
+      );
+    const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
+    await journal.append({ type: 'snapshot.applied', data });
+    await restoreSnapshot(sandbox, snapshot, scope, blobs);
+  }
+
+  #refuseWhileRunning(then: string): void {
+    const running = [...this.#commands.values()].filter((command) => !command.output.finished);
+    if (running.length === 0) return;
+    const ids = running.map((command) => command.id).join(', ');
+    throw new RunnerError(
+      'invalid_request',
+      `commands are still running (${ids}); wait for them or end them with exec_kill, then ${then}`,
+    );
   }
 
   /**
@@ -323,6 +361,10 @@ async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
     if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
     offset = nextOffset;
   }
+}
+
+export function sizeOf({ changeSet }: Snapshot): { readonly changes: number; readonly bytes: number } {
+  return { changes: changeSet.changes.size, bytes: contentBytesOf(changeSet) };
 }
 
 function collectedData(candidate: Candidate): EntryData<'workspace.collected'> {

@@ -12,16 +12,20 @@ import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { recover, type Recovered } from './recovery.ts';
-import { Run } from './run.ts';
+import { Run, sizeOf } from './run.ts';
+import type { RunImage, RunSnapshot } from './run-snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
 import { importWorkspace, type Base, type WorkspaceImport } from './workspace/import.ts';
 import { encodeTree } from './workspace/manifest.ts';
+import { reopenBase } from './workspace/reopen.ts';
 import { Scope } from './workspace/scope.ts';
 import { selectFiles, type Selection } from './workspace/select.ts';
+import { toUnpackItems } from './workspace/snapshot.ts';
 
 export { Run, type CloseReason } from './run.ts';
+export { findRunSnapshot, type RunSnapshot } from './run-snapshot.ts';
 
 export interface OpenRequest {
   readonly policy: LoadedPolicy;
@@ -35,6 +39,25 @@ export interface OpenRequest {
   /** Gives up opening: nothing is left, the journal says cancelled, and its reason is thrown. Once open, close the run. */
   readonly signal?: AbortSignal;
 }
+
+export interface ForkRequest {
+  /** How many, side by side; default 1. */
+  readonly count?: number;
+  readonly intent?: string;
+  readonly onProgress?: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What the opening of a run has been given or found out. */
+interface Opening extends Pick<OpenRequest, 'policy' | 'intent' | 'onProgress' | 'signal'> {
+  readonly image: RunImage;
+  readonly scope: Scope;
+  readonly facts: EngineFacts;
+  readonly imported: WorkspaceImport;
+  readonly snapshot?: RunSnapshot;
+}
+
+const forksMax = 64;
 
 /**
  * The straight path: open, call, diff, close. One runner per process and data directory; it owns no rule of its own,
@@ -69,15 +92,7 @@ export class Runner {
       );
     }
     const scope = Scope.compile(policy.files);
-    const [image, facts] = await Promise.all([
-      resolveImage(
-        this.#engine,
-        await readAccepted(this.#dataDir.path),
-        reference,
-        policy.images.filter((name) => digestPattern.test(name)),
-      ),
-      this.#engine.describe(),
-    ]);
+    const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#engine.describe()]);
     const selection = await select(request, scope);
     const imported = importWorkspace(
       selection,
@@ -89,38 +104,67 @@ export class Runner {
     request.onProgress?.(
       `workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB${leftOutText(selection)}`,
     );
+    return this.#open({ ...request, image, scope, facts, imported });
+  }
 
-    const id = newId();
-    const spec = this.#sandboxSpec(id, image, request.policy, imported.root);
-    const { dir, journal } = await this.#begin(
-      id,
-      request.policy.text,
-      openedEntry(request, { reference, id: image }, facts, spec),
+  /**
+   * New runs that start where the source stands: same policy, image and base, its changes laid over it; each with its own
+   * sandbox, journal and budget. All or none.
+   */
+  async fork(source: Run | RunSnapshot, request: ForkRequest = {}): Promise<readonly Run[]> {
+    const { count = 1, ...rest } = request;
+    if (!Number.isInteger(count) || count < 1 || count > forksMax)
+      throw new RunnerError('invalid_request', `${count} forks were asked for; 1 to ${forksMax} at once are possible`);
+    const snapshot = source instanceof Run ? await source.snapshot() : source;
+    const { policy, base, image: wanted } = snapshot;
+    const scope = Scope.compile(policy.policy.files);
+    const [image, facts] = await Promise.all([this.#resolve(wanted.reference, policy), this.#engine.describe()]);
+    if (image.id !== wanted.id)
+      throw new RunnerError(
+        'image_not_allowed',
+        `run ${snapshot.run} used image ${wanted.reference} as ${wanted.id}, which is ${image.id} now; a fork would start elsewhere`,
+      );
+    const opened = await Promise.allSettled(
+      Array.from({ length: count }, () =>
+        this.#open({ ...rest, policy, image, scope, facts, imported: reopenBase(base, scope, this.#blobs), snapshot }),
+      ),
     );
+    const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
+    const failed = opened.find((fork) => fork.status === 'rejected');
+    if (failed === undefined) return runs;
+    await Promise.allSettled(runs.map((run) => run.close('failed', 'another fork did not open')));
+    throw failed.reason;
+  }
+
+  async #resolve(reference: string, { policy }: LoadedPolicy): Promise<RunImage> {
+    const policyIds = policy.images.filter((name) => digestPattern.test(name));
+    const accepted = await readAccepted(this.#dataDir.path);
+    return { reference, id: (await resolveImage(this.#engine, accepted, reference, policyIds)) as Digest };
+  }
+
+  async #open(opening: Opening): Promise<Run> {
+    const { policy, signal } = opening;
+    const id = newId();
+    const spec = this.#sandboxSpec(id, opening.image.id, policy, opening.imported.root);
+    const { dir, journal } = await this.#begin(id, policy.text, openedEntry(opening, spec));
     try {
       await failpoint('open.journaled');
-      request.onProgress?.(`opening sandbox ${spec.id} from image ${reference}`);
-      const { sandbox, base } = await this.#start(
-        spec,
-        dir,
-        imported,
-        journal,
-        policy.limits.outputPerRunBytes,
-        request.signal,
-      );
-      const { limits, budget } = policy;
+      opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
+      const { sandbox, base } = await this.#start(spec, dir, opening, journal);
+      const { limits, budget } = policy.policy;
       return new Run({
         dir,
-        policy: request.policy,
+        policy,
+        image: opening.image,
         sandbox,
         journal,
         budget: new Budget({ ...budget, outputBytes: limits.outputPerRunBytes, wallClockMs: limits.wallClockMs }),
-        scope,
+        scope: opening.scope,
         base,
         blobs: this.#blobs,
       });
     } catch (error) {
-      const cancelled = request.signal?.aborted === true;
+      const cancelled = signal?.aborted === true;
       const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
       const data = {
         outcome: cancelled ? 'cancelled' : 'failed',
@@ -159,12 +203,11 @@ export class Runner {
   async #start(
     spec: SandboxSpec,
     dir: RunDir,
-    imported: WorkspaceImport,
+    { imported, snapshot, policy, signal }: Opening,
     journal: Journal,
-    outputMaxBytes: number,
-    signal: AbortSignal | undefined,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
     signal?.throwIfAborted();
+    const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
     const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
     try {
       signal?.throwIfAborted();
@@ -176,6 +219,7 @@ export class Runner {
         workspace: countsOf(base),
       };
       await journal.append({ type: 'sandbox.started', data });
+      if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();
       return { sandbox, base };
@@ -192,6 +236,12 @@ export class Runner {
     await writeFile(file, encodeTree(base.tree));
     await failpoint('open.unpacked');
     return base;
+  }
+
+  async #lay(snapshot: RunSnapshot, base: Base, sandbox: Sandbox, journal: Journal): Promise<void> {
+    const { run, digest, changeSet } = snapshot;
+    await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
+    await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#blobs), { owners: true });
   }
 
   #sandboxSpec(runId: string, image: string, { policy }: LoadedPolicy, root: WorkspaceImport['root']): SandboxSpec {
@@ -249,19 +299,14 @@ function leftOutText({ leftOut }: Selection): string {
   return counts.length === 0 ? '' : `; left out: ${counts.join(', ')}`;
 }
 
-function openedEntry(
-  request: OpenRequest,
-  image: { reference: string; id: string },
-  facts: EngineFacts,
-  spec: SandboxSpec,
-): Draft {
-  const { policy, digest } = request.policy;
+function openedEntry({ policy, intent, image, facts, snapshot }: Opening, spec: SandboxSpec): Draft {
+  const { name } = policy.policy;
   return {
     type: 'run.opened',
     data: {
-      ...(request.intent === undefined ? {} : { intent: request.intent }),
-      policy: { name: policy.name, digest, effective: JSON.parse(request.policy.canonical) },
-      image: { reference: image.reference, id: image.id as Digest },
+      ...(intent === undefined ? {} : { intent }),
+      policy: { name, digest: policy.digest, effective: JSON.parse(policy.canonical) },
+      image,
       engine: {
         kind: facts.kind,
         version: facts.version,
@@ -270,6 +315,9 @@ function openedEntry(
       },
       limits: { ...spec.limits },
       versions: { node: process.version, kernel: facts.kernel },
+      ...(snapshot === undefined
+        ? {}
+        : { forkedFrom: { run: snapshot.run, snapshot: snapshot.digest, base: snapshot.base.digest } }),
     },
   };
 }
@@ -279,6 +327,7 @@ function countsOf(base: Base): EntryData<'sandbox.started'>['workspace'] {
   const count = (kind: string) => nodes.filter((node) => node.kind === kind).length;
   const bytes = nodes.reduce((sum, node) => sum + (node.kind === 'file' ? node.sizeBytes : 0), 0);
   return {
+    kind: base.kind,
     digest: base.digest,
     files: count('file'),
     directories: count('directory'),

@@ -34,6 +34,7 @@ const mayImport: Record<string, readonly string[]> = {
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine'],
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir'],
+  'run-snapshot.ts': [...leaves, 'workspace', 'journal', 'policy', 'data-dir'], // what a run leaves, read back
   'runner.ts': [
     ...leaves,
     'engine',
@@ -46,9 +47,10 @@ const mayImport: Record<string, readonly string[]> = {
     'data-dir',
     'images',
     'run.ts',
+    'run-snapshot.ts',
     'recovery.ts',
   ],
-  'run.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'tools', 'journal', 'policy', 'budget', 'data-dir'],
+  'run.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'tools', 'journal', 'policy', 'budget', 'data-dir', 'run-snapshot.ts'],
   cli: [
     ...leaves,
     'engine',
@@ -61,6 +63,7 @@ const mayImport: Record<string, readonly string[]> = {
     'images',
     'runner.ts',
     'run.ts',
+    'run-snapshot.ts',
     'recovery.ts',
   ],
   'main.ts': [...leaves, 'engine', 'cli', 'runner.ts', 'data-dir', 'policy', 'tools', 'workspace'],

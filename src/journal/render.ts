@@ -13,7 +13,8 @@ function storyOf(entry: Entry): string {
   switch (entry.type) {
     case 'run.opened': {
       const { policy, image, engine, intent } = entry.data;
-      const what = `run ${entry.run}, policy ${policy.name} (${brief(policy.digest)}), image ${image.reference}, ${engine.runtime}`;
+      const fork = entry.data.forkedFrom === undefined ? '' : `, fork of ${entry.data.forkedFrom.run}`;
+      const what = `run ${entry.run}${fork}, policy ${policy.name} (${brief(policy.digest)}), image ${image.reference}, ${engine.runtime}`;
       return intent === undefined ? what : `${what}: ${short(intent)}`;
     }
     case 'sandbox.started': {
@@ -38,6 +39,14 @@ function storyOf(entry: Entry): string {
       const { added, modified, deleted, findings } = entry.data;
       const found = Object.entries(findings).map(([kind, count]) => `${kind} ${count}`);
       return [`${added} added, ${modified} modified, ${deleted} deleted`, ...found].join(', ');
+    }
+    case 'snapshot.taken': {
+      const { digest, changes, bytes, scratch } = entry.data;
+      return `${brief(digest)}, ${changes} changes, ${size(bytes)}${scratch ? ', with scratch' : ''}`;
+    }
+    case 'snapshot.applied': {
+      const { run, digest, changes, bytes } = entry.data;
+      return `${brief(digest)} of run ${run}, ${changes} changes, ${size(bytes)}`;
     }
     case 'sandbox.lost':
       return `${short(entry.data.reason)} (container ${entry.data.container})`;

@@ -61,6 +61,8 @@ export class StoryCheck {
         return;
       case 'sandbox.started':
       case 'workspace.collected':
+      case 'snapshot.taken':
+      case 'snapshot.applied':
       case 'sandbox.lost':
       case 'note':
       case 'journal.recovered':

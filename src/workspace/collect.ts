@@ -40,10 +40,11 @@ export async function collectChanges(
     const kind = kindOf(change, base.tree.get(path));
     const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
     if (path === '.git' && options.snapshotRepository === true) continue;
-    if (pathClass === 'scratch') continue;
+    if (pathClass === 'scratch' && options.everything !== true) continue;
     const before = base.tree.get(path);
-    if (before === undefined && ignored.covers(path, kind)) count(tallies.ignored, scan.entries.get(path));
-    else if (pathClass === 'write') inScope.set(path, change);
+    const unasked = before === undefined && options.everything !== true && ignored.covers(path, kind);
+    if (unasked) count(tallies.ignored, scan.entries.get(path));
+    else if (pathClass === 'write' || pathClass === 'scratch') inScope.set(path, change);
     else violations.push({ path, class: pathClass, kind: statusOf(change, before) });
   }
   const proven = await fetchContents(sandbox.files, inScope, base, blobs, limits, options.signal, findings);
@@ -74,6 +75,8 @@ export interface CollectOptions {
   readonly limits?: Partial<WorkspaceLimits>;
   /** `.git` at the top was put there by the runner: it is not looked at and not reported. */
   readonly snapshotRepository?: boolean;
+  /** Scratch and ignored paths too: what a snapshot may hold, and an export never. */
+  readonly everything?: boolean;
   readonly signal?: AbortSignal;
 }
 

@@ -15,7 +15,10 @@ export interface Ownership {
  *  - root's and closed where nothing may be made.
  * `of('')` is the workspace itself.
  */
-export function planOwnership(selection: Selection, scope: Scope): { of(path: string): Ownership } {
+export function planOwnership(
+  selection: Pick<Selection, 'files' | 'directories'>,
+  scope: Scope,
+): { of(path: string): Ownership } {
   const children = new Map<string, Set<string>>();
   for (const directory of selection.directories) {
     const siblings = children.get(parentOf(directory)) ?? new Set();

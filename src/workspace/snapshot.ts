@@ -1,7 +1,84 @@
-import type { UnpackItem } from '../sandbox/spec.ts';
+import type { Digest } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
+import type { Files, UnpackItem } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ChangeSet, Tree } from './change-set.ts';
-import { ancestorsOf, sortedByBytes } from './diff.ts';
+import { collectChanges } from './collect.ts';
+import { ancestorsOf, diffTrees, overlay, sortedByBytes } from './diff.ts';
+import type { Base } from './import.ts';
+import { digestOfChangeSet } from './manifest.ts';
+import type { Scope } from './scope.ts';
+
+/** A state of a workspace: its base, and what is laid over it. Contents are in the blob store. */
+export interface Snapshot {
+  readonly base: Base;
+  readonly changeSet: ChangeSet;
+  /** Of the change set. */
+  readonly digest: Digest;
+  /** Whether scratch and ignored paths are in it. */
+  readonly scratch: boolean;
+}
+
+export interface SnapshotOptions {
+  /** Scratch and ignored paths too: installed dependencies, build output, caches. Default false: what an export has. */
+  readonly scratch?: boolean;
+}
+
+/**
+ * Takes the state of a workspace whose tools are at rest. It is never a part of it: what cannot be taken (a device, a
+ * link that leaves the tree, more than the limits) makes it `export_refused`, naming the first paths.
+ */
+export async function takeSnapshot(
+  sandbox: { readonly files: Files },
+  base: Base,
+  scope: Scope,
+  blobs: BlobStore,
+  options: SnapshotOptions = {},
+): Promise<Snapshot> {
+  const scratch = options.scratch === true;
+  const collected = await collectChanges(sandbox, base, scope, blobs, {
+    everything: scratch,
+    snapshotRepository: true,
+  });
+  const lacking = collected.findings.filter(({ effect }) => effect !== 'noted');
+  if (lacking.length > 0 || !collected.complete) {
+    const named = lacking.slice(0, 5).map(({ kind, path }) => `${JSON.stringify(path.slice(0, 200))} (${kind})`);
+    throw new RunnerError(
+      'export_refused',
+      `snapshot: the workspace holds what cannot be taken: ${named.join(', ')}; remove it, then take the snapshot again`,
+    );
+  }
+  const { changeSet } = collected;
+  return { base, changeSet, digest: digestOfChangeSet(changeSet), scratch };
+}
+
+/**
+ * Puts a workspace of the same base back to a snapshot, and looks again: what it promises is the result. Without scratch
+ * in the snapshot, scratch paths stay as they are.
+ */
+export async function restoreSnapshot(
+  sandbox: { readonly files: Files },
+  snapshot: Snapshot,
+  scope: Scope,
+  blobs: BlobStore,
+): Promise<void> {
+  const { base, scratch } = snapshot;
+  const now = overlay(base.tree, (await takeSnapshot(sandbox, base, scope, blobs, { scratch })).changeSet.changes);
+  const wayBack = diffTrees(now, overlay(base.tree, snapshot.changeSet.changes));
+  await sandbox.files.unpack('.', toUnpackItems(now, wayBack, blobs), { owners: true });
+  const { digest } = await takeSnapshot(sandbox, base, scope, blobs, { scratch });
+  if (digest === snapshot.digest) return;
+  throw new RunnerError(
+    'internal',
+    `restore: the workspace is ${digest} instead of ${snapshot.digest}; open a fork of the snapshot`,
+  );
+}
+
+export function contentBytesOf(changeSet: ChangeSet): number {
+  let bytes = 0;
+  for (const change of changeSet.changes.values()) if (change.kind === 'file') bytes += change.sizeBytes;
+  return bytes;
+}
 
 /**
  * A change set as what `files.unpack` takes, for a sandbox that holds the base: a fork is open(base) and this. What is
