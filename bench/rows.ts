@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GenericContainer } from 'testcontainers';
 import type { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Bed } from './bed.ts';
+import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
 
@@ -21,6 +22,7 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'parallel-8': parallelEight,
   'idle-memory': idleMemory,
   'echo-gvisor': echoGvisor,
+  fork,
 };
 
 const mebibyte = 1024 * 1024;

@@ -87,7 +87,9 @@ test('forks do not see each other or their origin; each has its own budget and a
   await sh(run, 'echo mine > src/a.txt');
   await sh(run, 'true');
   const forks = await runner.fork(run, { count: 3, intent: 'explore' });
-  await Promise.all(forks.map((fork, at) => sh(fork, `grep -q mine src/a.txt && echo ${at} > src/a.txt && echo ${at} > src/${at}`)));
+  await Promise.all(
+    forks.map((fork, at) => sh(fork, `grep -q mine src/a.txt && echo ${at} > src/a.txt && echo ${at} > src/${at}`)),
+  );
   await sh(run, 'echo still > src/a.txt');
   for (const [at, fork] of forks.entries()) {
     expect(await sh(fork, 'cat src/a.txt; ls src | tr "\\n" " "')).toMatch(new RegExp(`^${at}\n${at} a.txt gone`));
@@ -100,9 +102,15 @@ test('forks do not see each other or their origin; each has its own budget and a
   for (const fork of forks) {
     expect(await checkJournal(fork.dir.journal)).toMatchObject({ verdict: 'closed', findings: [], calls: 2 });
     const [opened, started, applied] = await entriesOf(fork);
-    expect(opened?.data).toMatchObject({ intent: 'explore', forkedFrom: { run: run.id, snapshot: taken?.data.digest } });
+    expect(opened?.data).toMatchObject({
+      intent: 'explore',
+      forkedFrom: { run: run.id, snapshot: taken?.data.digest },
+    });
     expect(started).toMatchObject({ type: 'sandbox.started', data: { workspace: { kind: 'plain', files: 6 } } });
-    expect(applied).toMatchObject({ type: 'snapshot.applied', data: { run: run.id, digest: taken?.data.digest, changes: 1 } });
+    expect(applied).toMatchObject({
+      type: 'snapshot.applied',
+      data: { run: run.id, digest: taken?.data.digest, changes: 1 },
+    });
   }
   expect(await bench.containers()).toEqual([]);
 });
@@ -169,7 +177,10 @@ test('a snapshot is all or nothing: not while a command runs, and not with what 
   await expect(runner.fork(run)).rejects.toMatchObject({ code: 'invalid_request' });
   await run.call('kill', { tool: 'exec_kill', callId: 'long' });
   await sh(run, 'mkfifo src/pipe; ln -s /etc/passwd src/out');
-  await expect(run.snapshot()).rejects.toMatchObject({ code: 'export_refused', message: expect.stringMatching(/src\/pipe/) });
+  await expect(run.snapshot()).rejects.toMatchObject({
+    code: 'export_refused',
+    message: expect.stringMatching(/src\/pipe/),
+  });
   await sh(run, 'rm src/pipe src/out');
   await expect(run.snapshot()).resolves.toMatchObject({ run: run.id });
   await expect(runner.fork(run, { count: 0 })).rejects.toMatchObject({ code: 'invalid_request' });
@@ -180,7 +191,18 @@ test('run --fork-of goes on where a run ended', async () => {
   const policy = join(bench.folder, 'policy.yaml');
   await writeFile(policy, smallPolicyText());
   const workspace = await bench.workspace(files);
-  const first = await bench.cli(['run', '--json', '-p', policy, '-w', workspace, '--', 'sh', '-c', 'echo two >> src/a.txt']);
+  const first = await bench.cli([
+    'run',
+    '--json',
+    '-p',
+    policy,
+    '-w',
+    workspace,
+    '--',
+    'sh',
+    '-c',
+    'echo two >> src/a.txt',
+  ]);
   const { run } = JSON.parse(first.stdout) as { run: string };
   const forked = await bench.cli(['run', '--fork-of', run, '--', 'cat', 'src/a.txt']);
   expect(forked.stdout).toBe('one\ntwo');

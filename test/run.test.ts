@@ -167,7 +167,11 @@ test('a journal that cannot be written stops the run: nothing runs any more', as
 
 test('the diff is of one moment: it is refused while something runs, and close ends what was kept', async () => {
   const run = await open();
-  await call(run, 'server', { tool: 'exec', script: '(while :; do date >> src/ticks; sleep 0.05; done) & sleep 0.2', descendants: 'keep' });
+  await call(run, 'server', {
+    tool: 'exec',
+    script: '(while :; do date >> src/ticks; sleep 0.05; done) & sleep 0.2',
+    descendants: 'keep',
+  });
   await expect(run.diff()).rejects.toMatchObject({ code: 'invalid_request' });
   await run.close();
   expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/ticks']);

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { messageOf } from '../errors.ts';
+import { messageOf, RunnerError } from '../errors.ts';
 import { defaultPolicy, loadPolicy } from '../policy/policy.ts';
-import { Runner, type OpenRequest, type Run } from '../runner.ts';
+import type { DataDir } from '../data-dir/data-dir.ts';
+import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
 import type { CliContext } from './context.ts';
 import { Interruption } from './interruption.ts';
 import { closingLines, runSummary } from './summary.ts';
@@ -14,6 +15,7 @@ export interface RunOptions {
   readonly workspace?: string;
   readonly image?: string;
   readonly intent?: string;
+  readonly forkOf?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -24,6 +26,7 @@ export function withRunOptions(command: Command): Command {
     .option('-w, --workspace <dir>', 'directory whose allowed files are copied in (default: an empty workspace)')
     .option('-i, --image <image>', "one of the policy's images")
     .option('--intent <text>', 'what the run is for; recorded first')
+    .option('--fork-of <run>', 'go on where a closed run ended, with its policy, image, base and changes')
     .option('-q, --quiet', 'no progress')
     .option('--json', 'machine-readable result on stdout');
 }
@@ -36,11 +39,11 @@ export async function inRun<T>(
 ): Promise<{ value: T; run: Run }> {
   const interruption = new Interruption();
   try {
-    const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
+    const open = await opener(options, interruption.signal);
     const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
     const runner = await Runner.create(engine, dataDir);
     try {
-      const run = await runner.open({ policy, ...openRequest(options), signal: interruption.signal });
+      const run = await open(runner, dataDir);
       return { value: await workIn(run, work, options, interruption), run };
     } finally {
       await runner.close();
@@ -48,6 +51,29 @@ export async function inRun<T>(
   } finally {
     interruption.end();
   }
+}
+
+/** What can be refused without an engine is refused first. */
+async function opener(
+  options: RunOptions,
+  signal: AbortSignal,
+): Promise<(runner: Runner, dataDir: DataDir) => Promise<Run>> {
+  const { forkOf } = options;
+  const request = { ...openRequest(options), signal };
+  if (forkOf === undefined) {
+    const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
+    return (runner) => runner.open({ policy, ...request });
+  }
+  if (options.policy !== undefined || options.workspace !== undefined || options.image !== undefined)
+    throw new RunnerError(
+      'invalid_request',
+      '--fork-of takes policy, workspace and image from the run that it goes on with; leave --policy, --workspace and --image out',
+    );
+  return async (runner, dataDir) => {
+    const [fork] = await runner.fork(await findRunSnapshot(dataDir, forkOf), request);
+    if (fork === undefined) throw new RunnerError('internal', `no fork of run ${forkOf} was opened`);
+    return fork;
+  };
 }
 
 function openRequest(options: RunOptions): Omit<OpenRequest, 'policy'> {
