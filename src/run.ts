@@ -27,6 +27,7 @@ import { candidateDocument, takeCandidate, type Candidate } from './workspace/ca
 import type { Base } from './workspace/import.ts';
 import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
 import type { Scope } from './workspace/scope.ts';
+import { snapshotRepositoryEnvironment } from './workspace/snapshot-repository.ts';
 import {
   contentBytesOf,
   restoreSnapshot,
@@ -186,12 +187,12 @@ export class Run {
 
   /** The policy's limits hold whatever a call asks for. */
   #bounded(spec: ExecSpec): ExecSpec {
-    const { limits, env } = this.policy.policy;
+    const { limits, env, files } = this.policy.policy;
     const idleMs =
       limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
     return {
       ...spec,
-      env: { ...env.set, ...spec.env },
+      env: { ...(files.git ? snapshotRepositoryEnvironment : {}), ...env.set, ...spec.env },
       killAfterMs: Math.min(spec.killAfterMs ?? limits.commandTimeoutMs, limits.commandTimeoutMs),
       ...(idleMs === undefined ? {} : { idleMs }),
       outputMaxBytes: Math.min(spec.outputMaxBytes ?? limits.outputPerCallBytes, limits.outputPerCallBytes),
@@ -239,7 +240,9 @@ export class Run {
     if (this.#candidate !== undefined) return this.#candidate;
     this.#refuseWhileRunning('ask for the diff');
     const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
-    const candidate = await takeCandidate(sandbox, base, scope, blobs);
+    const candidate = await takeCandidate(sandbox, base, scope, blobs, {
+      snapshotRepository: this.policy.policy.files.git,
+    });
     try {
       await writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet));
       await writeFile(dir.patch, candidate.patch.bytes);

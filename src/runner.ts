@@ -22,6 +22,7 @@ import { encodeTree } from './workspace/manifest.ts';
 import { reopenBase } from './workspace/reopen.ts';
 import { Scope } from './workspace/scope.ts';
 import { selectFiles, type Selection } from './workspace/select.ts';
+import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
 import { toUnpackItems } from './workspace/snapshot.ts';
 
 export { Run, type CloseReason } from './run.ts';
@@ -219,6 +220,7 @@ export class Runner {
         workspace: countsOf(base),
       };
       await journal.append({ type: 'sandbox.started', data });
+      if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();

@@ -40,7 +40,7 @@ describe('a policy', () => {
       description: '',
       images: ['base'],
       runtime: 'runc',
-      files: { read: ['**'], write: [], scratch: [], deny: [], includeIgnored: false },
+      files: { read: ['**'], write: [], scratch: [], deny: [], includeIgnored: false, git: false },
       limits: {
         memoryBytes: 2 * 1024 ** 3,
         cpus: 2,

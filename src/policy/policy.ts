@@ -20,6 +20,7 @@ export interface Policy {
     readonly scratch: readonly string[];
     readonly deny: readonly string[];
     readonly includeIgnored: boolean;
+    readonly git: boolean;
   };
   readonly limits: {
     readonly memoryBytes: number;

@@ -91,6 +91,10 @@ const Files = z
       .boolean()
       .prefault(false)
       .describe('In a git work tree, also copy in what `.gitignore` leaves out.'),
+    git: z
+      .boolean()
+      .prefault(false)
+      .describe('Make a git repository of one commit from what was copied in, so that `git diff` works inside.'),
   })
   .superRefine((files, context) => {
     for (const list of ['read', 'write', 'scratch'] as const) {

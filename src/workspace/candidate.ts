@@ -1,7 +1,7 @@
 import type { Files } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import { classifyChanges, type ClassifiedChange } from './classify.ts';
-import { collectChanges, type Collected } from './collect.ts';
+import { collectChanges, type Collected, type CollectOptions } from './collect.ts';
 import type { Base } from './import.ts';
 import { makePatch, type Patch } from './patch.ts';
 import type { Scope } from './scope.ts';
@@ -18,8 +18,9 @@ export async function takeCandidate(
   base: Base,
   scope: Scope,
   blobs: BlobStore,
+  options: Pick<CollectOptions, 'snapshotRepository'> = {},
 ): Promise<Candidate> {
-  const collected = await collectChanges(sandbox, base, scope, blobs);
+  const collected = await collectChanges(sandbox, base, scope, blobs, options);
   const classified = await classifyChanges(base.tree, collected.changeSet, blobs);
   const patch = await makePatch(base.tree, collected.changeSet, blobs);
   return { ...collected, classified, patch };
