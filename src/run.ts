@@ -18,6 +18,7 @@ import type { Sandbox } from './sandbox/sandbox.ts';
 import type { ExecSpec } from './sandbox/spec.ts';
 import { pathsOf } from './tools/paths.ts';
 import type { RunImage, RunSnapshot } from './run-snapshot.ts';
+import { Answers } from './run-answers.ts';
 import { runTool } from './tools/run-tool.ts';
 import { ToolContext } from './tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
@@ -68,7 +69,7 @@ export class Run {
   readonly #parts: RunParts;
   readonly #context: ToolContext;
   readonly #commands = new Map<string, RunningCall>();
-  readonly #results = new Map<string, Promise<ToolResult>>();
+  readonly #answers = new Answers();
   readonly #recording = new Set<Promise<void>>();
   readonly #openedMs = performance.now();
   #closing: Promise<void> | undefined;
@@ -97,11 +98,7 @@ export class Run {
   async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
     const call = parseCall(callId, input);
     if (observers.has(call.tool)) return runTool(this.#context, callId, call);
-    const known = this.#results.get(callId);
-    if (known !== undefined) return known;
-    const result = this.#dispatch(callId, call);
-    this.#results.set(callId, result);
-    return result;
+    return this.#answers.once(callId, () => this.#dispatch(callId, call));
   }
 
   /** A command of this run, running or ended, for reading along. */

@@ -50,6 +50,7 @@ const mayImport: Record<string, readonly string[]> = {
     'run-snapshot.ts',
     'recovery.ts',
   ],
+  'run-answers.ts': [...leaves, 'tools'],
   'run.ts': [
     ...leaves,
     'engine',
@@ -61,6 +62,7 @@ const mayImport: Record<string, readonly string[]> = {
     'budget',
     'data-dir',
     'run-snapshot.ts',
+    'run-answers.ts',
   ],
   cli: [
     ...leaves,

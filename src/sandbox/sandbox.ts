@@ -181,11 +181,13 @@ export class Sandbox {
     const terms = callTerms(spec, this.#options.outputMaxBytes ?? defaults.outputMaxBytes);
     const pieces = encodeExec(spec, terms);
     const identity = { id: callId, number: this.#numbers.take(this.#calls), startedMs: Date.now(), terms };
-    this.#ledger.note({ kind: 'call', ...identity });
     const call = new RunningCall(this.#host, link, identity, false);
     this.#calls.set(call.number, call);
     this.#ids.add(callId);
-    await call.begin(pieces, spec.stdin?.kind === 'bytes' ? spec.stdin.bytes : undefined);
+    const begun = call.begin(pieces, spec.stdin?.kind === 'bytes' ? spec.stdin.bytes : undefined);
+    // While it starts. A runner that dies before this line leaves a call that nobody knows: the next one ends it.
+    this.#ledger.note({ kind: 'call', ...identity });
+    await begun;
     return call;
   }
 

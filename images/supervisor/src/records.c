@@ -8,6 +8,9 @@
 #include "bytes.h"
 #include "sha256.h"
 
+/* Sparse files can claim more than readers with doubles for numbers can hold. */
+#define SIZE_TOLD_MAX ((INT64_C(1) << 53) - 1)
+
 enum { OUT_BYTES = 4 * (RECORD_HEADER + RECORD_MAX), IN_BYTES = 2 * (RECORD_HEADER + RECORD_MAX) };
 
 bool records_open(struct records *records) {
@@ -66,7 +69,7 @@ void records_entry(struct records *records, const struct stat *status, const cha
   p = put32(p, status->st_uid);
   p = put32(p, status->st_gid);
   p = put32(p, (uint32_t)status->st_nlink);
-  p = put64(p, (uint64_t)status->st_size);
+  p = put64(p, status->st_size > SIZE_TOLD_MAX ? SIZE_TOLD_MAX : (uint64_t)status->st_size);
   p = put64(p, (uint64_t)((int64_t)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec));
   p = put64(p, status->st_ino);
   p = put64(p, status->st_dev);
