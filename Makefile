@@ -38,7 +38,7 @@ fuzz: ## the supervisor under sanitizers and a fuzzer
 build: node_modules/.stamp supervisor ## compile the runner and the supervisor
 	@bash scripts/build.sh
 
-supervisor: ## compile PID 1 (static, about 60 KB)
+supervisor: ## compile PID 1 (static, about 90 KB)
 	@bash images/supervisor/build.sh
 
 engine: ## find a container engine; as root on Debian or Ubuntu, install and start one
