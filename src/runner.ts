@@ -3,14 +3,18 @@ import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
-import { sandboxLabels } from './engine/labels.ts';
+import { labelKeys, sandboxLabels } from './engine/labels.ts';
+import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
+import { findWanted, isEnvironmentName, type Wanted } from './environment/environment.ts';
+import { findEnvironmentLock } from './environment/lock.ts';
+import { offerResults } from './environment/offer.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
 import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
-import type { LoadedPolicy } from './policy/policy.ts';
+import type { LoadedPolicy, Policy } from './policy/policy.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { Run, sizeOf } from './run.ts';
 import type { RunImage, RunSnapshot } from './run-snapshot.ts';
@@ -85,7 +89,6 @@ export class Runner {
   /** Everything or nothing: on any failure no container is left and the journal says why. */
   async open(request: OpenRequest): Promise<Run> {
     const { policy } = request.policy;
-    const reference = request.image ?? policy.images[0] ?? 'base';
     if (request.image !== undefined && !policy.images.includes(request.image)) {
       throw new RunnerError(
         'image_not_allowed',
@@ -93,6 +96,7 @@ export class Runner {
       );
     }
     const scope = Scope.compile(policy.files);
+    const reference = request.image ?? (await this.#defaultImage(request));
     const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#engine.describe()]);
     const selection = await select(request, scope);
     const imported = importWorkspace(
@@ -135,6 +139,39 @@ export class Runner {
     if (failed === undefined) return runs;
     await Promise.allSettled(runs.map((run) => run.close('failed', 'another fork did not open')));
     throw failed.reason;
+  }
+
+  /** The environment where the policy has one, built from these very files; else the first image. */
+  async #defaultImage({ policy: { policy }, workspace }: OpenRequest): Promise<string> {
+    if (policy.environment === undefined) return policy.images[0] ?? 'base';
+    const { name } = await this.findEnvironment(policy, workspace);
+    if ((await findEnvironmentLock(this.#dataDir.path, name)) !== undefined) return name;
+    const from = workspace === undefined ? '' : ` -w ${workspace}`;
+    throw new RunnerError(
+      'image_not_found',
+      `the environment ${name} of policy ${policy.name} is not built for these files; run: glovebox env build -p POLICY${from}`,
+    );
+  }
+
+  findEnvironment(policy: Policy, workspace: string | undefined): Promise<Wanted> {
+    return findWanted(policy, workspace, { engine: this.#engine, dataDir: this.#dataDir.path, blobs: this.#blobs });
+  }
+
+  /** Cheap when it is built already. */
+  async buildEnvironment(
+    policy: Policy,
+    workspace: string | undefined,
+    options: Pick<BuildEnvironmentOptions, 'network' | 'rebuild' | 'onProgress'>,
+  ): Promise<Awaited<ReturnType<typeof buildEnvironment>>> {
+    const { memoryBytes, pidsMax, cpus } = policy.limits;
+    return buildEnvironment(await this.findEnvironment(policy, workspace), {
+      ...options,
+      engine: this.#engine,
+      dataDir: this.#dataDir.path,
+      blobs: this.#blobs,
+      labels: { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.instance]: this.#instance },
+      limits: { memoryBytes, pidsMax, cpus },
+    });
   }
 
   async #resolve(reference: string, { policy }: LoadedPolicy): Promise<RunImage> {
@@ -204,7 +241,7 @@ export class Runner {
   async #start(
     spec: SandboxSpec,
     dir: RunDir,
-    { imported, snapshot, policy, signal }: Opening,
+    { imported, snapshot, policy, signal, image, scope }: Opening,
     journal: Journal,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
     signal?.throwIfAborted();
@@ -220,6 +257,7 @@ export class Runner {
         workspace: countsOf(base),
       };
       await journal.append({ type: 'sandbox.started', data });
+      if (isEnvironmentName(image.reference)) await offerResults(sandbox, scope);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
       await failpoint('open.recorded');

@@ -33,6 +33,7 @@ const mayImport: Record<string, readonly string[]> = {
   workspace: [...leaves, 'sandbox'], // the `Files` interface
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine'],
+  environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir'],
   'run-snapshot.ts': [...leaves, 'workspace', 'journal', 'policy', 'data-dir'], // what a run leaves, read back
   'runner.ts': [
@@ -45,6 +46,7 @@ const mayImport: Record<string, readonly string[]> = {
     'policy',
     'budget',
     'data-dir',
+    'environment',
     'images',
     'run.ts',
     'run-snapshot.ts',
@@ -73,6 +75,7 @@ const mayImport: Record<string, readonly string[]> = {
     'journal',
     'policy',
     'data-dir',
+    'environment',
     'images',
     'runner.ts',
     'run.ts',

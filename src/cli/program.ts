@@ -7,6 +7,7 @@ import { addCompletion } from './completion.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { diffCommand } from './diff.ts';
 import { doctorCommand } from './doctor.ts';
+import { envCommand } from './env.ts';
 import { explainFilesCommand } from './explain-files.ts';
 import { gcCommand } from './gc.ts';
 import { imageCommand } from './image.ts';
@@ -49,6 +50,7 @@ function buildProgram(context: CliContext): Command {
     logCommand,
     checkCommand,
     runsCommand,
+    envCommand,
     explainFilesCommand,
     gcCommand,
     imageCommand,

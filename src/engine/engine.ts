@@ -38,6 +38,11 @@ export interface Engine {
   importImage(tar: Readable, image: ImageConfig): Promise<string>;
   /** Takes in a `docker save` archive: its configuration bytes, and so its id, stay what they are; tags come with it. */
   loadImage(archive: Readable): Promise<void>;
+  /**
+   * Runs one program as root on a writable copy of an image, with files laid over it, and hands over the root file system
+   * that it leaves. For making images; never for an agent. The container is gone when this returns or throws.
+   */
+  setUp<T>(spec: SetUpSpec, take: (rootfs: Readable) => Promise<T>): Promise<SetUpEnd<T>>;
   /** The image as a `docker save` archive, for checking what it really holds. */
   saveImage(id: string): Promise<Readable>;
   removeImage(reference: string): Promise<void>;
@@ -92,6 +97,27 @@ export interface StartedContainer {
   readonly startedAt: string | undefined;
   readonly stream: ContainerStream;
 }
+
+export interface SetUpSpec {
+  readonly name: string;
+  /** Image id (`sha256:…`), never a tag. */
+  readonly image: string;
+  readonly labels: Labels;
+  readonly argv: readonly string[];
+  readonly env: readonly string[];
+  /** Laid over `/` first, as a tar. */
+  readonly files: Readable;
+  /** `default`: whatever network the engine gives its containers. Only an operator may say so. */
+  readonly network: 'none' | 'default';
+  readonly limits: Pick<ContainerLimits, 'memoryBytes' | 'pidsMax' | 'cpus'>;
+  readonly timeoutMs: number;
+  /** Standard output as it comes. */
+  readonly onOutput: (bytes: Buffer) => void;
+}
+
+export type SetUpEnd<T> =
+  | { readonly kind: 'done'; readonly taken: T }
+  | { readonly kind: 'failed'; readonly exitCode: number };
 
 /** The attached standard streams of PID 1. */
 export interface ContainerStream {

@@ -74,6 +74,13 @@ export async function acceptImage(dataDir: string, name: string, image: Accepted
   await writeWhole(join(dataDir, 'images.json'), `${JSON.stringify(list, undefined, 2)}\n`);
 }
 
+export async function forgetImage(dataDir: string, name: string): Promise<void> {
+  const { images } = await readAccepted(dataDir);
+  const kept = Object.fromEntries(Object.entries(images).filter(([other]) => other !== name));
+  const list: AcceptedImages = { version: 1, images: kept };
+  await writeWhole(join(dataDir, 'images.json'), `${JSON.stringify(list, undefined, 2)}\n`);
+}
+
 /** `base` for `base`, `glovebox/base` and `glovebox/base:anything`. */
 function ownName(reference: string): string | undefined {
   return (

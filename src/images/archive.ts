@@ -15,7 +15,10 @@ export interface ImageDescription {
   readonly tags: readonly string[];
 }
 
-export function describeImage(recipe: Recipe, facts: Pick<RootfsFacts, 'architecture' | 'content'>): ImageDescription {
+export function describeImage(
+  recipe: Pick<Recipe, 'image' | 'digest' | 'sourceDateEpoch'>,
+  facts: Pick<RootfsFacts, 'architecture' | 'content'>,
+): ImageDescription {
   const created = new Date(recipe.sourceDateEpoch * 1000).toISOString();
   const config = Buffer.from(
     JSON.stringify({

@@ -15,6 +15,8 @@ export interface RootfsFacts {
   readonly packages: readonly DebianPackage[];
   /** Every package below a `node_modules`, sorted. */
   readonly npm: readonly { readonly name: string; readonly version: string }[];
+  /** Installed Python packages, as their metadata directories name them, sorted. */
+  readonly python: readonly string[];
   /** Why this must not run as a sandbox, in lines; empty for an image of ours. */
   readonly faults: readonly string[];
 }
@@ -26,7 +28,9 @@ export interface DebianPackage {
 }
 
 const keptBytesMax = 16 * 1024 * 1024;
-const npmManifest = /^usr\/.*\/node_modules\/(?:@[^/]+\/)?[^/]+\/package\.json$/;
+const npmManifest = /^(?:usr|opt)\/(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+\/package\.json$/;
+
+const pythonMetadata = /\/([^/]+)-([^/-]+)\.dist-info\/METADATA$/;
 
 export async function readRootfs(tar: Readable): Promise<RootfsFacts> {
   const hash = createHash('sha256');
@@ -47,6 +51,7 @@ export async function readRootfs(tar: Readable): Promise<RootfsFacts> {
     architecture: packages.find((found) => found.architecture !== 'all')?.architecture ?? 'unknown',
     packages,
     npm: npmPackages(seen.texts),
+    python: [...seen.python].sort(),
     faults: [...seen.faults, ...missing(seen)],
   };
 }
@@ -67,22 +72,26 @@ export function parseDpkgStatus(text: string): readonly DebianPackage[] {
 interface Seen {
   readonly headers: ReadonlyMap<string, Header>;
   readonly texts: ReadonlyMap<string, string>;
+  readonly python: ReadonlySet<string>;
   readonly faults: readonly string[];
 }
 
 async function readEntries(entries: ReturnType<typeof extract>): Promise<Seen> {
   const headers = new Map<string, Header>();
   const texts = new Map<string, string>();
+  const python = new Set<string>();
   const faults: string[] = [];
   for await (const entry of entries) {
     const name = entry.header.name.replace(/^(\.?\/)+/, '').replace(/\/+$/, '');
     const fault = faultOf(name, entry.header);
     if (fault !== undefined && faults.length < 100) faults.push(fault);
+    const [, pythonName, pythonVersion] = pythonMetadata.exec(name) ?? [];
+    if (pythonName !== undefined) python.add(`${pythonName}==${pythonVersion ?? ''}`);
     if (isMountPoint(name)) headers.set(name, entry.header);
     if (isText(name) && entry.header.size <= keptBytesMax) texts.set(name, (await bytesOf(entry)).toString('utf8'));
     else entry.resume();
   }
-  return { headers, texts, faults };
+  return { headers, texts, python, faults };
 }
 
 /** A whole entry of a tar. */

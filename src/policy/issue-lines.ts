@@ -44,9 +44,9 @@ function keysAt(path: readonly PropertyKey[]): readonly string[] {
   return Object.keys(shapeOf(schema));
 }
 
-/** The keys of an object schema, through its default. */
+/** The keys of an object schema, through its default, or that it may be left out. */
 export function shapeOf(schema: unknown): Readonly<Record<string, z.core.$ZodType>> {
-  const inner = schema instanceof z.ZodPrefault ? schema.unwrap() : schema;
+  const inner = schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional ? schema.unwrap() : schema;
   return inner instanceof z.ZodObject ? inner.shape : {};
 }
 

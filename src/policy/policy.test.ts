@@ -159,6 +159,21 @@ describe('what is wrong is told with its place, its key and what to write instea
     ['an unknown tag', `${head}description: !python/object x\n`, /7:14: /],
     ['YAML 1.1', `%YAML 1.1\n---\n${head}`, /remove the %YAML line/],
     ['a key that is a list', `${head}? [a, b]\n: 1\n`, /^p\.yaml:7:/],
+    [
+      'an environment on an image that is not one of its own',
+      `${head}environment: {image: other, setup: [[a]]}\n`,
+      /environment\.image: "other" is not one of images/,
+    ],
+    [
+      'an environment without a command',
+      `${head}environment: {image: base, setup: []}\n`,
+      /environment\.setup: say at least one command/,
+    ],
+    [
+      'an environment that asks for a network',
+      `${head}environment: {image: base, setup: [[a]], network: true}\n`,
+      /network/,
+    ],
     ['what is not YAML', `${head}files: [`, /^p\.yaml:7:\d+: /],
     ['a prototype', `${head}__proto__: {runtime: runsc}\n`, /__proto__: unknown key|__proto__/],
     ['a file too long', `${head}#${'x'.repeat(70_000)}`, /^p\.yaml: is longer than 65536 bytes$/],

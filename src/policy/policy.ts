@@ -22,6 +22,7 @@ export interface Policy {
     readonly includeIgnored: boolean;
     readonly git: boolean;
   };
+  readonly environment?: EnvironmentSpec;
   readonly limits: {
     readonly memoryBytes: number;
     readonly cpus: number;
@@ -41,6 +42,12 @@ export interface Policy {
   readonly budget: { readonly calls: number; readonly denied: number; readonly parallel: number };
   readonly tools: { readonly allow: readonly string[] };
   readonly env: { readonly set: Readonly<Record<string, string>> };
+}
+
+export interface EnvironmentSpec {
+  readonly image: string;
+  readonly setup: readonly (readonly string[])[];
+  readonly files: readonly string[];
 }
 
 export interface LoadedPolicy {
@@ -79,9 +86,10 @@ export function parsePolicy(text: string, source: string): LoadedPolicy {
 
 function policyOf(file: PolicyFile): Policy {
   const { include_ignored: includeIgnored, ...files } = file.files;
-  const { limits } = file;
+  const { limits, environment, ...rest } = file;
   return {
-    ...file,
+    ...rest,
+    ...(environment === undefined ? {} : { environment }),
     files: { ...files, includeIgnored },
     limits: {
       memoryBytes: limits.memory,

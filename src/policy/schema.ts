@@ -106,6 +106,19 @@ const Files = z
     }
   });
 
+const Environment = z.strictObject({
+  image: z.string().describe('One of `images`: what it is built on.'),
+  setup: z
+    .array(z.array(z.string().min(1).max(4096)).min(1, 'a command has at least its program').max(256).readonly())
+    .min(1, 'say at least one command, or leave environment out')
+    .max(64)
+    .readonly()
+    .describe('Commands, each a list of program and arguments; run in order, as root, in /workspace.'),
+  files: globs
+    .prefault([])
+    .describe('Files of the workspace that setup sees, such as lockfiles. A change of one makes a new environment.'),
+});
+
 const Limits = z.strictObject({
   memory: size({ min: '32MiB', max: '4096GiB' })
     .prefault('2GiB')
@@ -178,33 +191,40 @@ const Env = z.strictObject({
     .describe('Variables of every command, on top of the clean default environment. Nothing of the host is inherited.'),
 });
 
-export const PolicyFile = z.strictObject({
-  apiVersion: z.literal('glovebox/v1', { error: 'must be glovebox/v1' }).describe('Always `glovebox/v1`.'),
-  kind: z.literal('Policy', { error: 'must be Policy' }).describe('Always `Policy`.'),
-  name: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'write 1 to 64 of a-z, 0-9, dot, underscore and dash')
-    .describe('Short name, for people and journals.'),
-  description: z.string().max(1000).prefault('').describe('What it is for.'),
-  images: z
-    .array(z.string().regex(/^[A-Za-z0-9][\w.:/@-]{0,254}$/, 'write the name or the digest of an image'))
-    .min(1, 'name at least one image')
-    .max(32)
-    .readonly()
-    .describe('Images a run may use, by name or digest; the first is the default.'),
-  runtime: z
-    .enum(['runc', 'runsc'])
-    .prefault('runc')
-    .describe('`runsc` is gVisor; where it is missing, the run is refused.'),
-  files: Files.describe('Which paths of the workspace, as globs (below).'),
-  limits: Limits.prefault({}).describe('What the sandbox is given.'),
-  budget: Budget.prefault({}).describe('How much a run may do.'),
-  tools: z
-    .strictObject({ allow: allTools.prefault([...toolNames]).describe('Tools that may be called.') })
-    .prefault({})
-    .describe('Which tools.'),
-  env: Env.prefault({}).describe('Environment of commands.'),
-});
+export const PolicyFile = z
+  .strictObject({
+    apiVersion: z.literal('glovebox/v1', { error: 'must be glovebox/v1' }).describe('Always `glovebox/v1`.'),
+    kind: z.literal('Policy', { error: 'must be Policy' }).describe('Always `Policy`.'),
+    name: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'write 1 to 64 of a-z, 0-9, dot, underscore and dash')
+      .describe('Short name, for people and journals.'),
+    description: z.string().max(1000).prefault('').describe('What it is for.'),
+    images: z
+      .array(z.string().regex(/^[A-Za-z0-9][\w.:/@-]{0,254}$/, 'write the name or the digest of an image'))
+      .min(1, 'name at least one image')
+      .max(32)
+      .readonly()
+      .describe('Images a run may use, by name or digest; the first is the default.'),
+    runtime: z
+      .enum(['runc', 'runsc'])
+      .prefault('runc')
+      .describe('`runsc` is gVisor; where it is missing, the run is refused.'),
+    files: Files.describe('Which paths of the workspace, as globs (below).'),
+    environment: Environment.optional().describe('Dependencies that are installed once, before any run (below).'),
+    limits: Limits.prefault({}).describe('What the sandbox is given.'),
+    budget: Budget.prefault({}).describe('How much a run may do.'),
+    tools: z
+      .strictObject({ allow: allTools.prefault([...toolNames]).describe('Tools that may be called.') })
+      .prefault({})
+      .describe('Which tools.'),
+    env: Env.prefault({}).describe('Environment of commands.'),
+  })
+  .superRefine(({ environment, images }, context) => {
+    if (environment === undefined || images.includes(environment.image)) return;
+    const message = `${JSON.stringify(environment.image)} is not one of images (${images.join(', ')})`;
+    context.addIssue({ code: 'custom', message, path: ['environment', 'image'] });
+  });
 export type PolicyFile = z.infer<typeof PolicyFile>;
 
 function problemOf(name: string, value: string): string | undefined {

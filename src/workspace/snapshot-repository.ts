@@ -1,7 +1,7 @@
 import { RunnerError } from '../errors.ts';
-import { newId } from '../ids.ts';
 import { workspace } from '../sandbox/environment.ts';
-import type { CallEnd, ExecSpec, Files } from '../sandbox/spec.ts';
+import { runInside, type CommandHost } from '../sandbox/run-inside.ts';
+import type { Files } from '../sandbox/spec.ts';
 
 /**
  * A repository of one commit, the base, made by git inside the sandbox: for `git diff`, `status`, `stash` and commits of
@@ -9,34 +9,23 @@ import type { CallEnd, ExecSpec, Files } from '../sandbox/spec.ts';
  *  - nothing of the host's repository is in it: no history, no remote, no hook, no configuration;
  *  - nothing of it is ever read back: the export does not look into `.git`, and measures against the base, not against it.
  */
-export async function makeSnapshotRepository(sandbox: GitHost): Promise<void> {
+export async function makeSnapshotRepository(
+  sandbox: CommandHost & { readonly files: Pick<Files, 'unpack'> },
+): Promise<void> {
   // The workspace itself may be closed to the tools; the directory is theirs.
   const directory = { path: '.git', type: 'directory', mode: 0o755, owner: 'tool' } as const;
   await sandbox.files.unpack('.', [directory], { owners: true });
-  const command = await sandbox.start(newId(), {
+  const { outcome, said } = await runInside(sandbox, {
     command: { kind: 'script', script },
     env: { ...snapshotRepositoryEnvironment, ...dates },
     killAfterMs: makingMs,
   });
-  const { outcome } = await command.ended;
   if (outcome.kind === 'exited' && outcome.code === 0) return;
-  const { bytes } = await command.output.read(0, saidBytesMax);
   const why = outcome.kind === 'exited' ? `exit ${outcome.code}` : outcome.kind;
   throw new RunnerError(
     'policy_unenforceable',
-    `files.git: git in the image could not make the repository (${why}): ${bytes.toString('utf8').trim()}; use an image with git, give limits.workspace room for a second copy of the files, or set files.git: false`,
+    `files.git: git in the image could not make the repository (${why}): ${said.toString('utf8').trim()}; use an image with git, give limits.workspace room for a second copy of the files, or set files.git: false`,
   );
-}
-
-/** What `Sandbox` has of it. */
-export interface GitHost {
-  readonly files: Pick<Files, 'unpack'>;
-  start(callId: string, spec: ExecSpec): Promise<GitCommand>;
-}
-
-interface GitCommand {
-  readonly ended: Promise<CallEnd>;
-  readonly output: { read(offset: number, maxBytes: number): Promise<{ readonly bytes: Buffer }> };
 }
 
 /** For every command of the run: the workspace and its `.git` may belong to two users. */
@@ -47,7 +36,6 @@ export const snapshotRepositoryEnvironment: Readonly<Record<string, string>> = {
 };
 
 const makingMs = 300_000;
-const saidBytesMax = 1000;
 
 /** One base, one commit id. */
 const dates = { GIT_AUTHOR_DATE: '315532800 +0000', GIT_COMMITTER_DATE: '315532800 +0000' };

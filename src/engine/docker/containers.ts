@@ -49,7 +49,7 @@ export class Containers {
     }
   }
 
-  async start(id: string, spec: ContainerSpec): Promise<void> {
+  async start(id: string, spec: Pick<ContainerSpec, 'name' | 'argv'>): Promise<void> {
     const call = {
       what: `start container ${spec.name}`,
       method: 'POST',

@@ -13,6 +13,8 @@ import type {
   ImageConfig,
   ImageFacts,
   Labels,
+  SetUpEnd,
+  SetUpSpec,
   StartedContainer,
   VolumeFile,
   VolumeKind,
@@ -26,6 +28,7 @@ import { Containers } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { Images } from './images.ts';
 import { differences } from './readback.ts';
+import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
 import { type Timeouts, defaultTimeouts } from './timeouts.ts';
 import { tryVolume } from './volume-trial.ts';
@@ -154,6 +157,10 @@ export class DockerEngine implements Engine {
 
   async loadImage(archive: Readable): Promise<void> {
     await this.#images.load(archive);
+  }
+
+  async setUp<T>(spec: SetUpSpec, take: (rootfs: Readable) => Promise<T>): Promise<SetUpEnd<T>> {
+    return await setUp(spec, take, { calls: this.#calls, containers: this.#containers, timeouts: this.#timeouts });
   }
 
   async saveImage(id: string): Promise<Readable> {

@@ -13,6 +13,8 @@ import type {
   ImageConfig,
   ImageFacts,
   Labels,
+  SetUpEnd,
+  SetUpSpec,
   StartedContainer,
   VolumeFile,
   VolumeTrial,
@@ -161,6 +163,10 @@ export class FakeEngine implements Engine {
     const { tag, labels, architecture } = image;
     this.#host.images.set(id, { id, tags: [tag], labels, bytes: bytes.length, createdMs: Date.now(), architecture });
     return id;
+  }
+
+  async setUp<T>(spec: SetUpSpec): Promise<SetUpEnd<T>> {
+    throw new RunnerError('policy_unenforceable', `The fake engine has no root file system to set up ${spec.name} in.`);
   }
 
   async loadImage(): Promise<void> {

@@ -1,0 +1,104 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { RunnerError } from '../errors.ts';
+import { removeEnvironment } from '../environment/build.ts';
+import { listEnvironmentLocks } from '../environment/lock.ts';
+import { loadPolicy } from '../policy/policy.ts';
+import { Runner } from '../runner.ts';
+import type { CliContext } from './context.ts';
+import { bytesText, durationText, print, printJson, say, table } from './terminal.ts';
+
+export function envCommand(program: Command, context: CliContext): void {
+  const env = program
+    .command('env')
+    .description('environments: dependencies installed once into an image of their own');
+  env
+    .command('build')
+    .description("build what a policy's environment says for a directory; cheap when it is built already")
+    .requiredOption('-p, --policy <file>', 'policy with an environment')
+    .option('-w, --workspace <dir>', 'directory that environment.files are taken from')
+    .option('--setup-network', "let the setup commands use the engine's network; without it they have none")
+    .option('--rebuild', 'even when it is built already')
+    .option('--json', 'as JSON')
+    .action((options: BuildOptions) => build(options, context));
+  env
+    .command('ls')
+    .description('the environments, newest first')
+    .option('--json', 'as JSON')
+    .action((options: { json?: boolean }) => list(options, context));
+  env
+    .command('rm')
+    .description('remove environments; the next build makes them anew')
+    .argument('<names...>', 'as env ls names them')
+    .action((names: string[]) => remove(names, context));
+}
+
+interface BuildOptions {
+  readonly policy: string;
+  readonly workspace?: string;
+  readonly setupNetwork?: boolean;
+  readonly rebuild?: boolean;
+  readonly json?: boolean;
+}
+
+async function build(options: BuildOptions, context: CliContext): Promise<void> {
+  const { policy } = await loadPolicy(options.policy);
+  const startedMs = performance.now();
+  const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
+  const runner = await Runner.create(engine, dataDir);
+  try {
+    const { lock, upToDate } = await runner.buildEnvironment(policy, options.workspace, {
+      network: options.setupNetwork === true,
+      rebuild: options.rebuild === true,
+      onProgress: say,
+    });
+    if (options.json === true) printJson({ ...lock, upToDate });
+    else if (upToDate) print(`${lock.name} is up to date  ${lock.id.slice(0, 19)}`);
+    else
+      print(
+        `${pc.green('built')} ${lock.name}  ${lock.id.slice(0, 19)}  ${bytesText(lock.bytes)}  ${durationText(performance.now() - startedMs)}`,
+      );
+  } finally {
+    await runner.close();
+  }
+}
+
+async function list(options: { json?: boolean }, context: CliContext): Promise<void> {
+  const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
+  const rows = await Promise.all(
+    (await listEnvironmentLocks(dataDir.path)).map(async (lock) => ({
+      ...lock,
+      state: (await engine.findImage(lock.id)) === undefined ? 'absent' : 'ready',
+    })),
+  );
+  if (options.json === true) return printJson(rows);
+  if (rows.length === 0) return print('no environments yet; glovebox env build -p POLICY -w DIR makes one');
+  print(
+    table([
+      ['ENVIRONMENT', 'STATE', 'BASE', 'SIZE', 'NETWORK', 'PACKAGES', 'BUILT'],
+      ...rows.map(({ name, state, base, bytes, network, packages, builtAt }) => [
+        name,
+        state,
+        base.reference,
+        bytesText(bytes),
+        network ? 'yes' : 'no',
+        `${packages.debian.length} Debian, ${packages.npm.length} npm, ${packages.python.length} Python`,
+        builtAt,
+      ]),
+    ]),
+  );
+}
+
+async function remove(names: readonly string[], context: CliContext): Promise<void> {
+  const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
+  const locks = await listEnvironmentLocks(dataDir.path);
+  for (const name of names) {
+    const lock = locks.find((known) => known.name === name);
+    if (lock === undefined) {
+      const known = locks.map((other) => other.name).join(', ') || 'none';
+      throw new RunnerError('image_not_found', `no environment ${JSON.stringify(name)}; there are: ${known}`);
+    }
+    await removeEnvironment(engine, dataDir.path, lock);
+    print(`removed ${name}`);
+  }
+}

@@ -1,0 +1,81 @@
+import type { Readable } from 'node:stream';
+import { pack } from 'tar-stream';
+import type { BlobStore } from '../workspace/blobs.ts';
+import { ancestorsOf } from '../workspace/diff.ts';
+import type { SetupFile, Wanted } from './environment.ts';
+
+/** Where what setup leaves in /workspace is kept in the image; a run's workspace is mounted over it there. */
+export const resultsDir = '/opt/glovebox/workspace';
+export const setupArgv: readonly string[] = ['/bin/sh', '/glovebox-setup/run.sh'];
+
+export const setupEnvironment: readonly string[] = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'HOME=/root',
+  'LANG=C.UTF-8',
+  'LC_ALL=C.UTF-8',
+  'TZ=UTC',
+  'CI=1',
+  'DEBIAN_FRONTEND=noninteractive',
+  'PIP_NO_INPUT=1',
+  'PIP_ROOT_USER_ACTION=ignore',
+  'PIP_BREAK_SYSTEM_PACKAGES=1',
+  'PIP_DISABLE_PIP_VERSION_CHECK=1',
+  'NPM_CONFIG_UPDATE_NOTIFIER=false',
+  'NPM_CONFIG_PROGRESS=false',
+  'PYTHONHASHSEED=0',
+];
+
+/** The script, and the files in /workspace: root's, so that setup reads them and leaves them as they are. */
+export function setupFiles(wanted: Wanted, blobs: BlobStore): Readable {
+  const tar = pack();
+  const own = { uid: 0, gid: 0, mtime: new Date(0) };
+  const fill = async (): Promise<void> => {
+    tar.entry({ ...own, name: 'glovebox-setup/', type: 'directory', mode: 0o755 });
+    tar.entry({ ...own, name: 'glovebox-setup/run.sh', mode: 0o755 }, scriptOf(wanted));
+    const directories = new Set(wanted.files.flatMap(({ path }) => ancestorsOf(path)));
+    for (const path of [...directories].sort())
+      tar.entry({ ...own, name: `workspace/${path}/`, type: 'directory', mode: 0o755 });
+    for (const { path, mode, digest } of wanted.files)
+      tar.entry({ ...own, name: `workspace/${path}`, mode }, await blobs.get(digest));
+    tar.finalize();
+  };
+  fill().catch((error: Error) => tar.destroy(error));
+  return tar as unknown as Readable;
+}
+
+/** What must not be in an image is taken out in the end: logs, caches, package lists, set-id bits, the files themselves. */
+export function scriptOf({ spec, files }: Pick<Wanted, 'spec' | 'files'>): string {
+  const commands = spec.setup.flatMap((argv) => {
+    const line = argv.map(quoted).join(' ');
+    return [`printf '%s\\n' ${quoted(`+ ${argv.join(' ')}`)}`, line];
+  });
+  return `{
+set -e
+exec 2>&1 </dev/null
+umask 022
+cd /workspace
+${commands.join('\n')}
+cd /
+${files.map(fileRemoval).join('\n')}
+find /workspace -mindepth 1 -type d -empty -delete
+rm -rf ${resultsDir}
+mkdir -p ${resultsDir}
+find /workspace -mindepth 1 -maxdepth 1 -exec mv -t ${resultsDir} -- {} +
+chown -R 0:0 ${resultsDir}
+chmod -R a+rX,go-w ${resultsDir}
+rm -rf /root/.cache /root/.npm /var/tmp/* /glovebox-setup
+find /var/log /var/cache/apt /var/lib/apt/lists -type f -delete
+find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
+exit 0
+}
+`;
+}
+
+function fileRemoval({ path }: SetupFile): string {
+  return `rm -f -- ${quoted(`/workspace/${path}`)}`;
+}
+
+/** One word of a POSIX shell. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,151 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { removeEnvironment } from '../src/environment/build.ts';
+import { listEnvironmentLocks } from '../src/environment/lock.ts';
+import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
+import { Runner, type Run } from '../src/runner.ts';
+import { Bench, smallPolicyText } from './fixtures/bench.ts';
+
+let bench: Bench;
+let runner: Runner;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  runner = await Runner.create(bench.engine, bench.dataDir);
+});
+afterEach(async () => {
+  const { path } = bench.dataDir;
+  for (const lock of await listEnvironmentLocks(path)) await removeEnvironment(bench.engine, path, lock);
+});
+afterAll(async () => {
+  await runner.close();
+  await bench.close();
+});
+
+const files = { 'deps.lock': 'lib 1\n', 'src/a.txt': 'one\n', '.env': 'TOKEN=secret\n' };
+
+function policyText(setup: readonly (readonly string[])[], more = ''): string {
+  return smallPolicyText(
+    `environment:\n  image: base\n  setup: ${JSON.stringify(setup)}\n  files: ["deps.lock", ".env"]\n${more}`,
+  );
+}
+
+const policyWith = (...setup: readonly (readonly string[])[]): LoadedPolicy => parsePolicy(policyText(setup), 'test');
+
+const sh = (script: string): readonly string[] => ['sh', '-c', script];
+
+async function build(policy: LoadedPolicy, workspace: string, lines: string[] = []) {
+  return runner.buildEnvironment(policy.policy, workspace, { onProgress: (line) => void lines.push(line) });
+}
+
+let calls = 0;
+async function text(run: Run, script: string): Promise<string> {
+  const result = await run.call(`c${calls++}`, { tool: 'exec', script });
+  if (!result.ok) throw new Error(result.text);
+  return result.text;
+}
+
+test('what setup installs as root, outside and inside the workspace, is there in a run and not in its diff', async () => {
+  const workspace = await bench.workspace(files);
+  const policy = policyWith(
+    sh('id -u; pwd; cat deps.lock; test ! -e .env; test ! -e src'),
+    sh("mkdir -p /opt/lib && echo 'it'\\''s here' > /opt/lib/x && install -m 4755 /bin/true /usr/local/bin/setid"),
+    sh(
+      'mkdir -p build/deps && echo lib > build/deps/lib && ln -s lib build/deps/link && echo no > stray && echo l > /var/log/x',
+    ),
+  );
+  const lines: string[] = [];
+  const built = await build(policy, workspace, lines);
+  expect(built.upToDate).toBe(false);
+  expect(lines).toEqual(expect.arrayContaining(['0', '/workspace', 'lib 1']));
+  expect(built.lock).toMatchObject({ network: false, base: { reference: 'base' }, files: [{ path: 'deps.lock' }] });
+  expect(built.lock.packages.debian).toEqual(expect.arrayContaining([expect.stringMatching(/^git=/)]));
+
+  const run = await runner.open({ policy, workspace });
+  expect(await text(run, 'cat /opt/lib/x build/deps/link; ls; stat -c %a /usr/local/bin/setid; cat deps.lock')).toMatch(
+    /^it's here\nlib\nbuild\ndeps\.lock\nsrc\n755\nlib 1\n/,
+  );
+  expect(
+    await text(
+      run,
+      'echo more > build/deps/more && rm build/deps/lib && echo two >> src/a.txt; touch /opt/lib/y || echo locked',
+    ),
+  ).toMatch(/locked/);
+  const [fork] = await runner.fork(run);
+  expect(await text(fork ?? run, 'cat build/deps/lib; tail -1 src/a.txt')).toMatch(/^lib\ntwo\n/);
+  await Promise.all([run.close(), fork?.close()]);
+  expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/a.txt']);
+  expect(run.candidate?.violations).toEqual([]);
+});
+
+test('it is built once; a changed lockfile or command is another one, and a run asks for its own', async () => {
+  const workspace = await bench.workspace(files);
+  const policy = policyWith(['cp', 'deps.lock', '/opt/deps']);
+  await expect(runner.open({ policy, workspace })).rejects.toMatchObject({
+    code: 'image_not_found',
+    message: expect.stringMatching(/glovebox env build/),
+  });
+  const first = await build(policy, workspace);
+  expect(await build(policy, workspace)).toMatchObject({ upToDate: true, lock: { id: first.lock.id } });
+  expect(await build(policy, await bench.workspace({ ...files, 'src/a.txt': 'other\n' }))).toMatchObject({
+    upToDate: true,
+  });
+
+  await writeFile(join(workspace, 'deps.lock'), 'lib 2\n');
+  await expect(runner.open({ policy, workspace })).rejects.toMatchObject({ code: 'image_not_found' });
+  const second = await build(policy, workspace);
+  expect(second.upToDate).toBe(false);
+  expect(second.lock.key).not.toBe(first.lock.key);
+  expect((await build(policyWith(['cp', 'deps.lock', '/opt/other']), workspace)).lock.key).not.toBe(second.lock.key);
+  const run = await runner.open({ policy, workspace });
+  expect(await text(run, 'cat /opt/deps')).toMatch(/^lib 2\n/);
+  await run.close();
+});
+
+test('setup has no network, whatever the policy says; nothing but loopback is there', async () => {
+  const lines: string[] = [];
+  const built = await build(
+    policyWith(sh('ls /sys/class/net; cat /proc/net/route | wc -l')),
+    await bench.workspace(files),
+    lines,
+  );
+  expect(lines.slice(2, 4)).toEqual(['lo', '1']);
+  expect(built.lock.network).toBe(false);
+  expect(() => parsePolicy(policyText([['true']], '  network: true\n'), 'p')).toThrow(/network/);
+});
+
+test('a setup that fails says its last words and leaves nothing: no container, image or lock', async () => {
+  const workspace = await bench.workspace(files);
+  const before = (await bench.engine.images()).length;
+  await expect(
+    build(policyWith(sh('echo before'), sh('echo the reason >&2; exit 3'), sh('echo after')), workspace),
+  ).rejects.toMatchObject({
+    code: 'engine_failed',
+    message: expect.stringMatching(/exit code 3.*--setup-network[^]*the reason$/),
+  });
+  await expect(build(policyWith(sh('mkfifo /opt/pipe')), workspace)).rejects.toMatchObject({
+    message: expect.stringMatching(/opt\/pipe: a device or FIFO/),
+  });
+  expect(await bench.containers()).toEqual([]);
+  expect((await bench.engine.images()).length).toBe(before);
+  expect(await listEnvironmentLocks(bench.dataDir.path)).toEqual([]);
+});
+
+test('env build, ls and rm on the command line', async () => {
+  const workspace = await bench.workspace(files);
+  const policy = join(bench.folder, 'policy.yaml');
+  await writeFile(policy, policyText([['cp', 'deps.lock', '/opt/deps']]));
+  const built = await bench.cli(['env', 'build', '-p', policy, '-w', workspace]);
+  expect(built.stderr).toMatch(/\+ cp deps\.lock \/opt\/deps/);
+  expect(built.stdout).toMatch(/^built env-[0-9a-f]{16} /);
+  const ran = await bench.cli(['run', '-q', '-p', policy, '-w', workspace, '--', 'cat', '/opt/deps']);
+  expect(ran).toMatchObject({ exitCode: 0, stdout: 'lib 1' });
+  const [listed] = JSON.parse((await bench.cli(['env', 'ls', '--json'])).stdout) as { name: string; state: string }[];
+  expect(listed?.state).toBe('ready');
+  expect((await bench.cli(['env', 'rm', listed?.name ?? ''])).exitCode).toBe(0);
+  expect((await bench.cli(['env', 'ls'])).stdout).toMatch(/no environments yet/);
+  const again = await bench.cli(['run', '-q', '-p', policy, '-w', workspace, '--', 'true']);
+  expect(again).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/glovebox env build/) });
+  expect(await readFile(join(bench.dataDir.path, 'images.json'), 'utf8')).not.toContain('env-');
+});
