@@ -1,6 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { labelKeys } from '../src/engine/labels.ts';
 import { removeEnvironment } from '../src/environment/build.ts';
 import { listEnvironmentLocks } from '../src/environment/lock.ts';
 import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
@@ -113,6 +115,25 @@ test('setup has no network, whatever the policy says; nothing but loopback is th
   expect(lines.slice(2, 4)).toEqual(['lo', '1']);
   expect(built.lock.network).toBe(false);
   expect(() => parsePolicy(policyText([['true']], '  network: true\n'), 'p')).toThrow(/network/);
+});
+
+test('an operator may give setup a network; it is on record, and gone afterwards', async () => {
+  const lines: string[] = [];
+  const policy = policyWith(sh('ls /sys/class/net; tail -n +2 /proc/net/route | cut -f1 | sort -u'));
+  const { lock } = await runner.buildEnvironment(policy.policy, undefined, {
+    network: true,
+    onProgress: (line) => void lines.push(line),
+  });
+  expect(lines.slice(2, 5)).toEqual(['eth0', 'lo', 'eth0']);
+  expect(lock.network).toBe(true);
+  const { stdout } = await execa('docker', [
+    'network',
+    'ls',
+    '-q',
+    '--filter',
+    `label=${labelKeys.owner}=${bench.dataDir.owner}`,
+  ]);
+  expect(stdout).toBe('');
 });
 
 test('a setup that fails says its last words and leaves nothing: no container, image or lock', async () => {

@@ -17,7 +17,7 @@ export function envCommand(program: Command, context: CliContext): void {
     .description("build what a policy's environment says for a directory; cheap when it is built already")
     .requiredOption('-p, --policy <file>', 'policy with an environment')
     .option('-w, --workspace <dir>', 'directory that environment.files are taken from')
-    .option('--setup-network', "let the setup commands use the engine's network; without it they have none")
+    .option('--setup-network', 'give the setup commands a bridge network; without it they have none')
     .option('--rebuild', 'even when it is built already')
     .option('--json', 'as JSON')
     .action((options: BuildOptions) => build(options, context));

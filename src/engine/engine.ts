@@ -107,8 +107,8 @@ export interface SetUpSpec {
   readonly env: readonly string[];
   /** Laid over `/` first, as a tar. */
   readonly files: Readable;
-  /** `default`: whatever network the engine gives its containers. Only an operator may say so. */
-  readonly network: 'none' | 'default';
+  /** `bridge`: a network for this container alone, which reaches what the engine's host does. Only an operator may say so. */
+  readonly network: 'none' | 'bridge';
   readonly limits: Pick<ContainerLimits, 'memoryBytes' | 'pidsMax' | 'cpus'>;
   readonly timeoutMs: number;
   /** Standard output as it comes. */

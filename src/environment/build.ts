@@ -23,7 +23,7 @@ export interface BuildEnvironmentOptions {
   /** By which `gc` finds the container of a process that died: owner and instance. */
   readonly labels: Labels;
   readonly limits: SetUpSpec['limits'];
-  /** The engine's default network for setup. An operator's word, never a policy's. */
+  /** A bridge network for setup. An operator's word, never a policy's. */
   readonly network?: boolean;
   readonly rebuild?: boolean;
   readonly timeoutMs?: number;
@@ -96,7 +96,7 @@ async function setUp(wanted: Wanted, options: BuildEnvironmentOptions, to: strin
       argv: setupArgv,
       env: setupEnvironment,
       files: setupFiles(wanted, options.blobs),
-      network: options.network === true ? 'default' : 'none',
+      network: options.network === true ? 'bridge' : 'none',
       limits,
       timeoutMs: options.timeoutMs ?? setupTimeoutMs,
       onOutput: (bytes) => output.push(bytes),

@@ -5,7 +5,7 @@ import { digestPattern } from '../../digest.ts';
 import { Deadline } from '../../deadline.ts';
 import { RunnerError } from '../../errors.ts';
 import type { SetUpEnd, SetUpSpec } from '../engine.ts';
-import { type DockerCalls, pathOf } from './calls.ts';
+import { type DockerCalls, isAnswer, pathOf } from './calls.ts';
 import { type Containers, failed } from './containers.ts';
 import { openStream } from './stream.ts';
 import type { Timeouts } from './timeouts.ts';
@@ -17,10 +17,52 @@ import type { Timeouts } from './timeouts.ts';
 export async function setUp<T>(
   spec: SetUpSpec,
   take: (rootfs: Readable) => Promise<T>,
-  { calls, containers, timeouts }: { calls: DockerCalls; containers: Containers; timeouts: Timeouts },
+  { calls, containers, timeouts }: SetUpEngine,
 ): Promise<SetUpEnd<T>> {
   if (!digestPattern.test(spec.image))
     throw new RunnerError('image_not_allowed', `Setup ${spec.name}: ${spec.image} is not an image id.`);
+  if (spec.network === 'bridge') await createNetwork(spec, calls, timeouts);
+  try {
+    return await inContainer(spec, take, { calls, containers, timeouts });
+  } finally {
+    if (spec.network === 'bridge') await removeNetwork(spec, calls, timeouts);
+  }
+}
+
+/** One of its own: an engine's default bridge may be missing, or shared with others. */
+async function createNetwork(spec: SetUpSpec, calls: DockerCalls, timeouts: Timeouts): Promise<void> {
+  const body = { Name: spec.name, Driver: 'bridge', CheckDuplicate: true, Labels: spec.labels };
+  const call = {
+    what: `create network ${spec.name}`,
+    method: 'POST',
+    path: pathOf(['networks', 'create']),
+    body,
+  } as const;
+  try {
+    await calls.text({ ...call, timeoutMs: timeouts.createMs });
+  } catch (error) {
+    throw failed(call.what, error);
+  }
+}
+
+async function removeNetwork(spec: SetUpSpec, calls: DockerCalls, timeouts: Timeouts): Promise<void> {
+  const call = {
+    what: `remove network ${spec.name}`,
+    method: 'DELETE',
+    path: pathOf(['networks', spec.name]),
+  } as const;
+  try {
+    await calls.text({ ...call, timeoutMs: timeouts.destroyMs });
+  } catch (error) {
+    if (!isAnswer(error, 404)) throw failed(call.what, error);
+  }
+}
+
+async function inContainer<T>(
+  spec: SetUpSpec,
+  take: (rootfs: Readable) => Promise<T>,
+  { calls, containers, timeouts }: SetUpEngine,
+): Promise<SetUpEnd<T>> {
   const created = await containers.create(spec.name, bodyOf(spec));
   if (created === undefined)
     throw new RunnerError('engine_failed', `Container ${spec.name} exists; is it being set up already? glovebox gc`);
@@ -49,6 +91,12 @@ export async function setUp<T>(
   }
 }
 
+interface SetUpEngine {
+  readonly calls: DockerCalls;
+  readonly containers: Containers;
+  readonly timeouts: Timeouts;
+}
+
 /** What apt, dpkg, pip and npm need of root: owners, modes, and becoming another user. */
 const capabilities = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'SETGID', 'SETUID'];
 
@@ -66,7 +114,7 @@ function bodyOf(spec: SetUpSpec): Readonly<Record<string, unknown>> {
     AttachStderr: true,
     StopSignal: 'SIGKILL',
     HostConfig: {
-      NetworkMode: spec.network,
+      NetworkMode: spec.network === 'bridge' ? spec.name : 'none',
       IpcMode: 'none',
       CapDrop: ['ALL'],
       CapAdd: capabilities,
