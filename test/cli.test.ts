@@ -64,6 +64,8 @@ test('run --json says what happened in one document', async () => {
 
   const log = await bench.cli(['log', document.run]);
   expect(log.stdout.split('\n')).toHaveLength(6);
+  expect((await bench.cli(['output', document.run, 'command'])).stdout).toBe('hi');
+  expect((await bench.cli(['output', document.run, 'nothing'])).stderr).toMatch(/call_not_found/);
   expect((await bench.cli(['check', document.run])).exitCode).toBe(0);
   expect((await bench.cli(['runs'])).stdout).toContain('finished');
 });

@@ -13,6 +13,7 @@ import { gcCommand } from './gc.ts';
 import { imageCommand } from './image.ts';
 import { watchOutput } from './interruption.ts';
 import { checkCommand, logCommand } from './log.ts';
+import { outputCommand } from './output.ts';
 import { playCommand } from './play.ts';
 import { runCommand } from './run.ts';
 import { runsCommand } from './runs.ts';
@@ -48,6 +49,7 @@ function buildProgram(context: CliContext): Command {
     playCommand,
     diffCommand,
     logCommand,
+    outputCommand,
     checkCommand,
     runsCommand,
     envCommand,

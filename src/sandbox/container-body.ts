@@ -42,7 +42,7 @@ export const defaultLimits: SandboxLimits = {
   shmBytes: 64 * MiB,
 };
 
-export const supervisorDirectory = '/.glovebox';
+const supervisorDirectory = '/.glovebox';
 /** What must be left for processes when every file system is full. */
 const headroomBytes = 64 * MiB;
 const runBytes = 4 * MiB;

@@ -20,7 +20,7 @@ export interface CallTerms {
   readonly outputMaxBytes: number;
 }
 
-export const defaults = { killAfterMs: 120_000, graceMs: 2_000, drainMs: 250 } as const;
+const defaults = { killAfterMs: 120_000, graceMs: 2_000, drainMs: 250 } as const;
 
 const durationMax = 2_147_483_647;
 

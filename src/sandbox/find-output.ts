@@ -8,7 +8,7 @@ export async function findOutput(directory: string, callId: string): Promise<Out
 }
 
 /** `end` is missing when nobody saw the call end. */
-export async function findCall(
+async function findCall(
   directory: string,
   callId: string,
 ): Promise<{ output: OutputLog; end: CallEnd | undefined } | undefined> {

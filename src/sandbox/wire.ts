@@ -42,12 +42,12 @@ export const fromSupervisor = {
   refused: 0x89,
 } as const;
 
-export const exitBytes = 64;
+const exitBytes = 64;
 export const welcomeBytes = 36;
 export const welcomeEntryBytes = 32;
 export const listedEntryBytes = 24;
 /** Longest text that a REFUSED may carry. */
-export const refusedTextMax = 4096;
+const refusedTextMax = 4096;
 
 /** What may arrive, and how long it may be: a header that says otherwise is refused before its payload is waited for. */
 export interface FrameRule {
