@@ -8,11 +8,17 @@ import { WriterLock } from './journal/lock.ts';
 import { readEntries } from './journal/read.ts';
 import { Journal } from './journal/writer.ts';
 import { readSupervisor, supervisorVolume } from './sandbox/supervisor-binary.ts';
+import { BaseStore } from './workspace/bases.ts';
+import { Layer } from './workspace/layer.ts';
 
 /** What a recovery did, or with `dryRun` would do. */
 export interface Recovered {
   readonly containers: readonly string[];
   readonly volumes: readonly string[];
+  /** Runs whose workspace lay on disk. */
+  readonly layers: readonly string[];
+  /** Keys of bases that nobody uses and that were above the caps. */
+  readonly bases: readonly string[];
   /** Closed as lost. */
   readonly runs: readonly { readonly id: string; readonly closedCalls: number }[];
   /** Runs that died before their intent was on record; their directories are gone. */
@@ -37,7 +43,9 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
   const runs: { id: string; closedCalls: number }[] = [];
   const neverBegun: string[] = [];
   const living = await settleInstances(dataDir, dryRun);
+  const layers: string[] = [];
   for (const dir of await dataDir.listRuns()) {
+    if (await dropLayer(dir, dryRun)) layers.push(dir.id);
     const found = await judge(dir, living > 0);
     if (found.kind === 'never_begun') {
       if (!dryRun) await dataDir.removeRun(dir.id);
@@ -48,7 +56,24 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
     } else if (found.kind === 'closed' && !dryRun) await WriterLock.sweepDead(dir.journal);
   }
   if (living === 0 && !dryRun) await dataDir.sweepPartial();
-  return { containers: namesOf('container'), volumes: namesOf('volume'), runs, neverBegun };
+  const bases = dryRun ? [] : await dropBases(dataDir);
+  return { containers: namesOf('container'), volumes: namesOf('volume'), layers, bases, runs, neverBegun };
+}
+
+/** A workspace on disk whose runner is dead. What is still mounted by a container stays until that is gone. */
+async function dropLayer(dir: RunDir, dryRun: boolean): Promise<boolean> {
+  if (!(await Layer.isThere(dir.layer)) || (await WriterLock.isHeld(dir.journal))) return false;
+  if (dryRun) return true;
+  return Layer.remove(dir.layer).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function dropBases(dataDir: DataDir): Promise<readonly string[]> {
+  const bases = await BaseStore.open(dataDir.basesDir);
+  await bases.releaseDead((run) => Layer.isThere(dataDir.runDir(run).layer));
+  return bases.collect();
 }
 
 async function currentVolume(engine: Engine): Promise<string> {

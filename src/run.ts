@@ -11,6 +11,7 @@ import { boundArguments } from './journal/bound-arguments.ts';
 import type { EntryData } from './journal/entry.ts';
 import type { Journal } from './journal/writer.ts';
 import { decide } from './policy/decide.ts';
+import type { Placement } from './placement.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import type { RunningCall } from './sandbox/call.ts';
 import { exitCodeOf } from './sandbox/outcome.ts';
@@ -25,6 +26,7 @@ import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 import type { ToolResult } from './tools/tool-result.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import { candidateDocument, takeCandidate, type Candidate } from './workspace/candidate.ts';
+import type { Layered } from './workspace/collect.ts';
 import type { Base } from './workspace/import.ts';
 import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
 import type { Scope } from './workspace/scope.ts';
@@ -51,6 +53,7 @@ export interface RunParts {
   readonly scope: Scope;
   readonly base: Base;
   readonly blobs: BlobStore;
+  readonly placement: Placement;
 }
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
@@ -238,6 +241,7 @@ export class Run {
     this.#refuseWhileRunning('ask for the diff');
     const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
     const candidate = await takeCandidate(sandbox, base, scope, blobs, {
+      ...this.#layered(),
       snapshotRepository: this.policy.policy.files.git,
     });
     try {
@@ -256,7 +260,7 @@ export class Run {
   async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
     this.#refuseWhileRunning('take the snapshot');
     const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
-    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, options);
+    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, { ...options, ...this.#layered() });
     const { digest, scratch } = snapshot;
     await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
     return { ...snapshot, run: this.id, policy, image };
@@ -273,7 +277,13 @@ export class Run {
       );
     const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
     await journal.append({ type: 'snapshot.applied', data });
-    await restoreSnapshot(sandbox, snapshot, scope, blobs);
+    await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, this.#layered());
+  }
+
+  /** Where an overlay's changes are to be looked for. */
+  #layered(): { layered?: Layered } {
+    const layered = this.#parts.placement.layered(this.dir);
+    return layered === undefined ? {} : { layered };
   }
 
   #refuseWhileRunning(then: string): void {
@@ -315,7 +325,11 @@ export class Run {
         await sandbox.close();
         await failpoint('close.destroyed');
       } finally {
-        await journal.close();
+        try {
+          await this.#parts.placement.discard(this.dir);
+        } finally {
+          await journal.close();
+        }
       }
     }
   }

@@ -14,6 +14,7 @@ import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
 import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
+import { Placements, type Placement, type PlacementRequest } from './placement.ts';
 import type { LoadedPolicy, Policy } from './policy/policy.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { Run, sizeOf } from './run.ts';
@@ -21,9 +22,7 @@ import type { RunImage, RunSnapshot } from './run-snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
-import { importWorkspace, type Base, type WorkspaceImport } from './workspace/import.ts';
-import { encodeTree } from './workspace/manifest.ts';
-import { reopenBase } from './workspace/reopen.ts';
+import type { Base, ImportOptions } from './workspace/import.ts';
 import { Scope } from './workspace/scope.ts';
 import { selectFiles, type Selection } from './workspace/select.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
@@ -36,6 +35,8 @@ export interface OpenRequest {
   readonly policy: LoadedPolicy;
   /** Host directory whose allowed files are copied in. Absent: an empty workspace. */
   readonly workspace?: string;
+  /** Instead of `workspace`: the key of a base that was imported before, under the same scope of files. */
+  readonly base?: string;
   /** One of the policy's images; default its first. */
   readonly image?: string;
   /** What the run is for; recorded first. */
@@ -58,7 +59,8 @@ interface Opening extends Pick<OpenRequest, 'policy' | 'intent' | 'onProgress' |
   readonly image: RunImage;
   readonly scope: Scope;
   readonly facts: EngineFacts;
-  readonly imported: WorkspaceImport;
+  readonly id: string;
+  readonly placement: Placement;
   readonly snapshot?: RunSnapshot;
 }
 
@@ -73,17 +75,20 @@ export class Runner {
   readonly #dataDir: DataDir;
   readonly #blobs: BlobStore;
   readonly #instance: string;
+  readonly #placements: Placements;
 
-  private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, instance: string) {
+  private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, placements: Placements, instance: string) {
     this.#engine = engine;
     this.#dataDir = dataDir;
     this.#blobs = blobs;
     this.#instance = instance;
+    this.#placements = placements;
   }
 
   static async create(engine: Engine, dataDir: DataDir): Promise<Runner> {
     const instance = await dataDir.registerInstance();
-    return new Runner(engine, dataDir, await BlobStore.open(dataDir.blobsDir), instance.id);
+    const blobs = await BlobStore.open(dataDir.blobsDir);
+    return new Runner(engine, dataDir, blobs, await Placements.open(engine, dataDir, blobs), instance.id);
   }
 
   /** Everything or nothing: on any failure no container is left and the journal says why. */
@@ -98,18 +103,12 @@ export class Runner {
     const scope = Scope.compile(policy.files);
     const reference = request.image ?? (await this.#defaultImage(request));
     const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#engine.describe()]);
-    const selection = await select(request, scope);
-    const imported = importWorkspace(
-      selection,
-      scope,
-      this.#blobs,
-      request.signal === undefined ? {} : { signal: request.signal },
-    );
-    request.signal?.throwIfAborted();
-    request.onProgress?.(
-      `workspace: ${imported.files} files, ${Math.ceil(imported.sizeBytes / 1024)} KiB${leftOutText(selection)}`,
-    );
-    return this.#open({ ...request, image, scope, facts, imported });
+    const id = newId();
+    const source = request.base === undefined ? await select(request, scope) : { base: request.base };
+    const placement = await this.#placements.place(source, placementFor(id, request.policy, scope, image, request));
+    const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;
+    request.onProgress?.(`workspace: ${size}${'base' in source ? '' : leftOutText(source)}`);
+    return this.#open({ ...request, id, image, scope, facts, placement });
   }
 
   /**
@@ -130,9 +129,11 @@ export class Runner {
         `run ${snapshot.run} used image ${wanted.reference} as ${wanted.id}, which is ${image.id} now; a fork would start elsewhere`,
       );
     const opened = await Promise.allSettled(
-      Array.from({ length: count }, () =>
-        this.#open({ ...rest, policy, image, scope, facts, imported: reopenBase(base, scope, this.#blobs), snapshot }),
-      ),
+      Array.from({ length: count }, async () => {
+        const id = newId();
+        const placement = await this.#placements.reopen(base, placementFor(id, policy, scope, image, rest));
+        return this.#open({ ...rest, id, policy, image, scope, facts, placement, snapshot });
+      }),
     );
     const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
     const failed = opened.find((fork) => fork.status === 'rejected');
@@ -181,10 +182,9 @@ export class Runner {
   }
 
   async #open(opening: Opening): Promise<Run> {
-    const { policy, signal } = opening;
-    const id = newId();
-    const spec = this.#sandboxSpec(id, opening.image.id, policy, opening.imported.root);
-    const { dir, journal } = await this.#begin(id, policy.text, openedEntry(opening, spec));
+    const { id, policy, signal, placement } = opening;
+    const spec = this.#sandboxSpec(id, opening.image.id, policy, placement);
+    const { dir, journal } = await this.#begin(opening, openedEntry(opening, spec));
     try {
       await failpoint('open.journaled');
       opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
@@ -200,6 +200,7 @@ export class Runner {
         scope: opening.scope,
         base,
         blobs: this.#blobs,
+        placement,
       });
     } catch (error) {
       const cancelled = signal?.aborted === true;
@@ -213,24 +214,26 @@ export class Runner {
         ms: 0,
       } as const;
       await journal.append({ type: 'run.closed', data }).catch(() => undefined);
+      await placement.discard(dir).catch(() => undefined); // what is left of it is found by `gc`
       await journal.close();
       throw error;
     }
   }
 
   /** A run whose intent cannot be recorded leaves no directory either. */
-  async #begin(id: string, policyText: string, opened: Draft): Promise<{ dir: RunDir; journal: Journal }> {
+  async #begin({ id, policy, placement }: Opening, opened: Draft): Promise<{ dir: RunDir; journal: Journal }> {
     let journal: Journal | undefined;
     try {
       const dir = await this.#dataDir.createRun(id);
       await failpoint('open.directory');
-      await writeFile(dir.policy, policyText);
+      await writeFile(dir.policy, policy.text);
       journal = await Journal.create(dir.journal, id);
       await failpoint('open.begun');
       await journal.append(opened);
       return { dir, journal };
     } catch (error) {
       await journal?.close();
+      await placement.discard(this.#dataDir.runDir(id)).catch(() => undefined); // `error` is what counts
       await this.#dataDir.removeRun(id);
       if (error instanceof RunnerError) throw error;
       const message = `run ${id} cannot be kept in ${this.#dataDir.path}: ${messageOf(error)}; make room there, then try again`;
@@ -241,20 +244,23 @@ export class Runner {
   async #start(
     spec: SandboxSpec,
     dir: RunDir,
-    { imported, snapshot, policy, signal, image, scope }: Opening,
+    { placement, snapshot, policy, signal, image, scope }: Opening,
     journal: Journal,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
     signal?.throwIfAborted();
+    await placement.prepare(dir, spec.labels);
     const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
     const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
     try {
       signal?.throwIfAborted();
-      const base = await this.#fill(sandbox, imported, dir.base);
+      await failpoint('open.welcomed');
+      const base = await placement.fill(dir, sandbox.files);
+      await failpoint('open.unpacked');
       const data = {
         sandbox: spec.id,
         container: sandbox.containerId,
         specDigest: digestOf(canonicalJson(spec)),
-        workspace: countsOf(base),
+        workspace: startedWith(base, placement),
       };
       await journal.append({ type: 'sandbox.started', data });
       if (isEnvironmentName(image.reference)) await offerResults(sandbox, scope);
@@ -269,22 +275,13 @@ export class Runner {
     }
   }
 
-  async #fill(sandbox: Sandbox, imported: WorkspaceImport, file: string): Promise<Base> {
-    await failpoint('open.welcomed');
-    await sandbox.files.unpack('.', imported.items, { owners: true });
-    const base = imported.base();
-    await writeFile(file, encodeTree(base.tree));
-    await failpoint('open.unpacked');
-    return base;
-  }
-
   async #lay(snapshot: RunSnapshot, base: Base, sandbox: Sandbox, journal: Journal): Promise<void> {
     const { run, digest, changeSet } = snapshot;
     await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
     await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#blobs), { owners: true });
   }
 
-  #sandboxSpec(runId: string, image: string, { policy }: LoadedPolicy, root: WorkspaceImport['root']): SandboxSpec {
+  #sandboxSpec(runId: string, image: string, { policy }: LoadedPolicy, placement: Placement): SandboxSpec {
     const { limits } = policy;
     const id = newId();
     return {
@@ -292,7 +289,8 @@ export class Runner {
       runId,
       image,
       runtime: policy.runtime,
-      workspaceRoot: root,
+      workspaceRoot: placement.root,
+      ...(placement.volume === undefined ? {} : { workspaceVolume: placement.volume }),
       limits: {
         memoryBytes: limits.memoryBytes,
         pidsMax: limits.pidsMax,
@@ -323,6 +321,32 @@ export class Runner {
     await this.#dataDir.forgetInstance(this.#instance);
   }
 }
+
+function placementFor(
+  runId: string,
+  { policy }: LoadedPolicy,
+  scope: Scope,
+  image: RunImage,
+  request: Pick<OpenRequest, 'onProgress' | 'signal'>,
+): PlacementRequest {
+  const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
+  return { runId, scope, runtime: policy.runtime, bound, image: image.id, options: importOptions(request) };
+}
+
+/** A large import says how far it is, now and then. */
+function importOptions({ onProgress, signal }: Pick<OpenRequest, 'onProgress' | 'signal'>): ImportOptions {
+  let toldMs = performance.now();
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: ({ files, filesTotal, bytes }) => {
+      if (performance.now() - toldMs < progressEveryMs) return;
+      toldMs = performance.now();
+      onProgress?.(`workspace: ${files} of ${filesTotal} files, ${Math.ceil(bytes / 1024)} KiB`);
+    },
+  };
+}
+
+const progressEveryMs = 1000;
 
 async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
   if (request.workspace === undefined)
@@ -362,16 +386,7 @@ function openedEntry({ policy, intent, image, facts, snapshot }: Opening, spec: 
   };
 }
 
-function countsOf(base: Base): EntryData<'sandbox.started'>['workspace'] {
-  const nodes = [...base.tree.values()];
-  const count = (kind: string) => nodes.filter((node) => node.kind === kind).length;
-  const bytes = nodes.reduce((sum, node) => sum + (node.kind === 'file' ? node.sizeBytes : 0), 0);
-  return {
-    kind: base.kind,
-    digest: base.digest,
-    files: count('file'),
-    directories: count('directory'),
-    symlinks: count('symlink'),
-    bytes,
-  };
+function startedWith(base: Base, placement: Placement): EntryData<'sandbox.started'>['workspace'] {
+  const { files, directories, symlinks, bytes } = placement.counts(base);
+  return { kind: base.kind, digest: base.digest, files, directories, symlinks, bytes, strategy: placement.strategy };
 }

@@ -373,4 +373,4 @@ describe('the engine itself fails', () => {
   });
 });
 
-const nothing = { containers: [], volumes: [], runs: [], neverBegun: [] };
+const nothing = { containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] };

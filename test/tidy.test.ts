@@ -34,8 +34,9 @@ const mayImport: Record<string, readonly string[]> = {
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine'],
   environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
-  'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir'],
+  'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'run-snapshot.ts': [...leaves, 'workspace', 'journal', 'policy', 'data-dir'], // what a run leaves, read back
+  'placement.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
   'runner.ts': [
     ...leaves,
     'engine',
@@ -51,6 +52,7 @@ const mayImport: Record<string, readonly string[]> = {
     'run.ts',
     'run-snapshot.ts',
     'recovery.ts',
+    'placement.ts',
   ],
   'run-answers.ts': [...leaves, 'tools'],
   'run.ts': [
@@ -65,6 +67,7 @@ const mayImport: Record<string, readonly string[]> = {
     'data-dir',
     'run-snapshot.ts',
     'run-answers.ts',
+    'placement.ts',
   ],
   cli: [
     ...leaves,

@@ -16,12 +16,15 @@ export function gcCommand(program: Command, context: CliContext): void {
       const verb = options.dryRun === true ? 'would remove' : 'removed';
       for (const name of recovered.containers) print(`${verb} container ${name}`);
       for (const name of recovered.volumes) print(`${verb} volume ${name}`);
+      for (const run of recovered.layers) print(`${verb} the workspace of run ${run}`);
+      for (const key of recovered.bases) print(`${verb} base ${key.slice(0, 12)}`);
       for (const run of recovered.runs)
         print(
           `${options.dryRun === true ? 'would close' : 'closed'} run ${run.id} (${run.closedCalls} calls without an outcome)`,
         );
       for (const id of recovered.neverBegun) print(`${verb} run ${id}: it never began`);
-      const { containers, volumes, runs, neverBegun } = recovered;
-      if (containers.length + volumes.length + runs.length + neverBegun.length === 0) print('nothing left behind');
+      const { containers, volumes, layers, bases, runs, neverBegun } = recovered;
+      const all = [containers, volumes, layers, bases, runs, neverBegun];
+      if (all.every((list) => list.length === 0)) print('nothing left behind');
     });
 }

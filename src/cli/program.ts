@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { isRunnerError, messageOf } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
+import { baseCommand } from './base.ts';
 import { addCompletion } from './completion.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { diffCommand } from './diff.ts';
@@ -56,6 +57,7 @@ function buildProgram(context: CliContext): Command {
     explainFilesCommand,
     gcCommand,
     imageCommand,
+    baseCommand,
     doctorCommand,
   ];
   for (const command of commands) command(program, context);

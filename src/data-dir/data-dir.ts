@@ -19,11 +19,13 @@ export type { RunDir } from './run-dir.ts';
  *     runs/<id>/journal.ndjson     and policy.yaml, calls/<callId>.*, change-set.json, changes.patch, base.json
  *     instances/<id>.json          runner processes: pid, start time, boot
  *     blobs/                       contents of changed files, by digest
+ *     bases/                       imported trees, by digest
  */
 export class DataDir {
   readonly path: string;
   readonly owner: string;
   readonly blobsDir: string;
+  readonly basesDir: string;
   readonly #runsDir: string;
   readonly #instances: Instances;
 
@@ -31,6 +33,7 @@ export class DataDir {
     this.path = path;
     this.owner = owner;
     this.blobsDir = join(path, 'blobs');
+    this.basesDir = join(path, 'bases');
     this.#runsDir = join(path, 'runs');
     this.#instances = new Instances(join(path, 'instances'));
   }
@@ -121,6 +124,7 @@ export class DataDir {
       [this.#runsDir, (name) => name.startsWith('.removing-')],
       [join(this.path, 'instances'), (name) => name.startsWith('.')],
       [join(this.blobsDir, 'partial'), () => true],
+      [this.basesDir, (name) => name.startsWith('.')],
     ];
     for (const [directory, isPartial] of places) {
       const names = (await readdir(directory).catch(ignoreMissing)) ?? [];

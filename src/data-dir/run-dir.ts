@@ -14,6 +14,8 @@ export class RunDir {
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
+  /** Where the workspace's writable layer is while the run is open. */
+  readonly layer: string;
 
   constructor(id: string, path: string) {
     this.id = id;
@@ -24,6 +26,7 @@ export class RunDir {
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
     this.base = join(path, 'base.json');
+    this.layer = join(path, 'layer');
   }
 
   /** `calls/<callId>.<suffix>`. Call ids come from outside: one that could leave the directory is refused. */

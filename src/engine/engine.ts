@@ -30,6 +30,12 @@ export interface Engine {
    */
   removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
   listVolumes(labels: Labels): Promise<readonly string[]>;
+  findVolumes(labels: Labels): Promise<readonly FoundVolume[]>;
+  /**
+   * A volume that lays a writable directory over a read-only one, `nosuid,nodev`. All three are directories of the
+   * engine's own machine, `upper` and `work` of one file system; they are looked at when a container starts.
+   */
+  createOverlay(name: string, layers: OverlayLayers, labels: Labels): Promise<void>;
   /** Tries out whether such a volume can really be mounted; leaves nothing behind. */
   tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial>;
   images(labels?: Labels): Promise<readonly ImageFacts[]>;
@@ -67,10 +73,16 @@ export interface ContainerSpec {
   readonly limits: ContainerLimits;
   /** In-memory file systems, charged to the memory limit. */
   readonly tmpfs: readonly Tmpfs[];
-  /** Read-only volumes made by `ensureFiles`. */
-  readonly volumes: readonly { readonly name: string; readonly target: string }[];
+  readonly volumes: readonly MountedVolume[];
   /** Which seccomp profile, as JSON text. */
   readonly seccomp: string;
+}
+
+/** Made by `ensureFiles`, read-only; or by `createOverlay`, and then it may be `writable`. */
+export interface MountedVolume {
+  readonly name: string;
+  readonly target: string;
+  readonly writable?: boolean;
 }
 
 export interface ContainerLimits {
@@ -150,6 +162,18 @@ export interface VolumeFile {
   readonly path: string;
   readonly mode: number;
   readonly bytes: Uint8Array;
+}
+
+/** Absolute paths without a comma, a colon, a backslash or white space. */
+export interface OverlayLayers {
+  readonly lower: string;
+  readonly upper: string;
+  readonly work: string;
+}
+
+export interface FoundVolume {
+  readonly name: string;
+  readonly labels: Labels;
 }
 
 /** `overlay`: a writable layer over a read-only tree. `bounded`: memory with a size that is held. */

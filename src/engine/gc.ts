@@ -26,6 +26,13 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
       instance,
     });
   }
+  for (const volume of await engine.findVolumes({ ...owned, [labelKeys.workspace]: '' })) {
+    const { [labelKeys.instance]: instance, [labelKeys.workspace]: run = '' } = volume.labels;
+    if (instance !== undefined && (await options.isAlive(instance))) continue;
+    const gone = { ...owned, [labelKeys.workspace]: run };
+    if (options.dryRun !== true && (await engine.removeVolumes(gone, [])).length === 0) continue;
+    removed.push({ kind: 'volume', name: volume.name });
+  }
   const filled = { ...owned, [labelKeys.files]: '' };
   const keep = options.keepVolumes ?? [];
   const volumes =

@@ -15,6 +15,8 @@ export const labelKeys = {
   created: 'glovebox.created',
   /** Digest of the files in a volume made by `ensureFiles`. */
   files: 'glovebox.files',
+  /** On the volume of a run's workspace: the run. */
+  workspace: 'glovebox.workspace',
   /** On the container that fills such a volume; it is never started. */
   filler: 'glovebox.filler',
 } as const;

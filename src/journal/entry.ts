@@ -63,6 +63,7 @@ const dataOf = {
       directories: count,
       symlinks: count,
       bytes: count,
+      strategy: z.enum(['overlay', 'copy']).optional(),
     }),
   }),
   'call.intended': z.strictObject({ callId, tool: text, arguments: json, argsDigest: digest, count }),

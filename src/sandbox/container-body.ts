@@ -13,10 +13,12 @@ export interface SandboxSpec {
   readonly labels: Labels;
   /** Who owns `/workspace` itself, and its mode. Default: root, 0755. */
   readonly workspaceRoot?: { readonly owner: 'root' | 'tool'; readonly mode: number };
+  /** A bounded volume that is the workspace. Default: a file system in memory. */
+  readonly workspaceVolume?: string;
 }
 
 export interface SandboxLimits {
-  /** Covers processes and everything in the file systems below, which live in memory. */
+  /** Covers processes and everything in the file systems below, which live in memory (a workspace volume does not). */
   readonly memoryBytes: number;
   readonly pidsMax: number;
   readonly cpus: number;
@@ -51,7 +53,7 @@ const inodeBytes = 4096;
 /** The container of a sandbox: everything that can be fixed about it before it exists. */
 export function containerBody(spec: SandboxSpec, supervisorVolume: string): ContainerSpec {
   const { limits } = spec;
-  checkLimits(limits);
+  checkLimits(limits, spec.workspaceVolume === undefined);
   const tmpfs = fileSystems(spec);
   return {
     name: `glovebox-${spec.id}`,
@@ -70,16 +72,25 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
       shmBytes: limits.shmBytes,
     },
     tmpfs,
-    volumes: [{ name: supervisorVolume, target: supervisorDirectory }],
+    volumes: [
+      { name: supervisorVolume, target: supervisorDirectory },
+      ...(spec.workspaceVolume === undefined
+        ? []
+        : [{ name: spec.workspaceVolume, target: workspace, writable: true }]),
+    ],
     seccomp: JSON.stringify(seccompProfile()),
   };
 }
 
-/** Where a tool may write; all of it is in memory and gone with the sandbox. */
+/** Where a tool may write, but for a workspace that is a volume; all of it is in memory and gone with the sandbox. */
 function fileSystems(spec: SandboxSpec): ContainerSpec['tmpfs'] {
   const { limits } = spec;
+  const inMemory = bounded(workspace, limits.workspaceBytes, limits.workspaceInodes, {
+    ...rootOwner(spec),
+    exec: true,
+  });
   return [
-    bounded(workspace, limits.workspaceBytes, limits.workspaceInodes, { ...rootOwner(spec), exec: true }),
+    ...(spec.workspaceVolume === undefined ? [inMemory] : []),
     bounded('/tmp', limits.tmpBytes, inodesFor(limits.tmpBytes), { uid: 0, gid: 0, mode: 0o1777, exec: true }),
     bounded(home, limits.homeBytes, inodesFor(limits.homeBytes), {
       uid: toolUid,
@@ -112,16 +123,17 @@ function rootOwner({ workspaceRoot }: SandboxSpec): { uid: number; gid: number; 
 }
 
 /** A file system in memory that could outgrow the memory limit would be ended by the OOM killer, not by ENOSPC. */
-function checkLimits(limits: SandboxLimits): void {
+function checkLimits(limits: SandboxLimits, workspaceInMemory: boolean): void {
   for (const [name, value] of Object.entries(limits)) {
     if (!Number.isFinite(value) || value <= 0 || (name !== 'cpus' && !Number.isSafeInteger(value)))
       throw new RunnerError('policy_unenforceable', `limit ${name} is ${value}; it must be a positive number`);
   }
-  const files = limits.workspaceBytes + limits.tmpBytes + limits.homeBytes + limits.shmBytes + runBytes;
+  const workspaceBytes = workspaceInMemory ? limits.workspaceBytes : 0;
+  const files = workspaceBytes + limits.tmpBytes + limits.homeBytes + limits.shmBytes + runBytes;
   if (limits.memoryBytes < files + headroomBytes)
     throw new RunnerError(
       'policy_unenforceable',
-      `memoryBytes ${limits.memoryBytes} does not cover workspace, tmp, home and shm (${files} bytes, kept in memory) ` +
+      `memoryBytes ${limits.memoryBytes} does not cover ${workspaceInMemory ? 'workspace, ' : ''}tmp, home and shm (${files} bytes, kept in memory) ` +
         `and ${headroomBytes} bytes for processes; raise memoryBytes to ${files + headroomBytes} or lower the others`,
     );
 }

@@ -18,7 +18,7 @@ export async function takeCandidate(
   base: Base,
   scope: Scope,
   blobs: BlobStore,
-  options: Pick<CollectOptions, 'snapshotRepository'> = {},
+  options: Pick<CollectOptions, 'snapshotRepository' | 'layered'> = {},
 ): Promise<Candidate> {
   const collected = await collectChanges(sandbox, base, scope, blobs, options);
   const classified = await classifyChanges(base.tree, collected.changeSet, blobs);

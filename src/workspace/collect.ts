@@ -1,16 +1,20 @@
+import { createReadStream } from 'node:fs';
+
 import type { Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import { FileError, type Files } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import type { Change, ChangeSet, Node } from './change-set.ts';
-import { ancestorsOf, diffTrees, sameNode, sortedByBytes } from './diff.ts';
+import { ancestorsOf, diffTrees, sameNode, sizeOf, sortedByBytes } from './diff.ts';
 import { keepSafeChanges } from './export-check.ts';
 import { Findings, keptPerKind, type Finding, type Violation } from './findings.ts';
 import { IgnoreRules } from './ignored.ts';
 import type { Base } from './import.ts';
+import { scanLayer, type Layering } from './layer-scan.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
 import { scanWorkspace, unknownDigest, type Scan, type ScannedEntry } from './scan.ts';
 import type { Scope } from './scope.ts';
+import { hostPath } from './select.ts';
 
 /**
  * Takes the changes out of a sandbox whose tools are at rest. Everything it says is hostile. Promises:
@@ -31,12 +35,11 @@ export async function collectChanges(
   const findings = new Findings();
   const violations: Violation[] = [];
   const ignored = base.kind === 'git' ? await IgnoreRules.of(base.tree, blobs) : IgnoreRules.none;
-  const scan = await scanWorkspace(sandbox.files, limits, findings);
-  const tallies = { scratch: { files: 0, bytes: 0 }, ignored: { files: 0, bytes: 0 } };
-  countScratch(scan, scope, tallies.scratch);
+  const scan = await look(sandbox.files, base, scope, limits, findings, options.layered);
+  const tallies = { scratch: scan.scratch, ignored: { files: 0, bytes: 0 } };
 
   const inScope = new Map<string, Change>();
-  for (const [path, change] of claimedChanges(base, scan, scope).changes) {
+  for (const [path, change] of scan.changes) {
     const kind = kindOf(change, base.tree.get(path));
     const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
     if (path === '.git' && options.snapshotRepository === true) continue;
@@ -48,7 +51,7 @@ export async function collectChanges(
     else violations.push({ path, class: pathClass, kind: statusOf(change, before) });
   }
   const proven = await fetchContents(sandbox.files, inScope, base, blobs, limits, options.signal, findings);
-  noteModes(scan, scope, findings);
+  noteModes(scan.entries, scope, findings);
   for (const [path, change] of proven) {
     const links = scan.entries.get(path)?.nlink ?? 1;
     if (change.kind !== 'file' || links < 2) continue;
@@ -59,6 +62,7 @@ export async function collectChanges(
       detail: `one of ${links} names, exported as a file of its own`,
     });
   }
+  if (options.layered !== undefined) await keepBefore(proven, base, options.layered.lower, blobs);
   const safe = keepSafeChanges(base.tree, proven, findings);
   return {
     changeSet: { changes: sortedByBytes(safe) },
@@ -77,7 +81,14 @@ export interface CollectOptions {
   readonly snapshotRepository?: boolean;
   /** Scratch and ignored paths too: what a snapshot may hold, and an export never. */
   readonly everything?: boolean;
+  /** The workspace is an overlay over the base: then only what was written is looked at. */
+  readonly layered?: Layered;
   readonly signal?: AbortSignal;
+}
+
+export interface Layered extends Layering {
+  /** What lies in scratch paths of the base. */
+  readonly scratch: Tally;
 }
 
 export interface Collected {
@@ -109,9 +120,56 @@ const violationsKept = 5 * keptPerKind;
 const pieceBytes = 8 * 1024 * 1024;
 const readsAtOnce = 8;
 
-function countScratch(scan: Scan, scope: Scope, tally: Count): void {
-  for (const [path, entry] of scan.entries) {
-    if (entry.node.kind !== 'directory' && scope.classOf(path) === 'scratch') count(tally, entry);
+interface Looked {
+  readonly changes: ReadonlyMap<string, Change>;
+  readonly entries: ReadonlyMap<string, ScannedEntry>;
+  readonly scratch: Count;
+}
+
+/** Everything, or only what an overlay's upper directory points at: the result is the same. */
+async function look(
+  files: Files,
+  base: Base,
+  scope: Scope,
+  limits: WorkspaceLimits,
+  findings: Findings,
+  layered: Layered | undefined,
+): Promise<Looked> {
+  if (layered === undefined) {
+    const scan = await scanWorkspace(files, limits, findings);
+    const scratch = { files: 0, bytes: 0 };
+    for (const [path, entry] of scan.entries) if (scope.classOf(path) === 'scratch') count(scratch, entry);
+    return { changes: claimedChanges(base, scan, scope).changes, entries: scan.entries, scratch };
+  }
+  const { changes, entries } = await scanLayer(files, base.tree, layered, limits, findings);
+  const scratch = { ...layered.scratch };
+  const told = [...changes].filter(([path, change]) => !isUntold(change, base.tree.get(path), path, scope));
+  for (const [path, change] of changes) {
+    if (scope.classOf(path) !== 'scratch') continue;
+    const before = base.tree.get(path);
+    if (before !== undefined && before.kind !== 'directory') {
+      scratch.files--;
+      scratch.bytes -= sizeOf(before);
+    }
+    if (change.kind !== 'deleted') count(scratch, entries.get(path));
+  }
+  return { changes: sortedByBytes(told), entries, scratch };
+}
+
+/** The contents that a patch and a rollback start from; an overlay's base keeps them as files. */
+async function keepBefore(
+  changes: ReadonlyMap<string, Change>,
+  base: Base,
+  directory: string,
+  blobs: BlobStore,
+): Promise<void> {
+  for (const path of changes.keys()) {
+    const before = base.tree.get(path);
+    if (before?.kind !== 'file' || (await blobs.has(before.digest))) continue;
+    const { digest } = await blobs.putStream(createReadStream(hostPath(directory, path)), before.sizeBytes);
+    if (digest === before.digest) continue;
+    const message = `collect: ${JSON.stringify(path)} of the base was changed on disk; remove the base and import again`;
+    throw new RunnerError('data_dir_unusable', message);
   }
 }
 
@@ -126,16 +184,19 @@ function claimedChanges(base: Base, scan: Scan, scope: Scope): ChangeSet {
   const now = new Map<string, Node>();
   for (const [path, { node }] of scan.entries) {
     const before = base.tree.get(path);
-    const told = node.kind !== 'file' || node.digest !== unknownDigest;
-    // Not hashed, and never fetched: out of the write scope only a new size or mode tells.
-    const same = !told && before?.kind === 'file' && before.sizeBytes === node.sizeBytes && before.mode === node.mode;
-    now.set(path, same && scope.classOf(path) !== 'write' ? before : node);
+    now.set(path, before !== undefined && isUntold(node, before, path, scope) ? before : node);
   }
   for (const [path, node] of base.tree) {
     const seen = scan.whole && ![path, ...ancestorsOf(path)].some((at) => scan.unseen.has(at));
     if (!seen && !now.has(path)) now.set(path, node);
   }
   return diffTrees(base.tree, now);
+}
+
+/** Not hashed, and never fetched: out of the write scope only a new size or mode tells. */
+function isUntold(now: Change, before: Node | undefined, path: string, scope: Scope): boolean {
+  if (now.kind !== 'file' || now.digest !== unknownDigest || before?.kind !== 'file') return false;
+  return before.sizeBytes === now.sizeBytes && before.mode === now.mode && scope.classOf(path) !== 'write';
 }
 
 function kindOf(change: Change, before: Node | undefined): 'file' | 'directory' {
@@ -232,8 +293,8 @@ async function readPiece(files: Files, path: string, offset: number): Promise<Ui
 }
 
 /** Bits that git does not know are dropped; the dangerous ones are told. */
-function noteModes(scan: Scan, scope: Scope, findings: Findings): void {
-  for (const [path, { node, mode }] of scan.entries) {
+function noteModes(entries: Looked['entries'], scope: Scope, findings: Findings): void {
+  for (const [path, { node, mode }] of entries) {
     const dangerous = node.kind === 'file' ? mode & 0o7002 : node.kind === 'directory' ? mode & 0o6000 : 0;
     if (dangerous === 0 || scope.classOf(path) === 'scratch') continue;
     findings.add({ kind: 'mode_normalised', path, effect: 'noted', detail: `mode ${mode.toString(8)}` });

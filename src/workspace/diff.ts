@@ -48,6 +48,12 @@ export function sameNode(one: Node, other: Node): boolean {
   return other.kind === 'directory';
 }
 
+/** As `lstat` tells it. */
+export function sizeOf(node: Node): number {
+  if (node.kind === 'symlink') return encodePath(node.target).length;
+  return node.kind === 'file' ? node.sizeBytes : 0;
+}
+
 export function sortedByBytes<T>(entries: Iterable<readonly [string, T]>): Map<string, T> {
   return new Map(
     Array.from(entries, ([path, value]) => ({ bytes: encodePath(path), path, value }))

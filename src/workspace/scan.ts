@@ -73,9 +73,8 @@ async function walkWorkspace(
       findings.add({ kind: 'unreadable', path, effect: 'incomplete', detail: item.code });
       unseen.add(path);
     } else {
-      const node = nodeOf(item.entry);
-      const { sizeBytes, mode, nlink } = item.entry;
-      if (node !== undefined) entries.set(path, { node, sizeBytes, mode, nlink });
+      const scanned = scannedOf(item.entry);
+      if (scanned !== undefined) entries.set(path, scanned);
       else {
         findings.add({ kind: 'special_file', path, effect: 'refused', detail: item.entry.type });
         unseen.add(path);
@@ -85,14 +84,21 @@ async function walkWorkspace(
   return stop('', 'the listing has no end');
 }
 
-function plainPath(path: string): string {
+export function plainPath(path: string): string {
   return path === '.' ? '' : path.startsWith('./') ? path.slice(2) : path;
 }
 
-function nameProblem(path: string, limits: WorkspaceLimits): string | undefined {
+export function nameProblem(path: string, limits: WorkspaceLimits): string | undefined {
   if (encodePath(path).length > limits.pathBytesMax) return `too long: more than ${limits.pathBytesMax} bytes`;
   if (path.split('/').length > limits.depthMax) return `too deep: more than ${limits.depthMax} levels`;
   return isCanonicalPath(path) ? undefined : 'not a relative path';
+}
+
+/** Undefined for what is neither file, link nor directory. */
+export function scannedOf(entry: FileEntry): ScannedEntry | undefined {
+  const node = nodeOf(entry);
+  const { sizeBytes, mode, nlink } = entry;
+  return node === undefined ? undefined : { node, sizeBytes, mode, nlink };
 }
 
 function nodeOf(entry: FileEntry): Node | undefined {

@@ -11,6 +11,7 @@ import { askGit, splitNames } from './host-git.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
 import { linkLeavesTree } from './links.ts';
 import type { Scope } from './scope.ts';
+import { fileSeen, type FileSeen } from './seen.ts';
 
 /**
  * Which files of a host directory are brought into a sandbox. In a git work tree: what is tracked and there, and what is
@@ -58,7 +59,7 @@ export interface Selection {
 }
 
 export type SelectedFile =
-  | { readonly kind: 'file'; readonly path: string; readonly sizeBytes: number }
+  | { readonly kind: 'file'; readonly path: string; readonly sizeBytes: number; readonly seen?: FileSeen }
   | { readonly kind: 'symlink'; readonly path: string; readonly target: string };
 
 export type LeftOutReason =
@@ -215,7 +216,7 @@ async function look(
         throw refused(name, `has ${stats.size} bytes, more than ${limits.fileBytesMax}`);
       bytes += stats.size;
       if (bytes > limits.bytesMax) throw refused(name, `brings the total above ${limits.bytesMax} bytes`);
-      found.push([name, { kind: 'file', path: name, sizeBytes: stats.size }]);
+      found.push([name, { kind: 'file', path: name, sizeBytes: stats.size, seen: fileSeen(stats) }]);
     }
     if (found.length + links.size > limits.filesMax) throw tooMany(name, limits);
   }

@@ -3,7 +3,7 @@ import { RunnerError } from '../errors.ts';
 import type { Files, UnpackItem } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ChangeSet, Tree } from './change-set.ts';
-import { collectChanges } from './collect.ts';
+import { collectChanges, type Layered } from './collect.ts';
 import { ancestorsOf, diffTrees, overlay, sortedByBytes } from './diff.ts';
 import type { Base } from './import.ts';
 import { digestOfChangeSet } from './manifest.ts';
@@ -22,6 +22,8 @@ export interface Snapshot {
 export interface SnapshotOptions {
   /** Scratch and ignored paths too: installed dependencies, build output, caches. Default false: what an export has. */
   readonly scratch?: boolean;
+  /** The workspace is an overlay over the base. */
+  readonly layered?: Layered;
 }
 
 /**
@@ -39,6 +41,7 @@ export async function takeSnapshot(
   const collected = await collectChanges(sandbox, base, scope, blobs, {
     everything: scratch,
     snapshotRepository: true,
+    ...(options.layered === undefined ? {} : { layered: options.layered }),
   });
   const lacking = collected.findings.filter(({ effect }) => effect !== 'noted');
   if (lacking.length > 0 || !collected.complete) {
@@ -61,12 +64,14 @@ export async function restoreSnapshot(
   snapshot: Snapshot,
   scope: Scope,
   blobs: BlobStore,
+  options: Pick<SnapshotOptions, 'layered'> = {},
 ): Promise<void> {
   const { base, scratch } = snapshot;
-  const now = overlay(base.tree, (await takeSnapshot(sandbox, base, scope, blobs, { scratch })).changeSet.changes);
+  const asked = { ...options, scratch };
+  const now = overlay(base.tree, (await takeSnapshot(sandbox, base, scope, blobs, asked)).changeSet.changes);
   const wayBack = diffTrees(now, overlay(base.tree, snapshot.changeSet.changes));
   await sandbox.files.unpack('.', toUnpackItems(now, wayBack, blobs), { owners: true });
-  const { digest } = await takeSnapshot(sandbox, base, scope, blobs, { scratch });
+  const { digest } = await takeSnapshot(sandbox, base, scope, blobs, asked);
   if (digest === snapshot.digest) return;
   throw new RunnerError(
     'internal',

@@ -52,7 +52,12 @@ export const containersAnswer = z.array(
   }),
 );
 
-export const volumeAnswer = z.object({ Name: z.string(), Driver: z.string(), Labels: orEmpty(names) });
+export const volumeAnswer = z.object({
+  Name: z.string(),
+  Driver: z.string(),
+  Labels: orEmpty(names),
+  Options: orEmpty(names),
+});
 export const volumesAnswer = z.object({ Volumes: orEmpty(z.array(volumeAnswer)) });
 
 export type ImageAnswer = z.infer<typeof imageAnswer>;

@@ -5,7 +5,7 @@ import type { ContainerSpec, EngineFacts, Tmpfs } from '../engine.ts';
  * Compiles what was asked into the body of `POST /containers/create`. Promises:
  *  - nothing of it comes from anywhere but `ContainerSpec`, the constants here, and the image's names to be blanked;
  *  - no network, no capability but the supervisor's four, no new privileges, our seccomp profile, a read-only root,
- *    writable only where a bounded tmpfs is, memory without swap, bounded pids, processors and open files;
+ *    writable only where a tmpfs or a writable volume is asked for, memory without swap, bounded pids, processors and open files;
  *  - nothing of the image takes effect but its files: not its environment, entrypoint, user, volumes, health check or shell.
  */
 export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: EngineFacts): ContainerBody {
@@ -45,7 +45,7 @@ export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: En
         Type: 'volume',
         Source: volume.name,
         Target: volume.target,
-        ReadOnly: true,
+        ReadOnly: volume.writable !== true,
         VolumeOptions: { NoCopy: true },
       })),
       MaskedPaths: maskedPaths,

@@ -10,9 +10,11 @@ import type {
   Engine,
   EngineFacts,
   FoundContainer,
+  FoundVolume,
   ImageConfig,
   ImageFacts,
   Labels,
+  OverlayLayers,
   SetUpEnd,
   SetUpSpec,
   StartedContainer,
@@ -27,6 +29,7 @@ import { DockerCalls } from './calls.ts';
 import { Containers } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { Images } from './images.ts';
+import { createOverlay } from './overlay-volume.ts';
 import { differences } from './readback.ts';
 import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
@@ -136,7 +139,15 @@ export class DockerEngine implements Engine {
   }
 
   async listVolumes(labels: Labels): Promise<readonly string[]> {
+    return (await this.#volumes.list(labels)).map(({ name }) => name);
+  }
+
+  async findVolumes(labels: Labels): Promise<readonly FoundVolume[]> {
     return await this.#volumes.list(labels);
+  }
+
+  async createOverlay(name: string, layers: OverlayLayers, labels: Labels): Promise<void> {
+    await createOverlay(this.#calls, name, layers, labels, this.#timeouts.createMs);
   }
 
   async tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial> {

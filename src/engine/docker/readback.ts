@@ -24,7 +24,8 @@ export function differences(answer: ContainerAnswer, body: ContainerBody, spec: 
     if (Object.hasOwn(body.HostConfig, key) || isEmpty(got) || isDeepStrictEqual(got, engineDefaults[key])) continue;
     found.push(`${key}: not asked, runs ${show(got)}`);
   }
-  check('mounts', spec.volumes.map(({ name, target }) => `${name} at ${target}, read-only`).sort(), mountsOf(answer));
+  const mounts = spec.volumes.map(({ name, target, writable }) => `${name} at ${target}, ${access(writable === true)}`);
+  check('mounts', mounts.sort(), mountsOf(answer));
   check('networks', ['none'], Object.keys(answer.NetworkSettings.Networks ?? {}));
   return found;
 }
@@ -52,8 +53,12 @@ const engineDefaults: Readonly<Record<string, unknown>> = {
 function mountsOf(answer: ContainerAnswer): readonly string[] {
   return answer.Mounts.map(
     (mount) =>
-      `${mount.Type === 'volume' ? mount.Name : `${mount.Type} ${mount.Source}`} at ${mount.Destination}, ${mount.RW ? 'WRITABLE' : 'read-only'}`,
+      `${mount.Type === 'volume' ? mount.Name : `${mount.Type} ${mount.Source}`} at ${mount.Destination}, ${access(mount.RW)}`,
   ).sort();
+}
+
+function access(writable: boolean): string {
+  return writable ? 'WRITABLE' : 'read-only';
 }
 
 /** Lists of names have no order, and Podman writes capabilities with their prefix. */

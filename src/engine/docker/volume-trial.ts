@@ -9,6 +9,7 @@ import { volumeAnswer } from './answers.ts';
 import { type DockerCalls, isAnswer, pathOf } from './calls.ts';
 import type { Containers } from './containers.ts';
 import { packFiles } from './files.ts';
+import { overlayOptions } from './overlay-volume.ts';
 import type { Timeouts } from './timeouts.ts';
 import type { Volumes } from './volumes.ts';
 
@@ -28,7 +29,7 @@ export async function tryVolume(
   const layers = mkdtempSync(join(tmpdir(), 'glovebox-trial-'));
   try {
     const options =
-      kind === 'overlay' ? overlayOptions(layers) : { type: 'tmpfs', device: 'tmpfs', o: `size=${boundBytes}` };
+      kind === 'overlay' ? overlayTrial(layers) : { type: 'tmpfs', device: 'tmpfs', o: `size=${boundBytes}` };
     const body = { Name: name, Driver: 'local', DriverOpts: options, Labels: { [labelKeys.filler]: name } };
     const call = { what: `create volume ${name}`, method: 'POST', path: pathOf(['volumes', 'create']), body } as const;
     await calls.json({ ...call, timeoutMs: timeouts.createMs }, volumeAnswer);
@@ -53,11 +54,10 @@ export async function tryVolume(
 
 const boundBytes = 1024 * 1024;
 
-function overlayOptions(layers: string): Readonly<Record<string, string>> {
+function overlayTrial(layers: string): Readonly<Record<string, string>> {
   for (const part of ['lower', 'upper', 'work']) mkdirSync(join(layers, part));
   const at = (part: string): string => join(layers, part);
-  const o = `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')},redirect_dir=on`;
-  return { type: 'overlay', device: 'overlay', o };
+  return overlayOptions({ lower: at('lower'), upper: at('upper'), work: at('work') });
 }
 
 function holder(name: string, image: string): Readonly<Record<string, unknown>> {

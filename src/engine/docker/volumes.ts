@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RunnerError, messageOf } from '../../errors.ts';
-import type { Labels, VolumeFile } from '../engine.ts';
+import type { FoundVolume, Labels, VolumeFile } from '../engine.ts';
 import { carries, labelKeys } from '../labels.ts';
 import { volumeAnswer, volumesAnswer } from './answers.ts';
 import { type DockerCalls, isAnswer, pathOf } from './calls.ts';
@@ -48,7 +48,7 @@ export class Volumes {
 
   async remove(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
     const removed: string[] = [];
-    for (const name of await this.list(labels)) {
+    for (const { name } of await this.list(labels)) {
       if (!keep.includes(name) && (await this.removeOne(name))) removed.push(name);
     }
     return removed;
@@ -67,7 +67,7 @@ export class Volumes {
     }
   }
 
-  async list(labels: Labels): Promise<readonly string[]> {
+  async list(labels: Labels): Promise<readonly FoundVolume[]> {
     if (Object.keys(labels).length === 0) {
       throw new RunnerError('invalid_request', 'Volumes are only ever looked for by label; none was given.');
     }
@@ -75,8 +75,8 @@ export class Volumes {
     const call = { what: 'list volumes', method: 'GET', path: pathOf(['volumes'], { filters }) } as const;
     try {
       const answer = await this.#calls.json({ ...call, timeoutMs: this.#timeouts.readMs }, volumesAnswer);
-      const named = (answer.Volumes ?? []).filter((volume) => matches(volume.Labels ?? {}, labels));
-      return named.map((volume) => volume.Name);
+      const found = (answer.Volumes ?? []).map((volume) => ({ name: volume.Name, labels: volume.Labels ?? {} }));
+      return found.filter((volume) => matches(volume.labels, labels));
     } catch (error) {
       throw failed(call.what, error);
     }

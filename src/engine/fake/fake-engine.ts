@@ -10,6 +10,7 @@ import type {
   Engine,
   EngineFacts,
   FoundContainer,
+  FoundVolume,
   ImageConfig,
   ImageFacts,
   Labels,
@@ -123,6 +124,14 @@ export class FakeEngine implements Engine {
   }
 
   async listVolumes(labels: Labels): Promise<readonly string[]> {
+    return (await this.findVolumes(labels)).map(({ name }) => name);
+  }
+
+  async createOverlay(name: string): Promise<void> {
+    throw new RunnerError('policy_unenforceable', `The fake engine mounts nothing, and so not the overlay ${name}.`);
+  }
+
+  async findVolumes(labels: Labels): Promise<readonly FoundVolume[]> {
     const wanted = Object.entries(labels);
     return [...this.#host.volumes]
       .filter(([, volume]) =>
@@ -130,7 +139,7 @@ export class FakeEngine implements Engine {
           value === '' ? volume.labels[key] !== undefined : volume.labels[key] === value,
         ),
       )
-      .map(([name]) => name);
+      .map(([name, volume]) => ({ name, labels: volume.labels }));
   }
 
   async removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
@@ -195,4 +204,11 @@ export class FakeEngine implements Engine {
 }
 
 /** What the stand-in does not do, and so cannot be asked about. */
-export const fakeMisses = ['confinement', 'transport', 'image contents', 'image archives', 'pause'] as const;
+export const fakeMisses = [
+  'confinement',
+  'transport',
+  'image contents',
+  'image archives',
+  'pause',
+  'overlays',
+] as const;

@@ -1,0 +1,208 @@
+import { link, mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { DataDir, RunDir } from './data-dir/data-dir.ts';
+import { canonicalJson, digestOf } from './digest.ts';
+import type { Engine, Labels, Runtime } from './engine/engine.ts';
+import { labelKeys } from './engine/labels.ts';
+import { messageOf, RunnerError } from './errors.ts';
+import { newId } from './ids.ts';
+import { thisProcess } from './process-identity.ts';
+import type { Files } from './sandbox/spec.ts';
+import { BaseStore } from './workspace/bases.ts';
+import type { BlobStore } from './workspace/blobs.ts';
+import type { Layered } from './workspace/collect.ts';
+import { importWorkspace, type Base, type ImportOptions, type WorkspaceImport } from './workspace/import.ts';
+import { Layer, type LayerBound } from './workspace/layer.ts';
+import { encodeTree } from './workspace/manifest.ts';
+import type { Ownership } from './workspace/ownership.ts';
+import { reopenBase } from './workspace/reopen.ts';
+import type { Scope } from './workspace/scope.ts';
+import type { Selection } from './workspace/select.ts';
+import { countsOf, keyOf, type StoredBase } from './workspace/stored-base.ts';
+
+/**
+ * How the files of a run come to be in its sandbox. `overlay`: a bounded layer of its own over a shared base, on disk.
+ * `copy`: all of them, into memory. Both hold `limits.workspace`; both give the same change set.
+ */
+export interface Placement {
+  readonly strategy: 'overlay' | 'copy';
+  /** How `/workspace` itself is made. */
+  readonly root: Ownership;
+  readonly files: number;
+  readonly sizeBytes: number;
+  /** To be mounted there; undefined for memory. */
+  readonly volume: string | undefined;
+  /** Before the sandbox opens. */
+  prepare(dir: RunDir, labels: Labels): Promise<void>;
+  /** Once it is open; leaves the manifest in the run's directory. */
+  fill(dir: RunDir, files: Files): Promise<Base>;
+  counts(base: Base): ReturnType<typeof countsOf>;
+  layered(dir: RunDir): Layered | undefined;
+  /** After the sandbox is gone. May be called twice. */
+  discard(dir: RunDir): Promise<void>;
+}
+
+export interface PlacementRequest {
+  readonly runId: string;
+  readonly scope: Scope;
+  readonly runtime: Runtime;
+  readonly bound: LayerBound;
+  /** Any image, for trying out what the engine can mount. */
+  readonly image: string;
+  readonly options: ImportOptions;
+}
+
+/** Chooses overlays wherever they work: once for each boot and engine, by trying. */
+export class Placements {
+  readonly #engine: Engine;
+  readonly #dataDir: DataDir;
+  readonly #blobs: BlobStore;
+  readonly #bases: BaseStore;
+  #trial: Promise<Trial> | undefined;
+
+  private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, bases: BaseStore) {
+    this.#engine = engine;
+    this.#dataDir = dataDir;
+    this.#blobs = blobs;
+    this.#bases = bases;
+  }
+
+  static async open(engine: Engine, dataDir: DataDir, blobs: BlobStore): Promise<Placements> {
+    return new Placements(engine, dataDir, blobs, await BaseStore.open(dataDir.basesDir));
+  }
+
+  /** The files of a directory, or a base that is known by its key. */
+  async place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<Placement> {
+    const { runId, scope, bound, options } = request;
+    const trial = await this.#fits(request);
+    if ('base' in source) {
+      const base = trial.works ? await this.#bases.holdByKey(runId, source.base) : undefined;
+      if (base?.scopeDigest === scope.digest) return this.#overlay(runId, base, bound);
+      const why = trial.works ? 'it is not there, or was made for another scope of files' : trial.detail;
+      throw new RunnerError(
+        'import_refused',
+        `base ${source.base} cannot be opened: ${why}; name the directory instead`,
+      );
+    }
+    if (!trial.works) return this.#copy(importWorkspace(source, scope, this.#blobs, options), scope);
+    try {
+      const { base } = await this.#bases.hold(runId, source, scope, this.#blobs, options);
+      return this.#overlay(runId, base, bound);
+    } catch (cause) {
+      if (cause instanceof RunnerError || options.signal?.aborted === true) throw cause;
+      const message = `the files cannot be kept in ${this.#dataDir.path}: ${messageOf(cause)}; make room there, then try again`;
+      throw new RunnerError('data_dir_unusable', message, { cause });
+    }
+  }
+
+  /** Once more what another run started from. A base that was collected meanwhile is made of its contents, if they are there. */
+  async reopen(base: Base, request: PlacementRequest): Promise<Placement> {
+    const { runId, scope, bound } = request;
+    const trial = await this.#fits(request);
+    const held = trial.works ? await this.#bases.holdByKey(runId, keyOf(base.digest, scope.digest)) : undefined;
+    if (held !== undefined) return this.#overlay(runId, held, bound);
+    return this.#copy(reopenBase(base, scope, this.#blobs), scope);
+  }
+
+  async #fits({ runtime, image, bound }: PlacementRequest): Promise<Trial> {
+    if (runtime !== 'runc') return { works: false, detail: 'gVisor gets a copy' };
+    const { bavail, bsize } = await statfs(this.#dataDir.path);
+    if (bavail * bsize < bound.bytes) return { works: false, detail: `the disk of ${this.#dataDir.path} has no room` };
+    return this.#works(image);
+  }
+
+  #copy(imported: WorkspaceImport, scope: Scope): Placement {
+    return {
+      strategy: 'copy',
+      root: imported.root,
+      files: imported.files,
+      sizeBytes: imported.sizeBytes,
+      volume: undefined,
+      prepare: async () => undefined,
+      fill: async (dir, files) => {
+        await files.unpack('.', imported.items, { owners: true });
+        const base = imported.base();
+        await writeFile(dir.base, encodeTree(base.tree));
+        return base;
+      },
+      counts: (base) => countsOf(base.tree, scope),
+      layered: () => undefined,
+      discard: async () => undefined,
+    };
+  }
+
+  #overlay(runId: string, base: StoredBase, bound: LayerBound): Placement {
+    const volume = `glovebox-workspace-${runId}`;
+    const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };
+    return {
+      strategy: 'overlay',
+      root: base.meta.root,
+      files: base.meta.files + base.meta.symlinks,
+      sizeBytes: base.meta.bytes,
+      volume,
+      prepare: async (dir, labels) => {
+        const { upper, work } = await Layer.make(dir.layer, bound, base.meta.root);
+        await this.#engine.createOverlay(volume, { lower: base.directory, upper, work }, { ...labels, ...ours });
+      },
+      fill: async (dir) => {
+        await link(base.manifest, dir.base);
+        return base;
+      },
+      counts: () => base.meta,
+      layered: (dir) => ({ lower: base.directory, upper: Layer.upperOf(dir.layer), scratch: base.meta.scratch }),
+      discard: async (dir) => {
+        await this.#engine.removeVolumes(ours, []);
+        await Layer.remove(dir.layer);
+        await this.#bases.release(base.key, runId);
+      },
+    };
+  }
+
+  async #works(image: string): Promise<Trial> {
+    this.#trial ??= this.#tryOnce(image);
+    return this.#trial;
+  }
+
+  /** A trial makes a container; what it found holds until this machine or the engine starts anew. */
+  async #tryOnce(image: string): Promise<Trial> {
+    const facts = await this.#engine.describe();
+    if (process.getuid?.() !== 0) return { works: false, detail: 'only root can mount a bounded layer' };
+    if (!facts.local || facts.rootless)
+      return { works: false, detail: 'the engine is not one of this machine and root' };
+    const { version, kernel, endpoint } = facts;
+    const about = digestOf(canonicalJson({ version, kernel, endpoint, boot: thisProcess().bootId }));
+    const file = join(this.#dataDir.path, 'overlay.json');
+    const known = Known.safeParse(parsed(await readFile(file, 'utf8').catch(() => '')));
+    if (known.success && known.data.about === about) return known.data.trial;
+    const trial = await this.#try(image);
+    await writeFile(file, JSON.stringify({ about, trial }), { mode: 0o600 }).catch(() => undefined); // tried again next time
+    return trial;
+  }
+
+  async #try(image: string): Promise<Trial> {
+    const directory = join(this.#dataDir.basesDir, `.trial-${newId()}`);
+    try {
+      await mkdir(directory, { mode: 0o700 });
+      await Layer.make(join(directory, 'layer'), { bytes: 1024 * 1024, inodes: 64 }, { owner: 'root', mode: 0o755 });
+      return await this.#engine.tryVolume('overlay', image);
+    } catch (error) {
+      return { works: false, detail: messageOf(error) };
+    } finally {
+      await Layer.remove(join(directory, 'layer'));
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+}
+
+const Trial = z.strictObject({ works: z.boolean(), detail: z.string() });
+type Trial = Readonly<z.infer<typeof Trial>>;
+const Known = z.strictObject({ about: z.string(), trial: Trial });
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
