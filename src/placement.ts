@@ -38,7 +38,8 @@ export interface Placement {
   /** Once it is open; leaves the manifest in the run's directory. */
   fill(dir: RunDir, files: Files): Promise<Base>;
   counts(base: Base): ReturnType<typeof countsOf>;
-  layered(dir: RunDir): Layered | undefined;
+  /** Where its changes are to be looked for. */
+  looking(dir: RunDir): { readonly layered?: Layered };
   /** After the sandbox is gone. May be called twice. */
   discard(dir: RunDir): Promise<void>;
 }
@@ -127,7 +128,7 @@ export class Placements {
         return base;
       },
       counts: (base) => countsOf(base.tree, scope),
-      layered: () => undefined,
+      looking: () => ({}),
       discard: async () => undefined,
     };
   }
@@ -150,7 +151,9 @@ export class Placements {
         return base;
       },
       counts: () => base.meta,
-      layered: (dir) => ({ lower: base.directory, upper: Layer.upperOf(dir.layer), scratch: base.meta.scratch }),
+      looking: (dir) => ({
+        layered: { lower: base.directory, upper: Layer.upperOf(dir.layer), scratch: base.meta.scratch },
+      }),
       discard: async (dir) => {
         await this.#engine.removeVolumes(ours, []);
         await Layer.remove(dir.layer);

@@ -26,7 +26,6 @@ import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 import type { ToolResult } from './tools/tool-result.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import { candidateDocument, takeCandidate, type Candidate } from './workspace/candidate.ts';
-import type { Layered } from './workspace/collect.ts';
 import type { Base } from './workspace/import.ts';
 import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
 import type { Scope } from './workspace/scope.ts';
@@ -241,7 +240,7 @@ export class Run {
     this.#refuseWhileRunning('ask for the diff');
     const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
     const candidate = await takeCandidate(sandbox, base, scope, blobs, {
-      ...this.#layered(),
+      ...this.#parts.placement.looking(this.dir),
       snapshotRepository: this.policy.policy.files.git,
     });
     try {
@@ -260,7 +259,10 @@ export class Run {
   async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
     this.#refuseWhileRunning('take the snapshot');
     const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
-    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, { ...options, ...this.#layered() });
+    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, {
+      ...options,
+      ...this.#parts.placement.looking(this.dir),
+    });
     const { digest, scratch } = snapshot;
     await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
     return { ...snapshot, run: this.id, policy, image };
@@ -277,13 +279,7 @@ export class Run {
       );
     const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
     await journal.append({ type: 'snapshot.applied', data });
-    await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, this.#layered());
-  }
-
-  /** Where an overlay's changes are to be looked for. */
-  #layered(): { layered?: Layered } {
-    const layered = this.#parts.placement.layered(this.dir);
-    return layered === undefined ? {} : { layered };
+    await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, this.#parts.placement.looking(this.dir));
   }
 
   #refuseWhileRunning(then: string): void {

@@ -91,7 +91,7 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
     await sandbox.close();
     await placement.discard(dir);
   };
-  return { sandbox, base, layered: placement.layered(dir), close };
+  return { sandbox, base, layered: placement.looking(dir).layered, close };
 }
 
 async function openCopy(host: string, scope: Scope, bound: { bytes: number; inodes: number }): Promise<Box> {
