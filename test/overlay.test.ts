@@ -199,7 +199,7 @@ const roomy = { bytes: 128 * MiB, inodes: 100_000 };
 
 describe('an overlay workspace', () => {
   test('gives the same changes as a copy and as a plain look, after thousands of random edit scripts', async () => {
-    const scripts = Number(process.env['GLOVEBOX_EDIT_SCRIPTS'] ?? 1500);
+    const scripts = Number(process.env['GLOVEBOX_EDIT_SCRIPTS'] ?? 800);
     const seed = Number(process.env['GLOVEBOX_EDIT_SEED'] ?? 1);
     const mixed = Scope.compile({ read: ['**'], write: ['**', '!s*7/b/**'], scratch: ['s*3/deep/**'], deny: [] });
     const lines: string[] = [];
