@@ -1,14 +1,17 @@
 import { defineConfig } from 'vitest/config';
 
+const setupFiles = ['test/fixtures/seed.ts'];
+
 export default defineConfig({
   test: {
     projects: [
       // Pure code: no engine, no network, runs anywhere.
-      { test: { name: 'unit', include: ['src/**/*.test.ts', 'test/tidy.test.ts'], testTimeout: 30_000 } },
+      { test: { name: 'unit', setupFiles, include: ['src/**/*.test.ts', 'test/tidy.test.ts'], testTimeout: 30_000 } },
       // Everything that needs a real engine. One file at a time: the engine is shared and timings matter.
       {
         test: {
           name: 'engine',
+          setupFiles,
           include: ['test/**/*.test.ts'],
           exclude: ['test/tidy.test.ts', 'test/soak/**'],
           fileParallelism: false,

@@ -42,7 +42,7 @@ export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobSto
       ask(['diff-tree', ...formOfPatch, ...form]),
       ask(['diff-tree', '--numstat', '-z', ...form]),
     ]);
-    return { bytes, files: parseNumstat(stat) };
+    return { bytes: quoteSpaces(bytes), files: parseNumstat(stat) };
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
@@ -156,6 +156,20 @@ async function* exactly(
     yield chunk;
   }
   if (left !== 0) throw new RunnerError('internal', `patch: ${digest} has not the ${sizeBytes} bytes it should have`);
+}
+
+/**
+ * git leaves names with spaces unquoted in `diff --git a/X b/X`, and where nothing else names the file (an empty one) its
+ * own `apply` cannot always tell where the first name ends. Quoted, it can. No other line of a patch begins like this one.
+ */
+function quoteSpaces(patch: Buffer): Buffer {
+  const text = patch.toString('latin1');
+  const quoted = text.replace(/(^|\n)diff --git a\/([^\n]*)/g, (line, start: string, rest: string) => {
+    const name = rest.slice(0, (rest.length - 3) / 2);
+    const plain = name.includes(' ') && rest === `${name} b/${name}`;
+    return plain ? `${start}diff --git "a/${name}" "b/${name}"` : line;
+  });
+  return Buffer.from(quoted, 'latin1');
 }
 
 /** As git quotes names: everything but plain ASCII in octal. */
