@@ -236,7 +236,7 @@ function expectEnd(ending: Ending, clockMs: number, end: CallEnd): void {
     case 'leader':
       expect(end.outcome).toEqual({ kind: 'exited', code: 0 });
       expect(end.descendantsAlive).toBeGreaterThan(0);
-      return expect(end.killed).toBeGreaterThan(0);
+      return; // not how many were killed: one that ends by itself after it was counted needs no kill
   }
 }
 

@@ -119,11 +119,15 @@ static bool make_plumbing(const struct spec *spec, struct plumbing *plumbing) {
       return false;
     }
   } else {
-    if (!become_tools(spec)) {
+    /* A hand's stay root's: not every kernel keeps tools from its /proc/PID/fd. */
+    bool theirs = !spec->verb;
+    if (theirs && !become_tools(spec)) {
       return false;
     }
     bool made = make_pipes(spec, plumbing);
-    become_root();
+    if (theirs) {
+      become_root();
+    }
     if (!made) {
       return false;
     }

@@ -28,7 +28,7 @@ def test_tools_have_one_group_and_no_privilege_of_any_kind(sandbox):
     text = call.bytes().decode()
     for line in ("Uid:\t10001\t10001\t10001\t10001", "Gid:\t10001\t10001\t10001\t10001", f"Groups:\t{20000 + call.number} ",
                  "NoNewPrivs:\t1", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "oom=1000"):
-        assert line in text, line
+        assert line in text, f"{line!r} is not in {text}"
     for name in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
         assert f"Cap{name}:\t{0:016x}" in text, name
     lines = text.splitlines()
