@@ -124,6 +124,8 @@ function describeWays(ways: readonly Escape[], ending: Ending, runtime: Runtime)
     expect(left.filter(({ groups }) => groups.includes(20_000 + (call.number % 40_000)))).toEqual([]);
     expect(marksLater.get(mark), 'its file does not grow any more').toBe(marksOnce.get(mark));
     expectEnd(ending, clockMs, end);
+    // A chain whose members end at once may end by itself between the count and the kill.
+    if (ending === 'leader' && !name.includes('end at once')) expect(end.killed).toBeGreaterThan(0);
     expect(ghost.lateMs()).toBeLessThan(slackMs);
   });
 
@@ -235,8 +237,7 @@ function expectEnd(ending: Ending, clockMs: number, end: CallEnd): void {
       return expect(end.outcome).toEqual({ kind: 'cancelled' });
     case 'leader':
       expect(end.outcome).toEqual({ kind: 'exited', code: 0 });
-      expect(end.descendantsAlive).toBeGreaterThan(0);
-      return; // not how many were killed: one that ends by itself after it was counted needs no kill
+      return expect(end.descendantsAlive).toBeGreaterThan(0);
   }
 }
 
