@@ -15,6 +15,7 @@ const leaves = [
   'bytes-path.ts',
   'failpoint.ts',
   'process-identity.ts',
+  'slots.ts',
 ];
 const mayImport: Record<string, readonly string[]> = {
   'errors.ts': [],
@@ -22,6 +23,7 @@ const mayImport: Record<string, readonly string[]> = {
   'digest.ts': [],
   'bytes-path.ts': [],
   'failpoint.ts': [],
+  'slots.ts': [],
   'deadline.ts': ['errors.ts'],
   'process-identity.ts': ['errors.ts'],
   engine: leaves,

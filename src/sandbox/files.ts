@@ -13,7 +13,7 @@ import {
   type WalkOptions,
   type WriteOptions,
 } from './spec.ts';
-import { Slots } from './slots.ts';
+import { Slots } from '../slots.ts';
 import { walk } from './walk.ts';
 import { tags, verbsMax, walksMax } from './wire.ts';
 

@@ -7,7 +7,7 @@ import { broken } from './frames.ts';
 import type { Link } from './link.ts';
 import { RecordParser, type HandRecord } from './records.ts';
 import { FileError } from './spec.ts';
-import type { Slots } from './slots.ts';
+import type { Slots } from '../slots.ts';
 import { killCause, tags, verbs } from './wire.ts';
 
 export interface HandRequest {

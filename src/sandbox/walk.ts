@@ -3,7 +3,7 @@ import type { SpecEncoder } from './exec-spec.ts';
 import { fileErrorCode } from './file-errors.ts';
 import { broken } from './frames.ts';
 import { startHand, type HandHost } from './hand.ts';
-import type { Slots } from './slots.ts';
+import type { Slots } from '../slots.ts';
 import type { HandRecord } from './records.ts';
 import type { FileEntry, WalkItem, WalkOptions } from './spec.ts';
 import { tags } from './wire.ts';

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { digestPattern } from '../../digest.ts';
 import { RunnerError, isRunnerError, messageOf } from '../../errors.ts';
 import { failpoint } from '../../failpoint.ts';
+import { Slots } from '../../slots.ts';
 import { endpointName, type Endpoint } from '../endpoint.ts';
 import type {
   ContainerSpec,
@@ -43,6 +44,8 @@ export interface DockerEngineOptions extends FindOptions {
   readonly timeouts?: Partial<Timeouts>;
 }
 
+const changesAtOnce = 8;
+
 /** Docker, or what speaks its API (Podman, rootless, remote). */
 export class DockerEngine implements Engine {
   readonly endpoint: string;
@@ -53,6 +56,9 @@ export class DockerEngine implements Engine {
   readonly #volumes: Volumes;
   /** By container. The engine's removal waits for whoever is attached and does not read. */
   readonly #streams = new Map<string, Set<OpenStream>>();
+  /** Fifty at once would each wait for all the others, and all be late: a deadline starts when its turn has come. */
+  readonly #starts = new Slots(changesAtOnce);
+  readonly #removals = new Slots(changesAtOnce);
   #facts: Promise<EngineFacts> | undefined;
 
   private constructor(endpoint: Endpoint, timeouts: Timeouts) {
@@ -90,6 +96,10 @@ export class DockerEngine implements Engine {
       );
     }
     const body = compileBody(spec, await this.#images.defaultsOf(spec.image), await this.describe());
+    return await this.#starts.run(() => this.#start(spec, body));
+  }
+
+  async #start(spec: ContainerSpec, body: ContainerBody): Promise<StartedContainer> {
     const id = await this.#create(spec, body);
     let stream: ContainerStream | undefined;
     try {
@@ -123,7 +133,7 @@ export class DockerEngine implements Engine {
   async destroy(id: string): Promise<void> {
     for (const stream of this.#streams.get(id) ?? []) stream.finish();
     this.#streams.delete(id);
-    await this.#containers.destroy(id);
+    await this.#removals.run(() => this.#containers.destroy(id));
   }
 
   async list(labels: Labels): Promise<readonly FoundContainer[]> {

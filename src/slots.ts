@@ -1,4 +1,4 @@
-/** A bound on how many do something at once; who comes too late waits in line. */
+/** A bound on how many do something at once; who comes too late waits in line, first come first served. */
 export class Slots {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -19,5 +19,14 @@ export class Slots {
     const next = this.#waiting.shift();
     if (next === undefined) this.#free++;
     else next();
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    await this.take();
+    try {
+      return await work();
+    } finally {
+      this.give();
+    }
   }
 }
