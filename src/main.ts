@@ -1,6 +1,6 @@
 import { runCli } from './cli/program.ts';
 import { DataDir } from './data-dir/data-dir.ts';
-import { DockerEngine } from './engine/docker/docker-engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { Runner } from './runner.ts';
 
 export { RunnerError, type ErrorCode } from './errors.ts';
@@ -12,11 +12,17 @@ export { ToolResult } from './tools/tool-result.ts';
 
 /** Wiring, and the only file that names a real engine. `bin/glovebox.js` calls `main`; programs call `openRunner`. */
 export async function openRunner(options?: { dataDir?: string }): Promise<Runner> {
-  const [engine, dataDir] = await Promise.all([DockerEngine.connect(), DataDir.open(options?.dataDir)]);
+  const [engine, dataDir] = await Promise.all([connect(), DataDir.open(options?.dataDir)]);
   return Runner.create(engine, dataDir);
 }
 
 /** One command line of the CLI; resolves with its exit code. */
 export function main(argv: readonly string[]): Promise<number> {
-  return runCli(argv, { connect: () => DockerEngine.connect(), openDataDir: () => DataDir.open() });
+  return runCli(argv, { connect, openDataDir: () => DataDir.open() });
+}
+
+/** Loaded when it is needed: what only reads the data directory starts sooner. */
+async function connect(): Promise<Engine> {
+  const { DockerEngine } = await import('./engine/docker/docker-engine.ts');
+  return DockerEngine.connect();
 }

@@ -7,7 +7,7 @@ import { checkJournal, formatCheck } from '../journal/check.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
 import { renderEntry } from '../journal/render.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
-import { print, printJson } from './terminal.ts';
+import { print, printJson, say } from './terminal.ts';
 
 export function logCommand(program: Command, context: CliContext): void {
   program
@@ -17,11 +17,14 @@ export function logCommand(program: Command, context: CliContext): void {
     .option('-f, --follow', 'go on as entries come, until the run is closed')
     .option('--json', 'the entries as they are on disk')
     .action(async (id: string, options: { follow?: boolean; json?: boolean }) => {
-      const { journal } = await (await context.openDataDir()).findRun(id);
+      const { id: run, journal } = await (await context.openDataDir()).findRun(id);
+      let closed = false;
       for await (const entry of options.follow === true ? followEntries(journal) : readEntries(journal)) {
         if (options.json === true) printJson(entry);
         else print(renderEntry(entry));
+        closed = entry.type === 'run.closed';
       }
+      if (options.follow === true && !closed) say(`glovebox: the runner of ${run} is gone; glovebox gc closes the run`);
     });
 }
 

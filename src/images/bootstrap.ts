@@ -1,7 +1,6 @@
 import { access, writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
-import { execa } from 'execa';
 import { messageOf, RunnerError } from '../errors.ts';
 import { debianKeyring, debianSources } from './apt-sources.ts';
 import type { Recipe } from './recipe.ts';
@@ -120,6 +119,7 @@ async function ensureMmdebstrap(onProgress: Progress): Promise<void> {
 }
 
 async function hasCommand(name: string): Promise<boolean> {
+  const { execa } = await import('execa');
   const result = await execa(name, ['--version'], { reject: false, timeout: 10_000, stdin: 'ignore' });
   return result.exitCode === 0;
 }
@@ -132,6 +132,7 @@ export async function run(
   env: Readonly<Record<string, string>> = {},
 ): Promise<string> {
   const { timeoutMs, cwd, onLine } = options;
+  const { execa } = await import('execa');
   const child = execa(command, args, {
     env,
     timeout: timeoutMs,

@@ -4,6 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { parseLine } from './chain.ts';
 import type { Entry } from './entry.ts';
 import { LineReader, type Line } from './lines.ts';
+import { WriterLock } from './lock.ts';
 
 export interface ReadOptions {
   /** Default 1. */
@@ -26,7 +27,7 @@ export async function* readEntries(path: string, options: ReadOptions = {}): Asy
   }
 }
 
-/** ... and those to come, until the run is closed or the signal aborts. */
+/** ... and those to come, until the run is closed, its writer is gone, or the signal aborts. */
 export async function* followEntries(
   path: string,
   options: ReadOptions & { readonly pollMs?: number } = {},
@@ -37,7 +38,11 @@ export async function* followEntries(
     const reader = new LineReader(file);
     for (;;) {
       if (signal?.aborted === true) return;
-      const line = await reader.next();
+      let line = await reader.next();
+      if (line === undefined && !(await WriterLock.isHeld(path))) {
+        line = await reader.next(); // the last words of a writer that has just left
+        if (line === undefined) return;
+      }
       if (line === undefined) {
         await sleep(pollMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
         continue;

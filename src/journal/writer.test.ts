@@ -330,6 +330,13 @@ describe('reading along', () => {
     expect((await entriesIn(file)).length).toBe(3);
   });
 
+  test('ends where the writer died before the run was closed', async () => {
+    await writeFile(file, textOf(linesOf([opened, started])));
+    const seen: string[] = [];
+    for await (const entry of followEntries(file, { pollMs: 5 })) seen.push(entry.type);
+    expect(seen).toEqual(['run.opened', 'sandbox.started']);
+  });
+
   test('names the line that is no entry', async () => {
     await writeFile(file, `${textOf(linesOf([opened]))}nonsense\n`);
     await expect(entriesIn(file)).rejects.toThrow(/line 2/);

@@ -1,5 +1,3 @@
-import { execa } from 'execa';
-
 import { decodePath } from '../bytes-path.ts';
 import { RunnerError } from '../errors.ts';
 
@@ -17,6 +15,7 @@ export async function askGit(
     readonly signal?: AbortSignal;
   } = {},
 ): Promise<GitAnswer> {
+  const { execa } = await import('execa'); // loading it takes 0.1 s, which most command lines need not pay
   const result = await execa('git', [...hardening, ...args], {
     cwd,
     env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...environment, ...options.env },

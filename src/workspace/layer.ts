@@ -1,8 +1,6 @@
 import { chmod, chown, lstat, mkdir, open, rm, rmdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 
-import { execa } from 'execa';
-
 import { messageOf, RunnerError } from '../errors.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
 import type { Ownership } from './ownership.ts';
@@ -128,6 +126,7 @@ async function isMountPoint(directory: string): Promise<boolean> {
 }
 
 async function tool(name: string, args: readonly string[]): Promise<void> {
+  const { execa } = await import('execa');
   try {
     await execa(name, args, {
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },

@@ -1,7 +1,7 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import type { Duplex, Readable } from 'node:stream';
-import Docker from 'dockerode';
+import Modem from 'docker-modem';
 import type * as z from 'zod';
 import { Deadline } from '../../deadline.ts';
 import { RunnerError, messageOf } from '../../errors.ts';
@@ -15,16 +15,16 @@ import { tlsOptions } from '../ping.ts';
  *  - nothing is sent twice: connections are not reused, so no request dies of another one's stale connection;
  *  - a failure is a `RunnerError`, or an `EngineAnswer` for a status that the caller knows how to read.
  *
- * dockerode's modem does the dialling. Its own reading of answers is not used: it never calls back when a connection is
+ * dockerode's modem does the dialling (dockerode itself loads gRPC for builds: 0.2 s of every command line). Its own reading of answers is not used: it never calls back when a connection is
  * reset in the middle of a body, hands a truncated JSON answer over as bytes, and writes its options as the body of attach.
  */
 export class DockerCalls {
-  readonly #modem: Docker['modem'];
+  readonly #modem: Modem;
   readonly endpoint: Endpoint;
 
   constructor(endpoint: Endpoint) {
     this.endpoint = endpoint;
-    this.#modem = new Docker(modemOptions(endpoint)).modem;
+    this.#modem = new Modem(modemOptions(endpoint));
   }
 
   /** Sends and parses the JSON answer. */
@@ -195,19 +195,19 @@ function parseJson(text: string): unknown {
 }
 
 /** Everything is said explicitly, `undefined` too: what is left out, the modem takes from DOCKER_HOST. */
-function modemOptions(endpoint: Endpoint): Docker.DockerOptions {
+function modemOptions(endpoint: Endpoint): Modem.ConstructorOptions {
   const nothing = { socketPath: undefined, host: undefined, port: undefined, ca: undefined, cert: undefined };
   const rest = { key: undefined, timeout: undefined, pathPrefix: '/', headers: {} };
   if (endpoint.kind === 'unix') {
     const agent = new http.Agent({ keepAlive: false });
-    return { ...nothing, ...rest, socketPath: endpoint.path, protocol: 'http', agent } as Docker.DockerOptions;
+    return { ...nothing, ...rest, socketPath: endpoint.path, protocol: 'http', agent };
   }
   const { host, port, tls } = endpoint;
   const address = { ...nothing, ...rest, host, port };
   if (tls === undefined) {
-    return { ...address, protocol: 'http', agent: new http.Agent({ keepAlive: false }) } as Docker.DockerOptions;
+    return { ...address, protocol: 'http', agent: new http.Agent({ keepAlive: false }) };
   }
   const { rejectUnauthorized, ...keys } = tlsOptions(tls);
   const agent = new https.Agent({ keepAlive: false, rejectUnauthorized });
-  return { ...address, ...keys, protocol: 'https', agent } as Docker.DockerOptions;
+  return { ...address, ...keys, protocol: 'https', agent };
 }
