@@ -20,6 +20,7 @@ export const errorTable = {
   call_exists: { status: 409, fault: 'caller', retryable: false },
   too_many_calls: { status: 429, fault: 'caller', retryable: true },
   import_refused: { status: 422, fault: 'caller', retryable: false },
+  input_refused: { status: 422, fault: 'operator', retryable: false },
   export_refused: { status: 422, fault: 'sandbox', retryable: false },
   archive_refused: { status: 422, fault: 'caller', retryable: false },
   limit_exceeded: { status: 413, fault: 'caller', retryable: false },

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf } from './digest.ts';
-import type { Engine, Labels, Runtime } from './engine/engine.ts';
+import type { Engine, Labels, MountedVolume, Runtime } from './engine/engine.ts';
 import { labelKeys } from './engine/labels.ts';
 import { messageOf, RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
+import { Inputs, type SharedInput } from './inputs/inputs.ts';
+import type { InputSpec } from './inputs/open-input.ts';
 import { thisProcess } from './process-identity.ts';
 import type { Files } from './sandbox/spec.ts';
 import { BaseStore } from './workspace/bases.ts';
@@ -33,8 +35,12 @@ export interface Placement {
   readonly sizeBytes: number;
   /** To be mounted there; undefined for memory. */
   readonly volume: string | undefined;
+  /** To be mounted beside it. */
+  readonly inputs: readonly MountedVolume[];
   /** Before the sandbox opens. */
   prepare(dir: RunDir, labels: Labels): Promise<void>;
+  /** As soon as it is open: that its inputs are what was looked at. */
+  verify(): Promise<readonly SharedInput[]>;
   /** Once it is open; leaves the manifest in the run's directory. */
   fill(dir: RunDir, files: Files): Promise<Base>;
   counts(base: Base): ReturnType<typeof countsOf>;
@@ -44,6 +50,8 @@ export interface Placement {
   discard(dir: RunDir): Promise<void>;
 }
 
+type WorkspacePlacement = Omit<Placement, 'inputs' | 'verify'>;
+
 export interface PlacementRequest {
   readonly runId: string;
   readonly scope: Scope;
@@ -52,6 +60,9 @@ export interface PlacementRequest {
   /** Any image, for trying out what the engine can mount. */
   readonly image: string;
   readonly options: ImportOptions;
+  readonly inputs: readonly InputSpec[];
+  /** What the policy denies, in inputs as everywhere. */
+  readonly deny: readonly string[];
 }
 
 /** Chooses overlays wherever they work: once for each boot and engine, by trying. */
@@ -75,6 +86,43 @@ export class Placements {
 
   /** The files of a directory, or a base that is known by its key. */
   async place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<Placement> {
+    const workspace = 'root' in source && source.root !== '/' ? [source.root] : [];
+    return this.#withInputs(request, workspace, () => this.#place(source, request));
+  }
+
+  /** Once more what another run started from. A base that was collected meanwhile is made of its contents, if they are there. */
+  async reopen(base: Base, request: PlacementRequest): Promise<Placement> {
+    return this.#withInputs(request, [], () => this.#reopen(base, request));
+  }
+
+  async #withInputs(
+    { runId, inputs: specs, deny }: PlacementRequest,
+    workspace: readonly string[],
+    place: () => Promise<WorkspacePlacement>,
+  ): Promise<Placement> {
+    const { owner, path } = this.#dataDir;
+    const inputs = await Inputs.open(this.#engine, specs, { runId, owner, deny, apart: [path, ...workspace] });
+    try {
+      const placement = await place();
+      return {
+        ...placement,
+        inputs: inputs.mounts,
+        prepare: async (dir, labels) => {
+          await placement.prepare(dir, labels);
+          await inputs.prepare(labels);
+        },
+        verify: () => inputs.verify(),
+        discard: async (dir) => {
+          await Promise.all([placement.discard(dir), inputs.discard()]);
+        },
+      };
+    } catch (error) {
+      await inputs.discard();
+      throw error;
+    }
+  }
+
+  async #place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<WorkspacePlacement> {
     const { runId, scope, bound, options } = request;
     const trial = await this.#fits(request);
     if ('base' in source) {
@@ -97,8 +145,7 @@ export class Placements {
     }
   }
 
-  /** Once more what another run started from. A base that was collected meanwhile is made of its contents, if they are there. */
-  async reopen(base: Base, request: PlacementRequest): Promise<Placement> {
+  async #reopen(base: Base, request: PlacementRequest): Promise<WorkspacePlacement> {
     const { runId, scope, bound } = request;
     const trial = await this.#fits(request);
     const held = trial.works ? await this.#bases.holdByKey(runId, keyOf(base.digest, scope.digest)) : undefined;
@@ -113,7 +160,7 @@ export class Placements {
     return this.#works(image);
   }
 
-  #copy(imported: WorkspaceImport, scope: Scope): Placement {
+  #copy(imported: WorkspaceImport, scope: Scope): WorkspacePlacement {
     return {
       strategy: 'copy',
       root: imported.root,
@@ -133,7 +180,7 @@ export class Placements {
     };
   }
 
-  #overlay(runId: string, base: StoredBase, bound: LayerBound): Placement {
+  #overlay(runId: string, base: StoredBase, bound: LayerBound): WorkspacePlacement {
     const volume = `glovebox-workspace-${runId}`;
     const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };
     return {

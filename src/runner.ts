@@ -254,6 +254,7 @@ export class Runner {
     try {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
+      const inputs = await placement.verify();
       const base = await placement.fill(dir, sandbox.files);
       await failpoint('open.unpacked');
       const data = {
@@ -261,6 +262,7 @@ export class Runner {
         container: sandbox.containerId,
         specDigest: digestOf(canonicalJson(spec)),
         workspace: startedWith(base, placement),
+        ...(inputs.length === 0 ? {} : { inputs }),
       };
       await journal.append({ type: 'sandbox.started', data });
       if (isEnvironmentName(image.reference)) await offerResults(sandbox, scope);
@@ -291,6 +293,7 @@ export class Runner {
       runtime: policy.runtime,
       workspaceRoot: placement.root,
       ...(placement.volume === undefined ? {} : { workspaceVolume: placement.volume }),
+      ...(placement.inputs.length === 0 ? {} : { inputs: placement.inputs }),
       limits: {
         memoryBytes: limits.memoryBytes,
         pidsMax: limits.pidsMax,
@@ -330,7 +333,8 @@ function placementFor(
   request: Pick<OpenRequest, 'onProgress' | 'signal'>,
 ): PlacementRequest {
   const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
-  return { runId, scope, runtime: policy.runtime, bound, image: image.id, options: importOptions(request) };
+  const { runtime, inputs, files } = policy;
+  return { runId, scope, runtime, bound, image: image.id, options: importOptions(request), inputs, deny: files.deny };
 }
 
 /** A large import says how far it is, now and then. */

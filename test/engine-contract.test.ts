@@ -231,7 +231,7 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     const labels = { 'glovebox.owner': owner };
     await engine.ensureFiles(volume, files, image, labels);
     await (await connect()).ensureFiles(volume, files, image, labels);
-    const volumes = [{ name: volume, target: '/.glovebox' }];
+    const volumes = [{ name: volume, target: '/.glovebox', kind: 'files' }] as const;
     const { id, stream } = await engine.start(specOf({ argv: ['/.glovebox/bin/hello'], volumes }));
     expect((await take(stream.duplex, 6)).toString()).toBe('hello\n');
     expect(await engine.removeVolumes(labels, [])).toEqual([]);
@@ -269,7 +269,7 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     }).then((made) => rawEngine('POST', `/containers/${String(made['Id'])}/start`));
     await until(async () => (await engine.list(labels)).some((found) => found.status === 'exited'));
     await (await connect()).ensureFiles(volume, whole, image, labels);
-    const volumes = [{ name: volume, target: '/v' }];
+    const volumes = [{ name: volume, target: '/v', kind: 'files' }] as const;
     const healed = await engine.start(specOf({ argv: ['/v/a'], volumes }));
     expect((await take(healed.stream.duplex, 6)).toString()).toBe('whole\n');
     for (const found of [id, healed.id]) await engine.destroy(found);

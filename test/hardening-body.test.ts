@@ -36,7 +36,7 @@ describe('the body of a container', () => {
         { target: '/work', sizeBytes: mebibyte, inodesMax: 16, uid: 10_001, gid: 10_001, mode: 0o750, exec: true },
         { target: '/quiet', sizeBytes: mebibyte, inodesMax: 16, uid: 0, gid: 0, mode: 0o755, exec: false },
       ],
-      volumes: [{ name: `glovebox-test-${owner}`, target: '/.glovebox' }],
+      volumes: [{ name: `glovebox-test-${owner}`, target: '/.glovebox', kind: 'files' }],
       seccomp: JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW' }),
       ...change,
     };

@@ -71,6 +71,8 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
     bound,
     image,
     options: {},
+    inputs: [],
+    deny: [],
   } as const;
   const placement: Placement = await placements.place(await selectFiles(host, scope), options);
   expect(placement.strategy).toBe('overlay');

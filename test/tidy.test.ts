@@ -35,10 +35,11 @@ const mayImport: Record<string, readonly string[]> = {
   workspace: [...leaves, 'sandbox'], // the `Files` interface
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine'],
+  inputs: [...leaves, 'engine', 'workspace'], // what of this machine is shown, and that the engine mounted just that
   environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'run-snapshot.ts': [...leaves, 'workspace', 'journal', 'policy', 'data-dir'], // what a run leaves, read back
-  'placement.ts': [...leaves, 'engine', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
+  'placement.ts': [...leaves, 'engine', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
   'runner.ts': [
     ...leaves,
     'engine',
@@ -81,6 +82,7 @@ const mayImport: Record<string, readonly string[]> = {
     'policy',
     'data-dir',
     'environment',
+    'inputs',
     'images',
     'runner.ts',
     'run.ts',

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { RunnerError } from '../errors.ts';
+import { RunnerError, messageOf } from '../errors.ts';
+import { openInput, type InputSpec } from '../inputs/open-input.ts';
 import { printable } from '../journal/printable.ts';
 import { defaultPolicy, loadPolicy, type LoadedPolicy } from '../policy/policy.ts';
 import { explainFiles, type ExplainedFile, type FilesExplained } from '../workspace/explain.ts';
@@ -17,7 +18,7 @@ interface Options {
 
 const statuses = ['write', 'read', 'scratch', 'absent'] as const;
 
-export function explainFilesCommand(program: Command, _context: CliContext): void {
+export function explainFilesCommand(program: Command, context: CliContext): void {
   program
     .command('explain-files')
     .description('what a run would find in its workspace: writable, read-only, scratch, absent, and why; opens nothing')
@@ -32,10 +33,44 @@ export function explainFilesCommand(program: Command, _context: CliContext): voi
       const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
       const { includeIgnored, ...lists } = policy.policy.files;
       const explained = await explainFiles(options.workspace, lists, { includeIgnored: includeIgnored ? ['**'] : [] });
+      const apart = [(await context.openDataDir()).path, explained.root];
+      const inputs = await Promise.all(policy.policy.inputs.map((input) => explainInput(input, lists.deny, apart)));
       const shown = explained.entries.filter(({ status }) => options.status === undefined || status === options.status);
-      if (options.json === true) printJson(documentOf(explained, shown, policy));
-      else print(textOf(explained, shown, policy, options.all === true));
+      if (options.json === true) printJson({ ...documentOf(explained, shown, policy), inputs });
+      else print([textOf(explained, shown, policy, options.all === true), ...inputLines(inputs)].join('\n'));
     });
+}
+
+interface ExplainedInput extends InputSpec {
+  readonly files?: number;
+  /** Why no run of this policy would open. */
+  readonly refused?: string;
+}
+
+/** All that can be said without an engine; where the engine keeps its own is asked when a run opens. */
+async function explainInput(
+  input: InputSpec,
+  deny: readonly string[],
+  apart: readonly string[],
+): Promise<ExplainedInput> {
+  try {
+    const { handle, files } = await openInput(input, { deny, apart });
+    await handle.close();
+    return { ...input, files };
+  } catch (error) {
+    return { ...input, refused: messageOf(error) };
+  }
+}
+
+function inputLines(inputs: readonly ExplainedInput[]): readonly string[] {
+  if (inputs.length === 0) return [];
+  const rows = inputs.map(({ source, target, files, refused }) => [
+    refused === undefined ? 'input' : pc.red('refused'),
+    printable(target),
+    files === undefined ? '' : `${files} files`,
+    pc.dim(printable(refused ?? `inputs ${source}, read-only`)),
+  ]);
+  return ['', table(rows)];
 }
 
 function documentOf(explained: FilesExplained, shown: readonly ExplainedFile[], policy: LoadedPolicy): object {

@@ -36,6 +36,13 @@ export interface Engine {
    * engine's own machine, `upper` and `work` of one file system; they are looked at when a container starts.
    */
   createOverlay(name: string, layers: OverlayLayers, labels: Labels): Promise<void>;
+  /**
+   * A volume that is a directory of the engine's own machine, `ro,nosuid,nodev`, without what is mounted below it. The path
+   * is followed when a container starts: what it led to then is for the caller to check (`findMountPoint`).
+   */
+  createInput(name: string, source: string, labels: Labels): Promise<void>;
+  /** Where the engine has mounted a volume on its machine, while a container uses it. */
+  findMountPoint(volume: string): Promise<string | undefined>;
   /** Tries out whether such a volume can really be mounted; leaves nothing behind. */
   tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial>;
   images(labels?: Labels): Promise<readonly ImageFacts[]>;
@@ -78,11 +85,11 @@ export interface ContainerSpec {
   readonly seccomp: string;
 }
 
-/** Made by `ensureFiles`, read-only; or by `createOverlay`, and then it may be `writable`. */
+/** `files`: made by `ensureFiles`, read-only. `overlay`: by `createOverlay`, writable. `input`: by `createInput`, read-only. */
 export interface MountedVolume {
   readonly name: string;
   readonly target: string;
-  readonly writable?: boolean;
+  readonly kind: 'files' | 'overlay' | 'input';
 }
 
 export interface ContainerLimits {
@@ -217,6 +224,8 @@ export interface EngineFacts {
   readonly cgroupVersion: 1 | 2 | undefined;
   readonly runtimes: readonly string[];
   readonly storageDriver: string;
+  /** Directory of its machine where it keeps everything. */
+  readonly dataRoot?: string;
   readonly enforces: {
     readonly memory: boolean;
     readonly swap: boolean;

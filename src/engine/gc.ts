@@ -26,12 +26,14 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
       instance,
     });
   }
-  for (const volume of await engine.findVolumes({ ...owned, [labelKeys.workspace]: '' })) {
-    const { [labelKeys.instance]: instance, [labelKeys.workspace]: run = '' } = volume.labels;
-    if (instance !== undefined && (await options.isAlive(instance))) continue;
-    const gone = { ...owned, [labelKeys.workspace]: run };
-    if (options.dryRun !== true && (await engine.removeVolumes(gone, [])).length === 0) continue;
-    removed.push({ kind: 'volume', name: volume.name });
+  for (const key of [labelKeys.workspace, labelKeys.inputs]) {
+    for (const volume of await engine.findVolumes({ ...owned, [key]: '' })) {
+      const { [labelKeys.instance]: instance, [key]: run = '' } = volume.labels;
+      if (instance !== undefined && (await options.isAlive(instance))) continue;
+      // The first of a run's inputs takes the others along.
+      if (options.dryRun !== true && (await engine.removeVolumes({ ...owned, [key]: run }, [])).length === 0) continue;
+      removed.push({ kind: 'volume', name: volume.name });
+    }
   }
   const filled = { ...owned, [labelKeys.files]: '' };
   const keep = options.keepVolumes ?? [];

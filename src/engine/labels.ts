@@ -17,6 +17,8 @@ export const labelKeys = {
   files: 'glovebox.files',
   /** On the volume of a run's workspace: the run. */
   workspace: 'glovebox.workspace',
+  /** On the volume of an input: the run. */
+  inputs: 'glovebox.inputs',
   /** On the container that fills such a volume; it is never started. */
   filler: 'glovebox.filler',
 } as const;

@@ -65,6 +65,11 @@ const dataOf = {
       bytes: count,
       strategy: z.enum(['overlay', 'copy']).optional(),
     }),
+    inputs: z
+      .array(z.strictObject({ source: text, target: text, device: text, inode: text, files: count }))
+      .max(64)
+      .readonly()
+      .optional(),
   }),
   'call.intended': z.strictObject({ callId, tool: text, arguments: json, argsDigest: digest, count }),
   'call.ended': z.strictObject({

@@ -41,6 +41,7 @@ describe('a policy', () => {
       images: ['base'],
       runtime: 'runc',
       files: { read: ['**'], write: [], scratch: [], deny: [], includeIgnored: false, git: false },
+      inputs: [],
       limits: {
         memoryBytes: 2 * 1024 ** 3,
         cpus: 2,
@@ -159,6 +160,31 @@ describe('what is wrong is told with its place, its key and what to write instea
     ['an unknown tag', `${head}description: !python/object x\n`, /7:14: /],
     ['YAML 1.1', `%YAML 1.1\n---\n${head}`, /remove the %YAML line/],
     ['a key that is a list', `${head}? [a, b]\n: 1\n`, /^p\.yaml:7:/],
+    [
+      'an input by a relative path',
+      `${head}inputs: [{source: srv, target: /inputs/x}]\n`,
+      /inputs\.0\.source: write an/,
+    ],
+    [
+      'an input by a path with ..',
+      `${head}inputs: [{source: /srv/../etc, target: /inputs/x}]\n`,
+      /7:19: inputs\.0\.source: write an absolute path/,
+    ],
+    [
+      'an input anywhere but below /inputs',
+      `${head}inputs: [{source: /srv, target: /workspace}]\n`,
+      /7:33: inputs\.0\.target: write \/inputs\/ and a name/,
+    ],
+    [
+      'two inputs at one place',
+      `${head}inputs: [{source: /a, target: /inputs/x}, {source: /b, target: /inputs/x}]\n`,
+      /inputs\.1\.target: the same target twice/,
+    ],
+    [
+      'an input that is writable',
+      `${head}inputs: [{source: /a, target: /inputs/x, write: true}]\n`,
+      /write: unknown key/,
+    ],
     [
       'an environment on an image that is not one of its own',
       `${head}environment: {image: other, setup: [[a]]}\n`,

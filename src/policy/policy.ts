@@ -22,6 +22,7 @@ export interface Policy {
     readonly includeIgnored: boolean;
     readonly git: boolean;
   };
+  readonly inputs: readonly { readonly source: string; readonly target: string }[];
   readonly environment?: EnvironmentSpec;
   readonly limits: {
     readonly memoryBytes: number;

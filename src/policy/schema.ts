@@ -106,6 +106,30 @@ const Files = z
     }
   });
 
+const Input = z.strictObject({
+  source: z
+    .string()
+    .regex(
+      /^(?:\/(?!\.{1,2}(?:\/|$))[^/\0]+)+$/,
+      'write an absolute path, without . and .. and without a slash at its end',
+    )
+    .max(4096)
+    .describe('A directory of this machine, by its real path.'),
+  target: z
+    .string()
+    .regex(/^\/inputs\/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'write /inputs/ and a name of letters, digits, dots, _ and -')
+    .describe('Where it is in the sandbox: `/inputs/` and a name.'),
+});
+
+const Inputs = z
+  .array(Input)
+  .max(16)
+  .superRefine((inputs, context) => {
+    const twice = inputs.findIndex(({ target }, at) => inputs.findIndex((other) => other.target === target) < at);
+    if (twice >= 0) context.addIssue({ code: 'custom', message: 'the same target twice', path: [twice, 'target'] });
+  })
+  .readonly();
+
 const Environment = z.strictObject({
   image: z.string().describe('One of `images`: what it is built on.'),
   setup: z
@@ -211,6 +235,9 @@ export const PolicyFile = z
       .prefault('runc')
       .describe('`runsc` is gVisor; where it is missing, the run is refused.'),
     files: Files.describe('Which paths of the workspace, as globs (below).'),
+    inputs: Inputs.prefault([]).describe(
+      'Directories of this machine that every run can read, and none can change (below).',
+    ),
     environment: Environment.optional().describe('Dependencies that are installed once, before any run (below).'),
     limits: Limits.prefault({}).describe('What the sandbox is given.'),
     budget: Budget.prefault({}).describe('How much a run may do.'),

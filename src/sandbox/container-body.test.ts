@@ -21,7 +21,7 @@ describe('the container of a sandbox', () => {
     expect(body.tmpfs[0]).toMatchObject({ uid: 0, gid: 0, mode: 0o755, exec: true });
     expect(body.argv[0]).toBe('/.glovebox/supervisor');
     expect(body).toMatchObject({ env: [], hostname: 'glovebox', labels: { a: 'b' } });
-    expect(body.volumes).toEqual([{ name: 'volume', target: '/.glovebox' }]);
+    expect(body.volumes).toEqual([{ name: 'volume', target: '/.glovebox', kind: 'files' }]);
   });
 
   test('gets the workspace that its scopes ask for', () => {

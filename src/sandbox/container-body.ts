@@ -1,4 +1,4 @@
-import type { ContainerSpec, Labels, Runtime } from '../engine/engine.ts';
+import type { ContainerSpec, Labels, MountedVolume, Runtime } from '../engine/engine.ts';
 import { RunnerError } from '../errors.ts';
 import { home, toolGid, toolUid, workspace } from './environment.ts';
 import { seccompProfile } from './seccomp.ts';
@@ -15,6 +15,8 @@ export interface SandboxSpec {
   readonly workspaceRoot?: { readonly owner: 'root' | 'tool'; readonly mode: number };
   /** A bounded volume that is the workspace. Default: a file system in memory. */
   readonly workspaceVolume?: string;
+  /** Read-only directories beside the workspace. */
+  readonly inputs?: readonly MountedVolume[];
 }
 
 export interface SandboxLimits {
@@ -73,10 +75,11 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
     },
     tmpfs,
     volumes: [
-      { name: supervisorVolume, target: supervisorDirectory },
+      { name: supervisorVolume, target: supervisorDirectory, kind: 'files' },
       ...(spec.workspaceVolume === undefined
         ? []
-        : [{ name: spec.workspaceVolume, target: workspace, writable: true }]),
+        : [{ name: spec.workspaceVolume, target: workspace, kind: 'overlay' } as const]),
+      ...(spec.inputs ?? []),
     ],
     seccomp: JSON.stringify(seccompProfile()),
   };

@@ -55,6 +55,7 @@ export const containersAnswer = z.array(
 export const volumeAnswer = z.object({
   Name: z.string(),
   Driver: z.string(),
+  Mountpoint: z.string().optional(),
   Labels: orEmpty(names),
   Options: orEmpty(names),
 });
@@ -99,6 +100,7 @@ export const infoAnswer = z.object({
   CPUCfsQuota: z.boolean().optional(),
   CgroupVersion: z.string().optional(),
   Driver: z.string(),
+  DockerRootDir: z.string().optional(),
   Runtimes: orEmpty(z.record(z.string(), z.looseObject({ runtimeArgs: orEmpty(z.array(z.string())) }))),
   SecurityOptions: orEmpty(z.array(z.string())),
   SystemTime: z.string().optional(),

@@ -127,7 +127,7 @@ const spec: ContainerSpec = {
   hostname: 'box',
   limits: { memoryBytes: 1000, pidsMax: 600, cpus: 1.5, openFilesMax: 10, shmBytes: 10 },
   tmpfs: [{ target: '/tmp', sizeBytes: 1000, inodesMax: 10, uid: 1, gid: 2, mode: 0o1777, exec: true }],
-  volumes: [{ name: 'v', target: '/v' }],
+  volumes: [{ name: 'v', target: '/v', kind: 'files' }],
   seccomp: '{}',
 };
 

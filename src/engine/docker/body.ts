@@ -45,7 +45,7 @@ export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: En
         Type: 'volume',
         Source: volume.name,
         Target: volume.target,
-        ReadOnly: volume.writable !== true,
+        ReadOnly: volume.kind === 'files', // an input is read-only by its own mount, an overlay not at all
         VolumeOptions: { NoCopy: true },
       })),
       MaskedPaths: maskedPaths,

@@ -30,7 +30,7 @@ import { DockerCalls } from './calls.ts';
 import { Containers } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { Images } from './images.ts';
-import { createOverlay } from './overlay-volume.ts';
+import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
 import { differences } from './readback.ts';
 import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
@@ -157,7 +157,15 @@ export class DockerEngine implements Engine {
   }
 
   async createOverlay(name: string, layers: OverlayLayers, labels: Labels): Promise<void> {
-    await createOverlay(this.#calls, name, layers, labels, this.#timeouts.createMs);
+    await createMount(this.#calls, name, overlayOptions(layers), labels, this.#timeouts.createMs);
+  }
+
+  async createInput(name: string, source: string, labels: Labels): Promise<void> {
+    await createMount(this.#calls, name, inputOptions(source), labels, this.#timeouts.createMs);
+  }
+
+  async findMountPoint(volume: string): Promise<string | undefined> {
+    return await this.#volumes.findMountPoint(volume);
   }
 
   async tryVolume(kind: VolumeKind, image: string): Promise<VolumeTrial> {

@@ -37,6 +37,7 @@ export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<
     cgroupVersion: info.CgroupVersion === '1' ? 1 : info.CgroupVersion === '2' ? 2 : undefined,
     runtimes,
     storageDriver: info.Driver,
+    ...(info.DockerRootDir === undefined ? {} : { dataRoot: info.DockerRootDir }),
     enforces: {
       memory: info.MemoryLimit === true,
       swap: info.SwapLimit === true,

@@ -24,7 +24,7 @@ export function differences(answer: ContainerAnswer, body: ContainerBody, spec: 
     if (Object.hasOwn(body.HostConfig, key) || isEmpty(got) || isDeepStrictEqual(got, engineDefaults[key])) continue;
     found.push(`${key}: not asked, runs ${show(got)}`);
   }
-  const mounts = spec.volumes.map(({ name, target, writable }) => `${name} at ${target}, ${access(writable === true)}`);
+  const mounts = spec.volumes.map(({ name, target, kind }) => `${name} at ${target}, ${access(kind !== 'files')}`);
   check('mounts', mounts.sort(), mountsOf(answer));
   check('networks', ['none'], Object.keys(answer.NetworkSettings.Networks ?? {}));
   return found;

@@ -9,7 +9,7 @@ import { volumeAnswer } from './answers.ts';
 import { type DockerCalls, isAnswer, pathOf } from './calls.ts';
 import type { Containers } from './containers.ts';
 import { packFiles } from './files.ts';
-import { overlayOptions } from './overlay-volume.ts';
+import { overlayOptions } from './mounted-volume.ts';
 import type { Timeouts } from './timeouts.ts';
 import type { Volumes } from './volumes.ts';
 

@@ -82,6 +82,16 @@ export class Volumes {
     }
   }
 
+  async findMountPoint(name: string): Promise<string | undefined> {
+    const call = { what: `inspect volume ${name}`, method: 'GET', path: pathOf(['volumes', name]) } as const;
+    try {
+      return (await this.#calls.json({ ...call, timeoutMs: this.#timeouts.readMs }, volumeAnswer)).Mountpoint;
+    } catch (error) {
+      if (isAnswer(error, 404)) return undefined;
+      throw failed(call.what, error);
+    }
+  }
+
   async #ensure(name: string, files: readonly VolumeFile[], image: string, labels: Labels): Promise<void> {
     const filler = await this.#lock(name, image, labels);
     try {

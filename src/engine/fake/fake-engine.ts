@@ -131,6 +131,14 @@ export class FakeEngine implements Engine {
     throw new RunnerError('policy_unenforceable', `The fake engine mounts nothing, and so not the overlay ${name}.`);
   }
 
+  async createInput(name: string): Promise<void> {
+    throw new RunnerError('policy_unenforceable', `The fake engine mounts nothing, and so not the input ${name}.`);
+  }
+
+  async findMountPoint(): Promise<undefined> {
+    return undefined;
+  }
+
   async findVolumes(labels: Labels): Promise<readonly FoundVolume[]> {
     const wanted = Object.entries(labels);
     return [...this.#host.volumes]

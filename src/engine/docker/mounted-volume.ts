@@ -6,20 +6,19 @@ import { type DockerCalls, pathOf } from './calls.ts';
 import { failed } from './containers.ts';
 
 /**
- * Asks the engine's own volume driver for an overlay, and reads back that it will mount exactly that. The mount itself
- * happens when a container starts; a directory that the engine does not see then is its error, never an empty workspace.
+ * Asks the engine's own volume driver for a mount, and reads back that it will mount exactly that. The mount itself
+ * happens when a container starts; a directory that the engine does not see then is its error, never an empty one.
  */
-export async function createOverlay(
+export async function createMount(
   calls: DockerCalls,
   name: string,
-  layers: OverlayLayers,
+  options: Readonly<Record<string, string>>,
   labels: Labels,
   timeoutMs: number,
 ): Promise<void> {
-  const options = overlayOptions(layers);
   const body = { Name: name, Driver: 'local', DriverOpts: options, Labels: labels };
   const path = pathOf(['volumes', 'create']);
-  const what = `create overlay volume ${name}`;
+  const what = `create volume ${name}`;
   try {
     // Safe to repeat: an existing volume of that name is the answer, and then it must be this one.
     const volume = await calls.json({ what, method: 'POST', path, body, timeoutMs }, volumeAnswer);
@@ -30,7 +29,7 @@ export async function createOverlay(
   }
   throw new RunnerError(
     'policy_unenforceable',
-    `Volume ${name} is not the overlay that was asked for. Remove it (docker volume rm ${name}) and try again.`,
+    `Volume ${name} is not the mount that was asked for. Remove it (docker volume rm ${name}) and try again.`,
   );
 }
 
@@ -53,6 +52,11 @@ export function overlayOptions(layers: OverlayLayers): Readonly<Record<string, s
     'redirect_dir=on,index=off,metacopy=off,xino=auto',
   ].join(',');
   return { type: 'overlay', device: 'overlay', o };
+}
+
+/** The engine's own read-only flag would drop the others again (runc 1.1), so the mount has all three itself. */
+export function inputOptions(source: string): Readonly<Record<string, string>> {
+  return { type: 'none', device: source, o: 'bind,ro,nosuid,nodev' };
 }
 
 const plainPath = /^\/[^\s,:\\]+$/;
