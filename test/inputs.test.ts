@@ -6,6 +6,7 @@ import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Engine } from '../src/engine/engine.ts';
 import { labelKeys } from '../src/engine/labels.ts';
+import { newId } from '../src/ids.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
@@ -226,7 +227,7 @@ function withInput(engine: Engine, before: () => Promise<void>): Engine {
 }
 
 test('the volumes of a runner that died are found by their label', async () => {
-  const labels = { [labelKeys.owner]: bench.dataDir.owner, [labelKeys.instance]: 'dead', [labelKeys.inputs]: 'run' };
+  const labels = { [labelKeys.owner]: bench.dataDir.owner, [labelKeys.instance]: newId(), [labelKeys.inputs]: newId() };
   for (const at of [0, 1])
     await bench.engine.createInput(`glovebox-input-${bench.dataDir.owner}-${at}`, source, labels);
   await runner.recover();
