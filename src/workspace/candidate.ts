@@ -21,8 +21,11 @@ export async function takeCandidate(
   options: Pick<CollectOptions, 'snapshotRepository' | 'layered'> = {},
 ): Promise<Candidate> {
   const collected = await collectChanges(sandbox, base, scope, blobs, options);
-  const classified = await classifyChanges(base.tree, collected.changeSet, blobs);
-  const patch = await makePatch(base.tree, collected.changeSet, blobs);
+  const { changeSet } = collected;
+  const [patch, classified] = await Promise.all([
+    makePatch(base.tree, changeSet, blobs),
+    classifyChanges(base.tree, changeSet, blobs),
+  ]);
   return { ...collected, classified, patch };
 }
 

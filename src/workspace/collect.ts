@@ -1,20 +1,22 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, readFileSync } from 'node:fs';
 
 import type { Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
-import { FileError, type Files } from '../sandbox/spec.ts';
+import type { Files } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import type { Change, ChangeSet, Node } from './change-set.ts';
-import { ancestorsOf, diffTrees, sameNode, sizeOf, sortedByBytes } from './diff.ts';
+import { Contents } from './contents.ts';
+import { ancestorsOf, diffTrees, sizeOf, sortedByBytes } from './diff.ts';
 import { keepSafeChanges } from './export-check.ts';
 import { Findings, keptPerKind, type Finding, type Violation } from './findings.ts';
 import { IgnoreRules } from './ignored.ts';
 import type { Base } from './import.ts';
-import { scanLayer, type Layering } from './layer-scan.ts';
+import { scanLayer, type ContentUse, type Layering } from './layer-scan.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
 import { scanWorkspace, unknownDigest, type Scan, type ScannedEntry } from './scan.ts';
 import type { Scope } from './scope.ts';
 import { hostPath } from './select.ts';
+import { TreeIndex } from './tree-index.ts';
 
 /**
  * Takes the changes out of a sandbox whose tools are at rest. Everything it says is hostile. Promises:
@@ -34,8 +36,22 @@ export async function collectChanges(
   const limits = { ...defaultLimits, ...options.limits };
   const findings = new Findings();
   const violations: Violation[] = [];
-  const ignored = base.kind === 'git' ? await IgnoreRules.of(base.tree, blobs) : IgnoreRules.none;
-  const scan = await look(sandbox.files, base, scope, limits, findings, options.layered);
+  const index = base.index ?? new TreeIndex(base.tree);
+  const ignored = base.kind === 'git' ? await index.ignoreRules(blobs) : IgnoreRules.none;
+  const contents = new Contents(sandbox.files, base, blobs, limits);
+  const everything = options.everything === true;
+  const isUnasked = (path: string, kind: 'file' | 'directory'): boolean =>
+    !everything && !base.tree.has(path) && ignored.covers(path, kind);
+  const use = {
+    of: (path: string): 'keep' | 'compare' | 'nothing' => {
+      const pathClass = scope.classOf(path);
+      if (isUnasked(path, 'file')) return 'nothing';
+      if (pathClass === 'write' || (pathClass === 'scratch' && everything)) return 'keep';
+      return pathClass !== 'scratch' && base.tree.has(path) ? 'compare' : 'nothing';
+    },
+    keep: (path: string, bytes: Uint8Array): Promise<Digest> => contents.take(path, bytes),
+  };
+  const scan = await look(sandbox.files, base, scope, limits, findings, options.layered, use);
   const tallies = { scratch: scan.scratch, ignored: { files: 0, bytes: 0 } };
 
   const inScope = new Map<string, Change>();
@@ -43,14 +59,13 @@ export async function collectChanges(
     const kind = kindOf(change, base.tree.get(path));
     const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
     if (path === '.git' && options.snapshotRepository === true) continue;
-    if (pathClass === 'scratch' && options.everything !== true) continue;
+    if (pathClass === 'scratch' && !everything) continue;
     const before = base.tree.get(path);
-    const unasked = before === undefined && options.everything !== true && ignored.covers(path, kind);
-    if (unasked) count(tallies.ignored, scan.entries.get(path));
+    if (isUnasked(path, kind)) count(tallies.ignored, scan.entries.get(path));
     else if (pathClass === 'write' || pathClass === 'scratch') inScope.set(path, change);
     else violations.push({ path, class: pathClass, kind: statusOf(change, before) });
   }
-  const proven = await fetchContents(sandbox.files, inScope, base, blobs, limits, options.signal, findings);
+  const proven = await contents.prove(inScope, findings, options.signal);
   noteModes(scan.entries, scope, findings);
   for (const [path, change] of proven) {
     const links = scan.entries.get(path)?.nlink ?? 1;
@@ -63,7 +78,7 @@ export async function collectChanges(
     });
   }
   if (options.layered !== undefined) await keepBefore(proven, base, options.layered.lower, blobs);
-  const safe = keepSafeChanges(base.tree, proven, findings);
+  const safe = keepSafeChanges(index, proven, findings);
   return {
     changeSet: { changes: sortedByBytes(safe) },
     findings: findings.kept,
@@ -117,8 +132,7 @@ interface Count {
 }
 
 const violationsKept = 5 * keptPerKind;
-const pieceBytes = 8 * 1024 * 1024;
-const readsAtOnce = 8;
+const wholeBytesMax = 1024 * 1024;
 
 interface Looked {
   readonly changes: ReadonlyMap<string, Change>;
@@ -134,6 +148,7 @@ async function look(
   limits: WorkspaceLimits,
   findings: Findings,
   layered: Layered | undefined,
+  use: ContentUse,
 ): Promise<Looked> {
   if (layered === undefined) {
     const scan = await scanWorkspace(files, limits, findings);
@@ -141,7 +156,7 @@ async function look(
     for (const [path, entry] of scan.entries) if (scope.classOf(path) === 'scratch') count(scratch, entry);
     return { changes: claimedChanges(base, scan, scope).changes, entries: scan.entries, scratch };
   }
-  const { changes, entries } = await scanLayer(files, base.tree, layered, limits, findings);
+  const { changes, entries } = await scanLayer(files, base.tree, layered, limits, findings, use);
   const scratch = { ...layered.scratch };
   const told = [...changes].filter(([path, change]) => !isUntold(change, base.tree.get(path), path, scope));
   for (const [path, change] of changes) {
@@ -166,7 +181,11 @@ async function keepBefore(
   for (const path of changes.keys()) {
     const before = base.tree.get(path);
     if (before?.kind !== 'file' || (await blobs.has(before.digest))) continue;
-    const { digest } = await blobs.putStream(createReadStream(hostPath(directory, path)), before.sizeBytes);
+    const file = hostPath(directory, path);
+    const digest =
+      before.sizeBytes <= wholeBytesMax
+        ? await blobs.put(readFileSync(file))
+        : (await blobs.putStream(createReadStream(file), before.sizeBytes)).digest;
     if (digest === before.digest) continue;
     const message = `collect: ${JSON.stringify(path)} of the base was changed on disk; remove the base and import again`;
     throw new RunnerError('data_dir_unusable', message);
@@ -206,90 +225,6 @@ function kindOf(change: Change, before: Node | undefined): 'file' | 'directory' 
 
 function statusOf(change: Change, before: Node | undefined): Violation['kind'] {
   return change.kind === 'deleted' ? 'deleted' : before === undefined ? 'added' : 'modified';
-}
-
-/** The changes with contents that were read here, a few files at once. */
-async function fetchContents(
-  files: Files,
-  changes: ReadonlyMap<string, Change>,
-  base: Base,
-  blobs: BlobStore,
-  limits: WorkspaceLimits,
-  signal: AbortSignal | undefined,
-  findings: Findings,
-): Promise<ReadonlyMap<string, Change>> {
-  const fetched = new Map<string, Fetched>();
-  const waiting = changes.entries();
-  let bytesLeft = limits.bytesMax;
-  const worker = async (): Promise<void> => {
-    for (const [path, change] of waiting) {
-      signal?.throwIfAborted();
-      if (change.kind !== 'file') continue;
-      const bytesMax = Math.min(limits.fileBytesMax, bytesLeft);
-      const read = change.sizeBytes > bytesMax ? tooLarge(bytesMax) : await fetchFile(files, path, blobs, bytesMax);
-      if (read.kind === 'read') bytesLeft -= read.sizeBytes;
-      // It said to be small and was not: what was read for nothing counts.
-      else if (read.why === 'limit_exceeded' && change.sizeBytes <= bytesMax)
-        bytesLeft = Math.max(0, bytesLeft - bytesMax);
-      fetched.set(path, read);
-    }
-  };
-  await Promise.all(Array.from({ length: readsAtOnce }, worker));
-
-  const proven = new Map<string, Change>();
-  for (const [path, change] of changes) {
-    const read = fetched.get(path);
-    if (change.kind !== 'file' || read === undefined) proven.set(path, change);
-    else if (read.kind === 'failed') findings.add({ kind: read.why, path, effect: 'incomplete', detail: read.detail });
-    else {
-      if (read.digest !== change.digest && change.digest !== unknownDigest) {
-        findings.add({ kind: 'digest_mismatch', path, effect: 'noted', detail: `the sandbox said ${change.digest}` });
-      }
-      const node: Node = { ...change, digest: read.digest, sizeBytes: read.sizeBytes };
-      const before = base.tree.get(path);
-      if (before === undefined || !sameNode(before, node)) proven.set(path, node);
-    }
-  }
-  return proven;
-}
-
-type Fetched =
-  | { readonly kind: 'read'; readonly digest: Digest; readonly sizeBytes: number }
-  | { readonly kind: 'failed'; readonly why: 'unreadable' | 'limit_exceeded'; readonly detail: string };
-
-async function fetchFile(files: Files, path: string, blobs: BlobStore, bytesMax: number): Promise<Fetched> {
-  try {
-    const first = await readPiece(files, path, 0);
-    if (first.length < pieceBytes) {
-      if (first.length > bytesMax) return tooLarge(bytesMax);
-      return { kind: 'read', digest: await blobs.put(first), sizeBytes: first.length };
-    }
-    return { kind: 'read', ...(await blobs.putStream(piecesOf(files, path, first), bytesMax)) };
-  } catch (error) {
-    if (error instanceof FileError) return { kind: 'failed', why: 'unreadable', detail: error.code };
-    if (error instanceof RunnerError && error.code === 'limit_exceeded') return tooLarge(bytesMax);
-    throw error;
-  }
-}
-
-function tooLarge(bytesMax: number): Fetched {
-  return { kind: 'failed', why: 'limit_exceeded', detail: `more than ${bytesMax} bytes` };
-}
-
-async function* piecesOf(files: Files, path: string, first: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  yield first;
-  for (let offset = first.length, last = first.length; last === pieceBytes; offset += last) {
-    const piece = await readPiece(files, path, offset);
-    last = piece.length;
-    yield piece;
-  }
-}
-
-async function readPiece(files: Files, path: string, offset: number): Promise<Uint8Array> {
-  const { bytes } = await files.read(path, { offset, lengthBytes: pieceBytes, maxBytes: pieceBytes });
-  if (bytes.length > pieceBytes)
-    throw new RunnerError('protocol_error', 'collect: the sandbox sent more than was asked');
-  return bytes;
 }
 
 /** Bits that git does not know are dropped; the dangerous ones are told. */

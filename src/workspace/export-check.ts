@@ -1,10 +1,11 @@
 import { RunnerError } from '../errors.ts';
-import type { Change, Tree } from './change-set.ts';
-import { ancestorsOf, overlay, parentOf } from './diff.ts';
+import type { Change, Node, Tree } from './change-set.ts';
+import { ancestorsOf, parentOf } from './diff.ts';
 import type { FindingKind, Findings } from './findings.ts';
 import { foldedName } from './fold.ts';
 import { linkLeavesTree, linkTargetIn } from './links.ts';
 import { isGitName, odditiesOf } from './names.ts';
+import { isHead, type TreeIndex } from './tree-index.ts';
 
 /**
  * Takes out of `candidates` whatever cannot be a safe change to `base`, and says so. What is left promises:
@@ -12,9 +13,10 @@ import { isGitName, odditiesOf } from './names.ts';
  *  - no link of that tree leads out of it, also not through another link;
  *  - nothing in it is git's own, or looks like a repository to git;
  *  - no new name is another spelling of one that is there.
+ * What is asked about the base as a whole is asked of its index: the cost is that of the changes.
  */
 export function keepSafeChanges(
-  base: Tree,
+  index: TreeIndex,
   candidates: ReadonlyMap<string, Change>,
   findings: Findings,
 ): Map<string, Change> {
@@ -33,12 +35,12 @@ export function keepSafeChanges(
         `export: the changes hang together in more than ${roundsMax} ways; discard them`,
       );
     }
-    const tree = overlay(base, kept);
+    const after = new After(index, new Map(kept));
     again = [
-      refuseStrays(base, tree, kept, refuse),
-      refuseRepositories(tree, kept, refuse),
-      refuseCollisions(base, tree, kept, refuse),
-      refuseLeavingLinks(tree, kept, refuse),
+      refuseStrays(after, kept, refuse),
+      refuseRepositories(after, kept, refuse),
+      refuseCollisions(after, kept, refuse),
+      refuseLeavingLinks(after, kept, refuse),
     ].includes(true);
   }
   for (const [path, change] of kept) {
@@ -49,6 +51,41 @@ export function keepSafeChanges(
 }
 
 const roundsMax = 300;
+
+/** The base with the changes laid over it, looked at where they are. */
+class After {
+  readonly index: TreeIndex;
+  readonly base: Tree;
+  readonly changes: ReadonlyMap<string, Change>;
+
+  constructor(index: TreeIndex, changes: ReadonlyMap<string, Change>) {
+    this.index = index;
+    this.base = index.tree;
+    this.changes = changes;
+  }
+
+  get(path: string): Node | undefined {
+    const change = this.changes.get(path);
+    if (change === undefined) return this.base.get(path);
+    return change.kind === 'deleted' ? undefined : change;
+  }
+
+  /** Of these paths of the base and all that have changed, those that are there. */
+  *there(ofBase: Iterable<string>): Generator<readonly [string, Node], void, undefined> {
+    for (const path of new Set([...ofBase, ...this.changes.keys()])) {
+      const node = this.get(path);
+      if (node !== undefined) yield [path, node];
+    }
+  }
+
+  /** Paths of the base whose directory was taken from under them. */
+  *orphans(): Generator<string, void, undefined> {
+    for (const path of this.changes.keys()) {
+      if (this.base.get(path)?.kind === 'directory' && this.get(path)?.kind !== 'directory')
+        yield* this.index.childrenOf(path);
+    }
+  }
+}
 
 type Refuse = (kind: FindingKind, path: string, detail?: string) => boolean;
 type Changes = ReadonlyMap<string, Change>;
@@ -65,13 +102,13 @@ function refuseGitNames(kept: Changes, refuse: Refuse): void {
   }
 }
 
-function refuseStrays(base: Tree, tree: Tree, kept: Changes, refuse: Refuse): boolean {
+function refuseStrays(after: After, kept: Changes, refuse: Refuse): boolean {
   let found = false;
-  for (const path of tree.keys()) {
+  for (const [path] of after.there(after.orphans())) {
     const parent = parentOf(path);
-    if (parent === '' || tree.get(parent)?.kind === 'directory') continue;
+    if (parent === '' || after.get(parent)?.kind === 'directory') continue;
     // Either it came without its directory, or its directory was taken from under it.
-    const blamed = kept.has(path) && !base.has(path) ? path : kept.has(parent) ? parent : path;
+    const blamed = kept.has(path) && !after.base.has(path) ? path : kept.has(parent) ? parent : path;
     found =
       refuse('no_parent', blamed, 'the directory it needs is not exported, or still holds what may not change') ||
       found;
@@ -80,13 +117,13 @@ function refuseStrays(base: Tree, tree: Tree, kept: Changes, refuse: Refuse): bo
 }
 
 /** A directory that git takes for a bare repository runs what its configuration says, once someone steps into it. */
-function refuseRepositories(tree: Tree, kept: Changes, refuse: Refuse): boolean {
+function refuseRepositories(after: After, kept: Changes, refuse: Refuse): boolean {
   const repositories = new Set<string>();
-  for (const [path, node] of tree) {
-    if (node.kind === 'directory' || (path !== 'HEAD' && !path.endsWith('/HEAD'))) continue;
+  for (const [path, node] of after.there(after.index.heads)) {
+    if (node.kind === 'directory' || !isHead(path)) continue;
     const prefix = path.slice(0, -'HEAD'.length);
     const isDirectory = (name: string): boolean =>
-      ['directory', 'symlink'].includes(tree.get(prefix + name)?.kind ?? '');
+      ['directory', 'symlink'].includes(after.get(prefix + name)?.kind ?? '');
     if (isDirectory('objects') && isDirectory('refs')) repositories.add(parentOf(path));
   }
   if (repositories.size === 0) return false;
@@ -103,27 +140,31 @@ function refuseRepositories(tree: Tree, kept: Changes, refuse: Refuse): boolean 
 
 const repositoryNames: ReadonlySet<string> = new Set(['HEAD', 'config', 'commondir', 'hooks', 'objects', 'refs']);
 
-function refuseCollisions(base: Tree, tree: Tree, kept: Changes, refuse: Refuse): boolean {
-  const added = [...kept].filter(([path, change]) => change.kind !== 'deleted' && !base.has(path));
-  if (added.length === 0) return false;
-  const spellings = new Map<string, number>();
-  for (const path of tree.keys()) {
+function refuseCollisions(after: After, kept: Changes, refuse: Refuse): boolean {
+  const moved = new Map<string, number>();
+  const count = (path: string, by: 1 | -1): void => {
     const folded = foldedName(path);
-    spellings.set(folded, (spellings.get(folded) ?? 0) + 1);
+    moved.set(folded, (moved.get(folded) ?? 0) + by);
+  };
+  for (const [path, change] of after.changes) {
+    if (change.kind === 'deleted' && after.base.has(path)) count(path, -1);
+    if (change.kind !== 'deleted' && !after.base.has(path)) count(path, 1);
   }
   let found = false;
-  for (const [path] of added) {
-    if ((spellings.get(foldedName(path)) ?? 0) < 2) continue;
+  for (const [path, change] of kept) {
+    if (change.kind === 'deleted' || after.base.has(path)) continue;
+    const folded = foldedName(path);
+    if (after.index.spellingsOf(folded) + (moved.get(folded) ?? 0) < 2) continue;
     found = refuse('name_collision', path, 'differs from another name only in case or spelling') || found;
   }
   return found;
 }
 
-function refuseLeavingLinks(tree: Tree, kept: Changes, refuse: Refuse): boolean {
+function refuseLeavingLinks(after: After, kept: Changes, refuse: Refuse): boolean {
   if (![...kept.values()].some((change) => change.kind === 'symlink' || change.kind === 'deleted')) return false;
-  const targetOf = linkTargetIn(tree);
+  const targetOf = linkTargetIn(after);
   let found = false;
-  for (const [path, node] of tree) {
+  for (const [path, node] of after.there(after.index.links)) {
     if (node.kind !== 'symlink') continue;
     const passed = [path];
     const leaves = linkLeavesTree(path, node.target, (at) => {

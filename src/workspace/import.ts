@@ -12,6 +12,7 @@ import { digestOfTree } from './manifest.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from './scope.ts';
 import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import { TreeIndex } from './tree-index.ts';
 
 /**
  * Brings the selected files into a sandbox, reading each one once: its content goes to the blob store, its digest into
@@ -38,7 +39,8 @@ export function importWorkspace(
     base() {
       if (!drained) throw new RunnerError('internal', 'import: the base is known once all items have been read');
       const sorted = sortedByBytes(tree);
-      return { tree: sorted, digest: digestOfTree(sorted), scopeDigest: scope.digest, kind: selection.kind };
+      const [digest, index] = [digestOfTree(sorted), new TreeIndex(sorted)];
+      return { tree: sorted, digest, scopeDigest: scope.digest, kind: selection.kind, index };
     },
   };
 }
@@ -74,6 +76,8 @@ export interface Base {
   readonly scopeDigest: Digest;
   /** Of a git work tree, new files that its ignore files name are not exported. */
   readonly kind: Selection['kind'];
+  /** Of the tree; made anew each time where there is none. */
+  readonly index?: TreeIndex;
 }
 
 interface ReadFile {

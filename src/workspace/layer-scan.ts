@@ -1,7 +1,8 @@
 import { lstatSync, readdirSync } from 'node:fs';
 
 import { decodePath } from '../bytes-path.ts';
-import type { FileEntry, Files } from '../sandbox/spec.ts';
+import type { Digest } from '../digest.ts';
+import type { FileEntry, Files, WalkItem, WalkOptions } from '../sandbox/spec.ts';
 import type { Change, Node, Tree } from './change-set.ts';
 import { parentOf, sameNode } from './diff.ts';
 import type { Findings } from './findings.ts';
@@ -15,6 +16,14 @@ export interface Layering {
   readonly lower: string;
   /** Hostile, and only ever listed. */
   readonly upper: string;
+}
+
+/** What the content of a file that was written to is good for. */
+export interface ContentUse {
+  /** `keep`: it would be exported; `compare`: only whether it is another one; `nothing`: its size and mode will do. */
+  of(path: string): 'keep' | 'compare' | 'nothing';
+  /** Of the small ones to be kept: they come along with the listing. Returns the digest. */
+  keep(path: string, bytes: Uint8Array): Promise<Digest>;
 }
 
 export interface LayerScan {
@@ -39,8 +48,9 @@ export async function scanLayer(
   layering: Layering,
   limits: WorkspaceLimits,
   findings: Findings,
+  use: ContentUse,
 ): Promise<LayerScan> {
-  const scan = new Scanner(files, base, layering, limits, findings);
+  const scan = new Scanner(files, base, layering, limits, findings, use);
   for (let places = ['']; places.length > 0 && scan.whole;) {
     const next = await scan.list(places.slice(0, placesAtOnce));
     places = [...places.slice(placesAtOnce), ...next];
@@ -51,7 +61,8 @@ export async function scanLayer(
 }
 
 const placesAtOnce = 256;
-const digestsAtOnce = 512;
+const askedAtOnce = 512;
+const wholeBytesMax = 256 * 1024;
 
 class Scanner {
   readonly #files: Files;
@@ -59,6 +70,7 @@ class Scanner {
   readonly #layering: Layering;
   readonly #limits: WorkspaceLimits;
   readonly #findings: Findings;
+  readonly #use: ContentUse;
   readonly #changes = new Map<string, Change>();
   readonly #entries = new Map<string, ScannedEntry>();
   readonly #unseen = new Set<string>();
@@ -69,12 +81,20 @@ class Scanner {
   #count = 0;
   whole = true;
 
-  constructor(files: Files, base: Tree, layering: Layering, limits: WorkspaceLimits, findings: Findings) {
+  constructor(
+    files: Files,
+    base: Tree,
+    layering: Layering,
+    limits: WorkspaceLimits,
+    findings: Findings,
+    use: ContentUse,
+  ) {
     this.#files = files;
     this.#base = base;
     this.#layering = layering;
     this.#limits = limits;
     this.#findings = findings;
+    this.#use = use;
   }
 
   /** Directories of the base that the upper directory has too; returns those in them of which the same is true. */
@@ -150,21 +170,11 @@ class Scanner {
     }
   }
 
-  /** Files that were written to. Asked for once more, with their digests. */
+  /** Files that were written to. Asked for once more: the small ones with their contents, others with their digests. */
   async compareContents(): Promise<void> {
-    const worth = this.#worthHashing();
-    for (let at = 0; at < worth.length; at += digestsAtOnce) {
-      const paths = worth.slice(at, at + digestsAtOnce);
-      for await (const item of this.#files.walk(paths, { digests: true, entriesMax: paths.length })) {
-        if (item.kind === 'end') break;
-        const path = plainPath(item.kind === 'entry' ? item.entry.path : item.path);
-        if (item.kind === 'unreadable') this.#cannotSee(path, item.code);
-        else {
-          const scanned = scannedOf(item.entry);
-          if (scanned !== undefined && this.#entries.has(path)) this.#entries.set(path, scanned);
-        }
-      }
-    }
+    const [whole, digests] = this.#worthReading();
+    await this.#again(whole, { contents: true, fileBytesMax: wholeBytesMax });
+    await this.#again(digests, { digests: true });
     for (const path of this.#maybeChanged) {
       const node = this.#entries.get(path)?.node;
       const before = this.#base.get(path);
@@ -172,15 +182,39 @@ class Scanner {
     }
   }
 
+  async #again(worth: readonly string[], options: WalkOptions): Promise<void> {
+    for (let at = 0; at < worth.length; at += askedAtOnce) {
+      const paths = worth.slice(at, at + askedAtOnce);
+      for await (const item of this.#files.walk(paths, { ...options, entriesMax: paths.length })) {
+        if (item.kind === 'end') break;
+        const path = plainPath(item.kind === 'entry' ? item.entry.path : item.path);
+        if (item.kind === 'unreadable') this.#cannotSee(path, item.code);
+        else if (this.#entries.has(path)) await this.#update(path, item);
+      }
+    }
+  }
+
+  async #update(path: string, { entry, content }: WalkItem & { kind: 'entry' }): Promise<void> {
+    const scanned = scannedOf(entry);
+    if (scanned === undefined) return;
+    this.#entries.set(path, scanned);
+    if (scanned.node.kind !== 'file' || content === undefined) return;
+    const node = { ...scanned.node, digest: await this.#use.keep(path, content), sizeBytes: content.length };
+    this.#entries.set(path, { ...scanned, node });
+  }
+
   /** A sparse file of terabytes costs its maker nothing, and would be hashed for days. */
-  #worthHashing(): readonly string[] {
+  #worthReading(): readonly [string[], string[]] {
     let bytesLeft = this.#limits.bytesMax;
-    return this.#maybeChanged.filter((path) => {
+    const [whole, digests]: [string[], string[]] = [[], []];
+    for (const path of this.#maybeChanged) {
       const { sizeBytes } = this.#entries.get(path) ?? { sizeBytes: 0 };
-      if (sizeBytes > Math.min(bytesLeft, this.#limits.fileBytesMax)) return false;
+      const use = this.#use.of(path);
+      if (use === 'nothing' || sizeBytes > Math.min(bytesLeft, this.#limits.fileBytesMax)) continue;
       bytesLeft -= sizeBytes;
-      return true;
-    });
+      (use === 'keep' && sizeBytes <= wholeBytesMax ? whole : digests).push(path);
+    }
+    return [whole, digests];
   }
 
   result(): LayerScan {

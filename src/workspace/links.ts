@@ -27,7 +27,7 @@ export function linkLeavesTree(link: string, target: string, targetOf: (path: st
   return false;
 }
 
-export function linkTargetIn(tree: Tree): (path: string) => string | undefined {
+export function linkTargetIn(tree: Pick<Tree, 'get'>): (path: string) => string | undefined {
   return (path) => {
     const node = tree.get(path);
     return node?.kind === 'symlink' ? node.target : undefined;

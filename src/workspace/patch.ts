@@ -1,12 +1,14 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 import { decodePath, encodePath } from '../bytes-path.ts';
-import type { Digest } from '../digest.ts';
+import { digestOf, type Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import type { BlobStore } from './blobs.ts';
-import type { Change, ChangeSet, Node, Tree } from './change-set.ts';
+import type { ChangeSet, Node, Tree } from './change-set.ts';
+import { GitObjects, type GitObject } from './git-pack.ts';
+import { treeOf } from './git-tree.ts';
 import { askGit } from './host-git.ts';
 
 /**
@@ -17,32 +19,18 @@ import { askGit } from './host-git.ts';
  *  - empty directories are in the change set but not in the patch: git cannot say them.
  */
 export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobStore): Promise<Patch> {
-  if (changeSet.changes.size === 0) return { bytes: Buffer.alloc(0), files: [] };
+  const [before, after] = sidesOf(base, changeSet);
+  if (before.size === 0 && after.size === 0) return { bytes: Buffer.alloc(0), files: [] };
   const scratch = await mkdtemp(path.join(tmpdir(), 'glovebox-patch-'));
   try {
-    const repository = path.join(scratch, 'objects.git');
-    const ask = async (args: readonly string[], input?: AsyncIterable<Uint8Array>): Promise<Buffer> => {
-      const answer = await askGit(scratch, args, {
-        env: { GIT_DIR: repository },
-        ...(input === undefined ? {} : { input }),
-      });
-      if (answer.code !== 0) throw new RunnerError('internal', `patch: git ${args[0] ?? ''} failed: ${answer.stderr}`);
-      return answer.stdout;
-    };
-    // As much of a repository as git asks for; `git init` would copy templates and settings into it.
-    for (const directory of ['objects', 'refs']) await mkdir(path.join(repository, directory), { recursive: true });
-    await writeFile(path.join(repository, 'HEAD'), 'ref: refs/heads/none\n');
-    await ask(['fast-import', '--quiet', '--done'], importStream(base, changeSet, blobs));
-    const form = [
-      ...formOfDiff,
-      linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%',
-      ...sides,
-    ];
-    const [bytes, stat] = await Promise.all([
-      ask(['diff-tree', ...formOfPatch, ...form]),
-      ask(['diff-tree', '--numstat', '-z', ...form]),
-    ]);
-    return { bytes: quoteSpaces(bytes), files: parseNumstat(stat) };
+    const objects = await GitObjects.create(path.join(scratch, 'objects.git'));
+    const trees = await addTrees(objects, [before, after], blobs);
+    const renames = linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%';
+    const answer = await askGit(scratch, ['diff-tree', ...formOfDiff, renames, ...trees, '--'], {
+      env: { GIT_DIR: objects.directory },
+    });
+    if (answer.code !== 0) throw new RunnerError('internal', `patch: git diff-tree failed: ${answer.stderr}`);
+    return parseAnswer(answer.stdout);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
@@ -63,13 +51,16 @@ export interface FileStat {
   readonly removed: number | undefined;
 }
 
-const sides = ['refs/glovebox/base', 'refs/glovebox/now', '--'];
-
-// Each of these makes git print a patch, also when it was asked for numbers.
-const formOfPatch: readonly string[] = ['--patch', '--binary', '--full-index', '--unified=3', '--inter-hunk-context=0'];
-
+// One answer: how many lines of each file, then the patch. With `-z` names are plain among the numbers, and quoted in the patch.
 const formOfDiff: readonly string[] = [
   '-r',
+  '-z',
+  '--numstat',
+  '--patch',
+  '--binary',
+  '--full-index',
+  '--unified=3',
+  '--inter-hunk-context=0',
   // Comparing every deleted file with every added one is quadratic: past this many, only exact renames are found.
   '-l400',
   '--no-ext-diff',
@@ -91,59 +82,56 @@ function linkBecomesDirectory(base: Tree, changeSet: ChangeSet): boolean {
   return false;
 }
 
-/**
- * Two commits for `git fast-import`, with nothing in them but what changed: the side before and the side after. Contents
- * are streamed, each once.
- */
-async function* importStream(
-  base: Tree,
-  changeSet: ChangeSet,
-  blobs: BlobStore,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const before: [string, Node][] = [];
-  const after: [string, Node][] = [];
+/** Nothing but what changed: as it was, and as it is. git knows no empty directories. */
+function sidesOf(base: Tree, changeSet: ChangeSet): readonly [Side, Side] {
+  const [before, after] = [new Map<string, Leaf>(), new Map<string, Leaf>()];
   for (const [name, change] of changeSet.changes) {
     const old = base.get(name);
-    if (old !== undefined) before.push([name, old]);
-    if (change.kind !== 'deleted') after.push([name, change]);
+    if (old !== undefined && old.kind !== 'directory') before.set(name, old);
+    if (change.kind === 'file' || change.kind === 'symlink') after.set(name, change);
   }
-  const marks = new Map<Digest, number>();
-  for (const [, node] of [...before, ...after]) {
-    if (node.kind !== 'file' || marks.has(node.digest)) continue;
-    marks.set(node.digest, marks.size + 1);
-    yield Buffer.from(`blob\nmark :${marks.size}\ndata ${node.sizeBytes}\n`);
-    yield* exactly(blobs, node.digest, node.sizeBytes);
-    yield Buffer.from('\n');
-  }
-  for (const [ref, entries] of [
-    ['refs/glovebox/base', before],
-    ['refs/glovebox/now', after],
-  ] as const) {
-    yield Buffer.from(`commit ${ref}\ncommitter g <g> 0 +0000\ndata 0\n`);
-    for (const [name, node] of entries) yield* entryOf(name, node, marks);
-    yield Buffer.from('\n');
-  }
-  yield Buffer.from('done\n');
+  return [before, after];
 }
 
-function* entryOf(
-  name: string,
-  node: Change,
-  marks: ReadonlyMap<Digest, number>,
-): Generator<Uint8Array, void, undefined> {
-  if (node.kind === 'file') {
-    yield Buffer.from(
-      `M ${node.mode === 0o755 ? '100755' : '100644'} :${marks.get(node.digest) ?? 0} ${quote(name)}\n`,
-    );
-  } else if (node.kind === 'symlink') {
-    const target = encodePath(node.target);
-    yield Buffer.from(`M 120000 inline ${quote(name)}\ndata ${target.length}\n`);
-    yield target;
-    yield Buffer.from('\n');
+type Leaf = Exclude<Node, { readonly kind: 'directory' }>;
+type Side = ReadonlyMap<string, Leaf>;
+
+/** Contents first, each once, then the trees that name them; returns the ids of the sides. */
+async function addTrees(objects: GitObjects, sides: readonly Side[], blobs: BlobStore): Promise<readonly string[]> {
+  const contents = new Map<string, () => Promise<GitObject> | GitObject>();
+  for (const leaf of sides.flatMap((side) => [...side.values()])) {
+    contents.set(nameOf(leaf), () => (leaf.kind === 'file' ? blobOf(leaf, blobs) : linkOf(leaf)));
   }
+  const ids = await objects.add(
+    contents.size,
+    (async function* () {
+      for (const content of contents.values()) yield await content();
+    })(),
+  );
+  const idOf = new Map(Array.from(contents.keys(), (name, at) => [name, ids[at] ?? '']));
+  const trees = sides.map((side) => treeOf(side, (leaf) => idOf.get(nameOf(leaf)) ?? ''));
+  const all = new Map(trees.flatMap((tree) => [...tree.objects]));
+  await objects.add(all.size, all.values());
+  return trees.map(({ id }) => id);
 }
 
-/** A blob of another size than announced would put its bytes where git expects commands. */
+/** A link is the content that its target is. */
+const nameOf = (leaf: Leaf): Digest => (leaf.kind === 'file' ? leaf.digest : digestOf(encodePath(leaf.target)));
+
+function linkOf({ target }: Leaf & { kind: 'symlink' }): GitObject {
+  const bytes = encodePath(target);
+  return { type: 'blob', sizeBytes: bytes.length, bytes };
+}
+
+async function blobOf({ digest, sizeBytes }: Leaf & { kind: 'file' }, blobs: BlobStore): Promise<GitObject> {
+  const bytes = sizeBytes <= wholeBytesMax ? await blobs.get(digest) : exactly(blobs, digest, sizeBytes);
+  if (bytes instanceof Uint8Array && bytes.length !== sizeBytes) throw wrongSize(digest, sizeBytes);
+  return { type: 'blob', sizeBytes, bytes };
+}
+
+const wholeBytesMax = 1024 * 1024;
+
+/** A blob of another size than announced would be another object than git is told. */
 async function* exactly(
   blobs: BlobStore,
   digest: Digest,
@@ -155,7 +143,11 @@ async function* exactly(
     if (left < 0) break;
     yield chunk;
   }
-  if (left !== 0) throw new RunnerError('internal', `patch: ${digest} has not the ${sizeBytes} bytes it should have`);
+  if (left !== 0) throw wrongSize(digest, sizeBytes);
+}
+
+function wrongSize(digest: Digest, sizeBytes: number): RunnerError {
+  return new RunnerError('internal', `patch: ${digest} has not the ${sizeBytes} bytes it should have`);
 }
 
 /**
@@ -172,14 +164,12 @@ function quoteSpaces(patch: Buffer): Buffer {
   return Buffer.from(quoted, 'latin1');
 }
 
-/** As git quotes names: everything but plain ASCII in octal. */
-function quote(name: string): string {
-  let quoted = '"';
-  for (const byte of encodePath(name)) {
-    const plain = byte >= 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c;
-    quoted += plain ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`;
-  }
-  return `${quoted}"`;
+/** Numbers, an empty field, the patch. */
+function parseAnswer(answer: Buffer): Patch {
+  if (answer.length === 0) return { bytes: answer, files: [] };
+  const begin = answer.indexOf('\0\0diff --git ', 0, 'latin1');
+  if (begin < 0) throw new RunnerError('internal', 'patch: git diff-tree answered in an unknown form');
+  return { bytes: quoteSpaces(answer.subarray(begin + 2)), files: parseNumstat(answer.subarray(0, begin + 1)) };
 }
 
 /** `added TAB removed TAB path NUL`, or `added TAB removed TAB NUL from NUL path NUL` for a rename. */

@@ -9,6 +9,7 @@ import type { Node, Tree } from './change-set.ts';
 import { sizeOf } from './diff.ts';
 import type { Base } from './import.ts';
 import type { Scope } from './scope.ts';
+import { TreeIndex } from './tree-index.ts';
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
 const count = z.int().nonnegative();
@@ -40,6 +41,7 @@ export class StoredBase implements Base {
   readonly directory: string;
   readonly manifest: string;
   #tree: Tree | undefined;
+  #index: TreeIndex | undefined;
 
   constructor(directory: string, meta: BaseMeta, tree?: Tree) {
     this.key = path.basename(directory);
@@ -64,6 +66,11 @@ export class StoredBase implements Base {
   get tree(): Tree {
     this.#tree ??= readManifest(this.manifest, this.meta.digest);
     return this.#tree;
+  }
+
+  get index(): TreeIndex {
+    this.#index ??= new TreeIndex(this.tree);
+    return this.#index;
   }
 }
 
