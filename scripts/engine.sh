@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that a container engine answers. Quiet when one does; else, as root on Debian or Ubuntu, installs and starts
-# Docker, saying so; else prints the exact next step and exits 1. Looks where the runner looks (src/engine/find-engine.ts).
+# Docker, saying so; else prints the exact next step and exits 1. Looks where the runner looks (src/engine/find-engine.ts),
+# except for Podman's sockets: the runner says why it runs no sandbox there, which is no reason not to install Docker.
 set -euo pipefail
 
 log=/var/log/glovebox-dockerd.log
@@ -39,8 +40,7 @@ answers() {
   fi
   if [ -n "$(chosen_context)" ]; then answers_cli; return; fi
   local socket
-  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/nowhere}/docker.sock" \
-    "${XDG_RUNTIME_DIR:-/nowhere}/podman/podman.sock" /run/podman/podman.sock; do
+  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/nowhere}/docker.sock"; do
     if answers_at "$socket"; then return 0; fi
   done
   return 1

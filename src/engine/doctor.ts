@@ -1,6 +1,7 @@
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { isRunnerError, messageOf } from '../errors.ts';
-import type { Engine, EngineFacts, ImageFacts, Labels, VolumeKind } from './engine.ts';
+import type { Engine, EngineFacts, ImageFacts, Labels } from './engine.ts';
+import { trials } from './trials.ts';
 
 /** One thing an engine can or cannot do, what that means, and how to get it. */
 export interface Check {
@@ -35,18 +36,16 @@ export async function diagnose(engine: Engine | Error, options: DiagnoseOptions 
   try {
     const facts = await engine.describe();
     const images = await imagesOf(engine);
+    const enforced = [reachable(facts), ...lacking(facts), ...limitsOf(facts), ...confinementOf(facts)];
     const checks = [
-      reachable(facts),
-      ...limitsOf(facts),
-      ...confinementOf(facts),
-      await gvisor(engine, facts, images, options.labels ?? {}),
-      await overlay(engine, facts, images),
-      await diskBound(engine, facts, images),
+      ...enforced,
+      // Where every sandbox is refused there is nothing to try.
+      ...(isUsable(enforced) ? await trials(engine, facts, images, options.labels ?? {}) : []),
       clock(facts),
       ...supervisor(options),
-      ...(options.images ?? []).map((reference) => imagePresent(reference, images)),
+      ...(await Promise.all((options.images ?? []).map((reference) => imagePresent(engine, reference)))),
     ];
-    return { usable: checks.every((check) => check.ok !== 'no' || !required.has(check.id)), facts, checks };
+    return { usable: isUsable(checks), facts, checks };
   } catch (error) {
     return unreachable(error, options);
   }
@@ -64,7 +63,11 @@ export function diagnosisLines(diagnosis: Diagnosis): readonly string[] {
 }
 
 /** Without these no sandbox starts: the rest is refused only to those that ask for it. */
-const required = new Set(['engine', 'memory', 'swap', 'pids', 'cpu', 'seccomp', 'supervisor']);
+const required = new Set(['engine', 'requests', 'memory', 'swap', 'pids', 'cpu', 'seccomp', 'supervisor']);
+
+function isUsable(checks: readonly Check[]): boolean {
+  return checks.every((check) => check.ok !== 'no' || !required.has(check.id));
+}
 
 function unreachable(error: unknown, options: DiagnoseOptions): Diagnosis {
   const found = messageOf(error);
@@ -86,19 +89,30 @@ function reachable(facts: EngineFacts): Check {
   };
 }
 
-function limitsOf(facts: EngineFacts): readonly Check[] {
-  const { enforces, cgroupVersion } = facts;
-  const rootlessCgroups =
-    'Rootless engines need cgroup v2 with delegated controllers (systemd: Delegate=cpu cpuset io memory pids).';
-  const remedy = (otherwise: string): string => (facts.rootless ? rootlessCgroups : otherwise);
+function lacking({ kind, version, lacks }: EngineFacts): readonly Check[] {
+  if (lacks.length === 0) return [];
   return [
     {
-      id: 'cgroups',
-      ok: cgroupVersion === undefined ? 'no' : 'yes',
-      found: cgroupVersion === undefined ? 'the engine does not say' : `version ${cgroupVersion}`,
-      means: 'Limits are held by control groups.',
-      remedy: cgroupVersion === undefined ? 'Use an engine with API 1.41 or newer.' : '',
+      id: 'requests',
+      ok: 'no',
+      found: `${kind} ${version} cannot be asked for ${lacks.join('; for ')}`,
+      means: 'Sandboxes would be weaker than they say: they are refused.',
+      remedy:
+        'Use Docker Engine (Debian, Ubuntu: `sudo make engine`; others: https://docs.docker.com/engine/install/); ' +
+        'unset DOCKER_HOST or point it there. Both engines can be installed side by side.',
     },
+  ];
+}
+
+function limitsOf(facts: EngineFacts): readonly Check[] {
+  const { enforces, rootless } = facts;
+  const delegated =
+    'Delegate the controllers: "Delegate=cpu cpuset io memory pids" under [Service] in ' +
+    '/etc/systemd/system/user@.service.d/delegate.conf, then log in again.';
+  const byCgroups = facts.cgroupVersion === 2 ? delegated : 'See cgroups above.';
+  const remedy = (otherwise: string): string => (rootless ? byCgroups : otherwise);
+  return [
+    cgroups(facts),
     limit('memory', enforces.memory, 'memory of a sandbox', remedy('Boot with cgroup_enable=memory.')),
     limit(
       'swap',
@@ -109,6 +123,23 @@ function limitsOf(facts: EngineFacts): readonly Check[] {
     limit('pids', enforces.pids, 'number of processes (fork bombs)', remedy('Use a kernel with CONFIG_CGROUP_PIDS.')),
     limit('cpu', enforces.cpu, 'processor time', remedy('Use a kernel with CONFIG_CFS_BANDWIDTH.')),
   ];
+}
+
+function cgroups({ cgroupVersion, rootless }: EngineFacts): Check {
+  const check = { id: 'cgroups', means: 'Limits are held by control groups.' };
+  if (cgroupVersion === undefined)
+    return {
+      ...check,
+      ok: 'no',
+      found: 'the engine does not say',
+      remedy: 'Use an engine with API 1.41 or newer.',
+    };
+  if (rootless && cgroupVersion === 1) {
+    const remedy =
+      'Boot with cgroup v2 (kernel argument systemd.unified_cgroup_hierarchy=1), or use an engine that runs as root.';
+    return { ...check, ok: 'no', found: 'version 1, under which a rootless engine sets no limit', remedy };
+  }
+  return { ...check, ok: 'yes', found: `version ${cgroupVersion}`, remedy: '' };
 }
 
 function limit(id: string, enforced: boolean, what: string, remedy: string): Check {
@@ -141,124 +172,9 @@ function confinementOf(facts: EngineFacts): readonly Check[] {
         'PID 1 alone is root and holds four capabilities; tools are never root. A user namespace is one more wall.',
       remedy: userNamespace
         ? ''
-        : 'Set "userns-remap": "default" in /etc/docker/daemon.json, or run the engine rootless.',
+        : 'Set "userns-remap": "default" in /etc/docker/daemon.json, or run the engine rootless (needs cgroup v2).',
     },
   ];
-}
-
-async function gvisor(
-  engine: Engine,
-  facts: EngineFacts,
-  images: readonly ImageFacts[],
-  labels: Labels,
-): Promise<Check> {
-  const check = { id: 'gvisor', means: 'Policies may ask for `runtime: runsc`, a kernel of its own for each sandbox.' };
-  const without = { ...check, means: 'Policies that ask for `runtime: runsc` are refused.' };
-  if (!facts.runtimes.includes('runsc')) {
-    const remedy =
-      'Install runsc, name it under "runtimes" in /etc/docker/daemon.json, and restart the engine: https://gvisor.dev/docs/user_guide/install/.';
-    return { ...without, ok: 'limited', found: 'runsc is not a runtime of this engine', remedy };
-  }
-  if (!facts.enforces.gvisor) {
-    const found = 'runsc is listed with --ignore-cgroups: it would hold no limit';
-    return {
-      ...without,
-      ok: 'limited',
-      found,
-      remedy: 'Take --ignore-cgroups out of its runtimeArgs in /etc/docker/daemon.json.',
-    };
-  }
-  const [image] = images;
-  if (image === undefined)
-    return { ...check, ok: 'limited', found: 'runsc is listed; not tried: there is no image', remedy: 'make images' };
-  const failure = await failureOf(() => tryRunsc(engine, image.id, labels));
-  if (failure === undefined)
-    return { ...check, ok: 'yes', found: 'runsc is listed, and a container ran under it', remedy: '' };
-  const remedy = 'Try `docker run --runtime=runsc`; without KVM it needs "runtimeArgs": ["--platform=ptrace"].';
-  return { ...without, ok: 'limited', found: `runsc is listed and does not start: ${failure}`, remedy };
-}
-
-/** A program that no image has: gVisor has started once it says so. */
-async function tryRunsc(engine: Engine, image: string, labels: Labels): Promise<void> {
-  const program = '/glovebox-doctor';
-  const name = `glovebox-doctor-${process.pid}-${Date.now().toString(36)}`;
-  const limits = { memoryBytes: 256 * 1024 * 1024, pidsMax: 512, cpus: 1, openFilesMax: 1024, shmBytes: 65_536 };
-  try {
-    const started = await engine.start({
-      name,
-      image,
-      labels,
-      argv: [program],
-      env: [],
-      runtime: 'runsc',
-      workdir: '/',
-      hostname: 'doctor',
-      limits,
-      tmpfs: [],
-      volumes: [],
-      seccomp: JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW' }),
-    });
-    started.stream.duplex.on('error', () => undefined);
-    started.stream.duplex.destroy();
-    await engine.destroy(started.id);
-  } catch (error) {
-    if (!isRunnerError(error, 'supervisor_missing')) throw error;
-  }
-}
-
-async function overlay(engine: Engine, facts: EngineFacts, images: readonly ImageFacts[]): Promise<Check> {
-  const works = 'Workspaces can be layers over a shared base: opened in milliseconds whatever their size.';
-  const fails = 'Workspaces are copied into each sandbox: the same result, slower for large trees.';
-  const check = { id: 'overlay-volumes' };
-  if (!facts.local || process.getuid?.() !== 0) {
-    const found = facts.local ? 'not tried: this process is not root' : 'not tried: the engine is elsewhere';
-    return {
-      ...check,
-      ok: 'limited',
-      found,
-      means: fails,
-      remedy: facts.local ? 'Run the runner as root to use them.' : '',
-    };
-  }
-  const trial = await tryOut(engine, 'overlay', images);
-  return {
-    ...check,
-    ok: trial.works ? 'yes' : 'limited',
-    found: trial.detail,
-    means: trial.works ? works : fails,
-    remedy: trial.remedy,
-  };
-}
-
-async function diskBound(engine: Engine, facts: EngineFacts, images: readonly ImageFacts[]): Promise<Check> {
-  const trial = await tryOut(engine, 'bounded', images);
-  const loop = facts.local && process.getuid?.() === 0 && canUseLoopImages();
-  return {
-    id: 'disk-bound',
-    ok: trial.works || loop ? 'yes' : 'limited',
-    found: `volume in memory with a size: ${trial.detail}; loop images: ${loop ? 'possible' : 'not possible (needs root, a local engine and /dev/loop-control)'}`,
-    means: 'What a sandbox writes is bounded: by its tmpfs always, on disk where loop images are possible.',
-    remedy: trial.works ? '' : trial.remedy,
-  };
-}
-
-async function tryOut(
-  engine: Engine,
-  kind: VolumeKind,
-  images: readonly ImageFacts[],
-): Promise<{ works: boolean; detail: string; remedy: string }> {
-  const [image] = images;
-  if (image === undefined) return { works: false, detail: 'not tried: there is no image', remedy: 'make images' };
-  try {
-    return { ...(await engine.tryVolume(kind, image.id)), remedy: '' };
-  } catch (error) {
-    return { works: false, detail: messageOf(error), remedy: '' };
-  }
-}
-
-function canUseLoopImages(): boolean {
-  const mkfs = ['/sbin/mkfs.ext4', '/usr/sbin/mkfs.ext4'].some((path) => existsSync(path));
-  return existsSync('/dev/loop-control') && mkfs;
 }
 
 /** Runs and approvals are dated by the runner; the engine's dates are only compared with themselves. */
@@ -291,8 +207,8 @@ function supervisor(options: DiagnoseOptions): readonly Check[] {
   }
 }
 
-function imagePresent(reference: string, images: readonly ImageFacts[]): Check {
-  const image = images.find((found) => found.id === reference || found.tags.includes(reference));
+async function imagePresent(engine: Engine, reference: string): Promise<Check> {
+  const image = await engine.findImage(reference);
   return {
     id: `image ${reference}`,
     ok: image === undefined ? 'limited' : 'yes',
@@ -307,14 +223,5 @@ async function imagesOf(engine: Engine): Promise<readonly ImageFacts[]> {
     return await engine.images();
   } catch {
     return [];
-  }
-}
-
-async function failureOf(work: () => Promise<void>): Promise<string | undefined> {
-  try {
-    await work();
-    return undefined;
-  } catch (error) {
-    return messageOf(error);
   }
 }

@@ -226,6 +226,8 @@ export interface EngineFacts {
   readonly storageDriver: string;
   /** Directory of its machine where it keeps everything. */
   readonly dataRoot?: string;
+  /** What every sandbox asks for and this engine cannot be asked for, in words. Sandboxes are refused then. */
+  readonly lacks: readonly string[];
   readonly enforces: {
     readonly memory: boolean;
     readonly swap: boolean;

@@ -1,5 +1,6 @@
 import { RunnerError } from '../../errors.ts';
 import type { ContainerSpec, EngineFacts, Tmpfs } from '../engine.ts';
+import { refuseUnfit } from './fitness.ts';
 
 /**
  * Compiles what was asked into the body of `POST /containers/create`. Promises:
@@ -126,18 +127,7 @@ function refuseUnenforceable(spec: ContainerSpec, facts: EngineFacts): void {
   const missing: string[] = [];
   if (!facts.runtimes.includes(spec.runtime)) missing.push(`the runtime ${spec.runtime}`);
   else if (spec.runtime === 'runsc' && !facts.enforces.gvisor) missing.push('limits under runsc (--ignore-cgroups)');
-  if (!facts.enforces.memory) missing.push('a memory limit');
-  if (!facts.enforces.swap) missing.push('a limit on swap');
-  if (!facts.enforces.pids) missing.push('a limit on processes');
-  if (!facts.enforces.cpu) missing.push('a limit on processor time');
-  if (!facts.enforces.seccomp) missing.push('a seccomp profile');
-  if (missing.length > 0) {
-    throw new RunnerError(
-      'policy_unenforceable',
-      `Sandbox ${spec.name} asks for what the engine at ${facts.endpoint} cannot enforce: ${missing.join(', ')}. ` +
-        '`glovebox doctor` says how to get it.',
-    );
-  }
+  refuseUnfit(facts, `Sandbox ${spec.name}`, missing);
   if (spec.runtime === 'runsc' && limits.pidsMax < runscPidsMin) {
     throw new RunnerError(
       'policy_unenforceable',

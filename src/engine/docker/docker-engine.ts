@@ -29,6 +29,7 @@ import { compileBody, type ContainerBody } from './body.ts';
 import { DockerCalls } from './calls.ts';
 import { Containers } from './containers.ts';
 import { readFacts } from './facts.ts';
+import { refuseUnfit } from './fitness.ts';
 import { Images } from './images.ts';
 import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
 import { differences } from './readback.ts';
@@ -46,7 +47,7 @@ export interface DockerEngineOptions extends FindOptions {
 
 const changesAtOnce = 8;
 
-/** Docker, or what speaks its API (Podman, rootless, remote). */
+/** Docker Engine, here or elsewhere, root's or rootless; of whatever else speaks its API, `refuseUnfit` decides. */
 export class DockerEngine implements Engine {
   readonly endpoint: string;
   readonly #calls: DockerCalls;
@@ -141,6 +142,7 @@ export class DockerEngine implements Engine {
   }
 
   async ensureFiles(name: string, files: readonly VolumeFile[], image: string, labels: Labels = {}): Promise<void> {
+    refuseUnfit(await this.describe(), 'A sandbox');
     await this.#volumes.ensureFiles(name, files, image, labels);
   }
 
@@ -189,6 +191,7 @@ export class DockerEngine implements Engine {
   }
 
   async setUp<T>(spec: SetUpSpec, take: (rootfs: Readable) => Promise<T>): Promise<SetUpEnd<T>> {
+    refuseUnfit(await this.describe(), `Setup ${spec.name}`);
     return await setUp(spec, take, { calls: this.#calls, containers: this.#containers, timeouts: this.#timeouts });
   }
 

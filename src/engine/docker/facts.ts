@@ -3,6 +3,7 @@ import { endpointName } from '../endpoint.ts';
 import type { EngineFacts } from '../engine.ts';
 import { infoAnswer, versionAnswer } from './answers.ts';
 import type { DockerCalls } from './calls.ts';
+import { podmanLacks } from './fitness.ts';
 
 /** Asks the engine what it is. What it does not say, it is taken not to enforce. */
 export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<EngineFacts> {
@@ -38,6 +39,7 @@ export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<
     runtimes,
     storageDriver: info.Driver,
     ...(info.DockerRootDir === undefined ? {} : { dataRoot: info.DockerRootDir }),
+    lacks: podman ? podmanLacks : [],
     enforces: {
       memory: info.MemoryLimit === true,
       swap: info.SwapLimit === true,

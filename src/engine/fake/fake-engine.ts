@@ -50,6 +50,7 @@ export class FakeEngine implements Engine {
       cgroupVersion: undefined,
       runtimes: ['runc'],
       storageDriver: 'none',
+      lacks: [],
       enforces: {
         memory: false,
         swap: false,
