@@ -162,7 +162,7 @@ export class Runner {
   async buildEnvironment(
     policy: Policy,
     workspace: string | undefined,
-    options: Pick<BuildEnvironmentOptions, 'network' | 'rebuild' | 'onProgress'>,
+    options: Pick<BuildEnvironmentOptions, 'network' | 'access' | 'rebuild' | 'onProgress'>,
   ): Promise<Awaited<ReturnType<typeof buildEnvironment>>> {
     const { memoryBytes, pidsMax, cpus } = policy.limits;
     return buildEnvironment(await this.findEnvironment(policy, workspace), {

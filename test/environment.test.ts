@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { labelKeys } from '../src/engine/labels.ts';
 import { removeEnvironment } from '../src/environment/build.ts';
 import { listEnvironmentLocks } from '../src/environment/lock.ts';
-import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
+import { digestOf } from '../src/digest.ts';
+import { loadPolicy, parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 
@@ -134,6 +135,30 @@ test('an operator may give setup a network; it is on record, and gone afterwards
     `label=${labelKeys.owner}=${bench.dataDir.owner}`,
   ]);
   expect(stdout).toBe('');
+});
+
+test('what an operator gives setup to get at registries is seen by setup alone; the lock names it, not what it says', async () => {
+  const policy = join(bench.folder, 'access.yaml');
+  const ca = join(bench.folder, 'ca.pem');
+  await writeFile(ca, 'certificates\n');
+  await writeFile(
+    policy,
+    policyText([sh('echo "$MIRROR" > /opt/seen; cat "$NPM_CONFIG_CAFILE" "$PIP_CERT" >> /opt/seen')]),
+  );
+  const given = ['--setup-env', 'MIRROR=https://mirror.invalid/x=y', '--setup-ca', ca];
+  expect(await bench.cli(['env', 'build', '-p', policy, ...given])).toMatchObject({ exitCode: 0 });
+  const [lock] = await listEnvironmentLocks(bench.dataDir.path);
+  expect(lock?.access).toEqual({ variables: ['MIRROR'], ca: digestOf('certificates\n') });
+  expect(JSON.stringify(lock)).not.toContain('mirror.invalid');
+  const run = await runner.open({ policy: await loadPolicy(policy) });
+  expect(
+    await text(run, 'cat /opt/seen; env | grep -c -e MIRROR -e CAFILE -e PIP_CERT; ls /glovebox-setup || true'),
+  ).toMatch(/^https:\/\/mirror\.invalid\/x=y\ncertificates\ncertificates\n0\n.*No such file/s);
+  await run.close();
+  expect(await bench.cli(['env', 'build', '-p', policy, '--setup-env', 'MIRROR'])).toMatchObject({
+    exitCode: 125,
+    stderr: expect.stringMatching(/NAME=VALUE/),
+  });
 });
 
 test('a setup that fails says its last words and leaves nothing: no container, image or lock', async () => {

@@ -1,8 +1,10 @@
+import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { RunnerError } from '../errors.ts';
+import { RunnerError, messageOf } from '../errors.ts';
 import { removeEnvironment } from '../environment/build.ts';
 import { listEnvironmentLocks } from '../environment/lock.ts';
+import type { SetupAccess } from '../environment/setup-script.ts';
 import { loadPolicy } from '../policy/policy.ts';
 import { Runner } from '../runner.ts';
 import type { CliContext } from './context.ts';
@@ -18,6 +20,8 @@ export function envCommand(program: Command, context: CliContext): void {
     .requiredOption('-p, --policy <file>', 'policy with an environment')
     .option('-w, --workspace <dir>', 'directory that environment.files are taken from')
     .option('--setup-network', 'give the setup commands a bridge network; without it they have none')
+    .option('--setup-env <name=value...>', 'variables of the setup commands alone: a proxy, a mirror')
+    .option('--setup-ca <file>', 'certificates (PEM) that the setup commands trust, instead of the usual ones')
     .option('--rebuild', 'even when it is built already')
     .option('--json', 'as JSON')
     .action((options: BuildOptions) => build(options, context));
@@ -37,6 +41,8 @@ interface BuildOptions {
   readonly policy: string;
   readonly workspace?: string;
   readonly setupNetwork?: boolean;
+  readonly setupEnv?: readonly string[];
+  readonly setupCa?: string;
   readonly rebuild?: boolean;
   readonly json?: boolean;
 }
@@ -49,6 +55,7 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
   try {
     const { lock, upToDate } = await runner.buildEnvironment(policy, options.workspace, {
       network: options.setupNetwork === true,
+      ...(await accessOf(options)),
       rebuild: options.rebuild === true,
       onProgress: say,
     });
@@ -61,6 +68,22 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
   } finally {
     await runner.close();
   }
+}
+
+async function accessOf({ setupEnv, setupCa }: BuildOptions): Promise<{ access?: SetupAccess }> {
+  if (setupEnv === undefined && setupCa === undefined) return {};
+  const env: Record<string, string> = {};
+  for (const variable of setupEnv ?? []) {
+    const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(variable) ?? [];
+    if (name === undefined || value === undefined)
+      throw new RunnerError('invalid_request', `--setup-env wants NAME=VALUE, not ${JSON.stringify(variable)}`);
+    env[name] = value;
+  }
+  if (setupCa === undefined) return { access: { env } };
+  const ca = await readFile(setupCa).catch((cause: unknown) => {
+    throw new RunnerError('invalid_request', `--setup-ca ${setupCa}: ${messageOf(cause)}`, { cause });
+  });
+  return { access: { env, ca } };
 }
 
 async function list(options: { json?: boolean }, context: CliContext): Promise<void> {

@@ -14,7 +14,7 @@ import { readRootfs, type RootfsFacts } from '../images/rootfs.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Wanted } from './environment.ts';
 import { findEnvironmentLock, removeEnvironmentLock, writeEnvironmentLock, type EnvironmentLock } from './lock.ts';
-import { setupArgv, setupEnvironment, setupFiles } from './setup-script.ts';
+import { setupArgv, setupEnvironment, setupFiles, type SetupAccess } from './setup-script.ts';
 
 export interface BuildEnvironmentOptions {
   readonly engine: Engine;
@@ -25,6 +25,8 @@ export interface BuildEnvironmentOptions {
   readonly limits: SetUpSpec['limits'];
   /** A bridge network for setup. An operator's word, never a policy's. */
   readonly network?: boolean;
+  /** What setup needs to get at registries from here; an operator's word too. */
+  readonly access?: SetupAccess;
   readonly rebuild?: boolean;
   readonly timeoutMs?: number;
   readonly onProgress: (line: string) => void;
@@ -54,7 +56,7 @@ export async function buildEnvironment(
     await engine.loadImage(writeImageArchive(description, rootfs, facts.bytes));
     const loaded = await engine.findImage(description.tags[0] ?? description.id);
     if (loaded === undefined) throw failed(wanted, 'was loaded, but the engine does not have it');
-    const lock = lockOf(wanted, facts, loaded.id as Digest, options.network === true);
+    const lock = lockOf(wanted, facts, loaded.id as Digest, options);
     await writeEnvironmentLock(dataDir, lock);
     const { id, content, key, builtAt: acceptedAt } = lock;
     const entry = {
@@ -94,8 +96,8 @@ async function setUp(wanted: Wanted, options: BuildEnvironmentOptions, to: strin
       image: wanted.base.id,
       labels,
       argv: setupArgv,
-      env: setupEnvironment,
-      files: setupFiles(wanted, options.blobs),
+      env: setupEnvironment(options.access),
+      files: setupFiles(wanted, options.blobs, options.access),
       network: options.network === true ? 'bridge' : 'none',
       limits,
       timeoutMs: options.timeoutMs ?? setupTimeoutMs,
@@ -146,7 +148,12 @@ function failed({ name, base }: Wanted, why: string): RunnerError {
   return new RunnerError('engine_failed', `environment ${name} on ${base.reference}: setup ${why}`);
 }
 
-function lockOf(wanted: Wanted, facts: RootfsFacts, id: Digest, network: boolean): EnvironmentLock {
+function lockOf(
+  wanted: Wanted,
+  facts: RootfsFacts,
+  id: Digest,
+  { network = false, access }: BuildEnvironmentOptions,
+): EnvironmentLock {
   return {
     version: 1,
     name: wanted.name,
@@ -155,6 +162,14 @@ function lockOf(wanted: Wanted, facts: RootfsFacts, id: Digest, network: boolean
     setup: wanted.spec.setup.map((argv) => [...argv]),
     files: [...wanted.files],
     network,
+    ...(access === undefined
+      ? {}
+      : {
+          access: {
+            variables: Object.keys(access.env).sort(),
+            ...(access.ca === undefined ? {} : { ca: digestOf(access.ca) }),
+          },
+        }),
     id,
     content: facts.content,
     bytes: facts.bytes,

@@ -17,6 +17,8 @@ export const EnvironmentLock = z.strictObject({
   files: z.array(z.strictObject({ path: z.string(), mode: z.number(), digest })),
   /** Whether setup could reach a network: then two builds may differ. */
   network: z.boolean(),
+  /** What the operator gave setup on top: names of variables, never their values, and the digest of certificates. */
+  access: z.strictObject({ variables: z.array(z.string()), ca: digest.optional() }).optional(),
   id: digest,
   /** sha256 of the root file system's tar. */
   content: digest,

@@ -8,7 +8,34 @@ import type { SetupFile, Wanted } from './environment.ts';
 export const resultsDir = '/opt/glovebox/workspace';
 export const setupArgv: readonly string[] = ['/bin/sh', '/glovebox-setup/run.sh'];
 
-export const setupEnvironment: readonly string[] = [
+/**
+ * How setup gets at registries from this machine: a proxy, a mirror, the certificates of a network that opens TLS. Of setup
+ * alone: no run sees it, and the certificates are taken out of the image. It does not change what an environment is called.
+ */
+export interface SetupAccess {
+  readonly env: Readonly<Record<string, string>>;
+  /** All certificates that are to be trusted, PEM. */
+  readonly ca?: Uint8Array;
+}
+
+export function setupEnvironment(access?: SetupAccess): readonly string[] {
+  const certificates = access?.ca === undefined ? [] : caVariables.map((name) => `${name}=/${caFile}`);
+  const given = Object.entries(access?.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  return [...ownEnvironment, ...certificates, ...given];
+}
+
+const caFile = 'glovebox-setup/ca.crt';
+const caVariables = [
+  'SSL_CERT_FILE',
+  'NODE_EXTRA_CA_CERTS',
+  'NPM_CONFIG_CAFILE',
+  'PIP_CERT',
+  'REQUESTS_CA_BUNDLE',
+  'CURL_CA_BUNDLE',
+  'GIT_SSL_CAINFO',
+];
+
+const ownEnvironment: readonly string[] = [
   'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   'HOME=/root',
   'LANG=C.UTF-8',
@@ -26,12 +53,13 @@ export const setupEnvironment: readonly string[] = [
 ];
 
 /** The script, and the files in /workspace: root's, so that setup reads them and leaves them as they are. */
-export function setupFiles(wanted: Wanted, blobs: BlobStore): Readable {
+export function setupFiles(wanted: Wanted, blobs: BlobStore, access?: SetupAccess): Readable {
   const tar = pack();
   const own = { uid: 0, gid: 0, mtime: new Date(0) };
   const fill = async (): Promise<void> => {
     tar.entry({ ...own, name: 'glovebox-setup/', type: 'directory', mode: 0o755 });
     tar.entry({ ...own, name: 'glovebox-setup/run.sh', mode: 0o755 }, scriptOf(wanted));
+    if (access?.ca !== undefined) tar.entry({ ...own, name: caFile, mode: 0o644 }, Buffer.from(access.ca));
     const directories = new Set(wanted.files.flatMap(({ path }) => ancestorsOf(path)));
     for (const path of [...directories].sort())
       tar.entry({ ...own, name: `workspace/${path}/`, type: 'directory', mode: 0o755 });

@@ -1,0 +1,57 @@
+import { mkdtemp, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { removeEnvironment } from '../../src/environment/build.ts';
+import { listEnvironmentLocks } from '../../src/environment/lock.ts';
+import { Runner } from '../../src/runner.ts';
+import { Bench } from '../fixtures/bench.ts';
+import { bugfixPolicy, changed, npmEnvironment, openBuilt, sh } from '../fixtures/real/project.ts';
+import { fetchJinja } from '../fixtures/real/sources.ts';
+
+let bench: Bench;
+let runner: Runner;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  runner = await Runner.create(bench.engine, bench.dataDir);
+});
+afterAll(async () => {
+  const { path } = bench.dataDir;
+  for (const lock of await listEnvironmentLocks(path)) await removeEnvironment(bench.engine, path, lock);
+  await runner.close();
+  await bench.close();
+});
+
+test('this very project: unit tests pass inside, and a change comes out as that change alone', async () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const policy = bugfixPolicy('node', npmEnvironment, ['src/**', 'test/**']);
+  const run = await openBuilt(runner, policy, root);
+  const unit = 'npx vitest run --project unit src/policy src/workspace/glob.test.ts src/bytes-path.test.ts';
+  expect(await sh(run, unit)).toMatch(/Test Files .*\d+ passed/);
+  expect(await sh(run, 'git status --porcelain | wc -l')).toMatch(/^0\n/);
+  await sh(run, "echo '// more' >> src/digest.ts; npx tsc -p tsconfig.json");
+  expect(await sh(run, 'git status --porcelain')).toMatch(/^ M src\/digest\.ts\n/);
+  await run.close();
+  expect(changed(run)).toEqual(['src/digest.ts']);
+  expect(run.candidate?.findings).toEqual([]);
+  const patch = await readFile(run.dir.patch, 'utf8');
+  expect(patch.match(/^[+-](?![+-])/gm)).toHaveLength(1);
+  const { stdout } = await execa('git', ['apply', '--check', '--verbose', run.dir.patch], { cwd: root, all: true });
+  expect(stdout).toBe('');
+});
+
+test('a Python project of others with Debian packages: its own test suite is green', async () => {
+  const workspace = await mkdtemp(join(bench.folder, 'jinja-'));
+  await fetchJinja(workspace);
+  const install = '[apt-get, install, --yes, --no-install-recommends, python3-markupsafe, python3-pytest]';
+  const environment = `{ image: python, setup: [[apt-get, update], ${install}] }`;
+  const run = await openBuilt(runner, bugfixPolicy('python', environment, ['src/**', 'tests/**']), workspace);
+  expect(await sh(run, 'PYTHONPATH=src python3 -m pytest -q -W ignore::pytest.PytestRemovedIn8Warning tests')).toMatch(
+    /\d{3} passed/,
+  );
+  await sh(run, "sed -i 's/def do_upper/def do_upper_/' src/jinja2/filters.py; git diff --stat");
+  await run.close();
+  expect(changed(run)).toEqual(['src/jinja2/filters.py']);
+});
