@@ -11,6 +11,7 @@ import { Runner, type Run } from '../src/runner.ts';
 import { ToolCall, type ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
+import { attachedOnly } from './fixtures/attached-only.ts';
 import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { PrivateEngine } from './fixtures/private-engine.ts';
 
@@ -274,6 +275,9 @@ describe('the engine itself fails', () => {
     await own.close();
   });
   const runnerOf = async (): Promise<Runner> => Runner.create(await own.connect({ timeouts: hurried }), bench.dataDir);
+  /** As where the runner cannot look into PID 1: not root, another machine, gVisor. */
+  const remoteRunner = async (): Promise<Runner> =>
+    Runner.create(attachedOnly(await own.connect({ timeouts: hurried })), bench.dataDir);
   const policy = () => parsePolicy(smallPolicyText().replace('[base]', `[${image}]`), 'test policy');
   const open = async (runner: Runner): Promise<Run> =>
     runner.open({ policy: policy(), workspace: await bench.workspace(files) });
@@ -300,8 +304,8 @@ describe('the engine itself fails', () => {
     await expectCleared(runner);
   });
 
-  test('it answers nothing any more: calls end as lost, nothing hangs, and gc clears up when it answers again', async () => {
-    const runner = await runnerOf();
+  test('it carries the stream and answers nothing any more: calls end as lost, nothing hangs, and gc clears up when it answers again', async () => {
+    const runner = await remoteRunner();
     const run = await open(runner);
     await startSleeping(run);
     own.signal('SIGSTOP');
@@ -335,8 +339,8 @@ describe('the engine itself fails', () => {
     await expectCleared(runner);
   });
 
-  test('it is killed and stays away: the run is closed as lost all the same', async () => {
-    const runner = await runnerOf();
+  test('it carries the stream, is killed and stays away: the run is closed as lost all the same', async () => {
+    const runner = await remoteRunner();
     const run = await open(runner);
     await startSleeping(run);
     await own.kill();
@@ -347,6 +351,28 @@ describe('the engine itself fails', () => {
     await expect(run.close()).rejects.toMatchObject({ code: 'engine_unavailable' });
     await expectClosedAsLost(run);
     await own.startDaemon();
+    await expectCleared(runner);
+  });
+
+  test.each([
+    ['answers nothing', 'engine_timeout', () => own.signal('SIGSTOP'), () => own.signal('SIGCONT')],
+    ['is killed', 'engine_unavailable', () => own.kill(), () => own.startDaemon()],
+  ] as const)('it does not carry the stream and %s: the run goes on to its end', async (_how, code, go, comeBack) => {
+    const runner = await runnerOf();
+    const run = await open(runner);
+    await startSleeping(run);
+    await go();
+    expect(await call(run, 'later', { tool: 'exec', script: 'echo two > src/a.txt' })).toMatchObject({ ok: true });
+    expect(await call(run, 'end', { tool: 'exec_kill', callId: 'sleeping' })).toMatchObject({ ok: true });
+    const end = await call(run, 'poll', { tool: 'exec_poll', callId: 'sleeping', yieldMs: 10_000 });
+    expect(end).toMatchObject({ data: { state: 'ended', outcome: { kind: 'cancelled' } } });
+
+    expect((await run.diff()).patch.files).toHaveLength(1);
+    await expect(open(runner)).rejects.toMatchObject({ code });
+    await run.close().catch((error: unknown) => expect(error).toMatchObject({ code }));
+    await comeBack();
+    expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+    expect((await entriesOf(run)).map((entry) => entry.type)).not.toContain('sandbox.lost');
     await expectCleared(runner);
   });
 

@@ -16,6 +16,8 @@ import { rawDocker } from './fixtures/raw-docker.ts';
 
 /** What becomes of calls when the stream, the runner, the supervisor or the container goes away under them. */
 let boxes: Boxes;
+/** Through PID 1's own pipes where this process may open them, or through the engine. */
+const ways = ['direct', 'attached'] as const;
 
 beforeAll(async () => {
   boxes = await Boxes.make();
@@ -25,26 +27,32 @@ afterAll(async () => {
   await boxes.close();
 });
 
-test('a stream that is cut in the middle of output is joined again: every byte is there, once', async () => {
-  const { engine, cut } = cuttable(await DockerEngine.connect());
-  const { sandbox } = await open(engine);
-  const call = await start(sandbox, 'i=0; while [ $i -lt 200000 ]; do echo "line $i of the output"; i=$((i+1)); done');
-  for (const at of [100_000, 1_500_000, 3_000_000]) {
-    await call.output.waitBeyond(at, 20_000);
-    cut();
-  }
-  const small = await start(sandbox, 'echo small');
-  expect((await call.ended).outcome).toEqual({ kind: 'exited', code: 0 });
-  await Promise.all([call.gone, small.gone]);
-  expect((await small.ended).outcome).toEqual({ kind: 'exited', code: 0 });
-  const expected = Array.from({ length: 200_000 }, (_, n) => `line ${n} of the output\n`).join('');
-  expect((await call.output.read(0, 2 ** 24)).bytes.equals(Buffer.from(expected))).toBe(true);
-  expect(sandbox.state).toBe('running');
-  await sandbox.close();
-});
+test.each(ways)(
+  'over the %s stream, a stream that is cut in the middle of output is joined again: every byte is there, once',
+  async (way) => {
+    const { engine, cut } = cuttable(await DockerEngine.connect(), way);
+    const { sandbox } = await open(engine);
+    const call = await start(
+      sandbox,
+      'i=0; while [ $i -lt 200000 ]; do echo "line $i of the output"; i=$((i+1)); done',
+    );
+    for (const at of [100_000, 1_500_000, 3_000_000]) {
+      await call.output.waitBeyond(at, 20_000);
+      cut();
+    }
+    const small = await start(sandbox, 'echo small');
+    expect((await call.ended).outcome).toEqual({ kind: 'exited', code: 0 });
+    await Promise.all([call.gone, small.gone]);
+    expect((await small.ended).outcome).toEqual({ kind: 'exited', code: 0 });
+    const expected = Array.from({ length: 200_000 }, (_, n) => `line ${n} of the output\n`).join('');
+    expect((await call.output.read(0, 2 ** 24)).bytes.equals(Buffer.from(expected))).toBe(true);
+    expect(sandbox.state).toBe('running');
+    await sandbox.close();
+  },
+);
 
-test('input, clocks and kills go on over the joined stream', async () => {
-  const { engine, cut } = cuttable(await DockerEngine.connect());
+test.each(ways)('over the %s stream, input, clocks and kills go on over the joined stream', async (way) => {
+  const { engine, cut } = cuttable(await DockerEngine.connect(), way);
   const { sandbox } = await open(engine);
   const reader = await sandbox.start(newId(), {
     command: { kind: 'script', script: 'wc -c' },
@@ -65,33 +73,62 @@ test('input, clocks and kills go on over the joined stream', async () => {
   await sandbox.close();
 });
 
-test('another runner adopts the sandbox and finds its calls, their output whole', async () => {
-  const { engine, cut, forbid } = cuttable(await DockerEngine.connect());
-  const opened = await open(engine);
-  const done = await start(opened.sandbox, 'echo done before');
-  await done.gone;
-  const call = await start(opened.sandbox, 'seq 1 100000; sleep 1; echo end', { descendants: 'keep' });
-  const quiet = await start(opened.sandbox, 'echo small; sleep 1; echo later');
-  await call.output.waitBeyond(300_000, 10_000);
-  forbid(); // as if this process had died: it must not join again, nor destroy anything
-  cut();
-  const { sandbox, calls } = await Sandbox.adopt(
-    await DockerEngine.connect(),
-    opened.sandbox.containerId,
-    opened.options,
-  );
-  expect(calls.map((found) => found.id).sort()).toEqual([call.id, quiet.id].sort());
-  for (const found of calls) expect((await found.ended).outcome).toEqual({ kind: 'exited', code: 0 });
-  await Promise.all(calls.map((found) => found.gone));
-  const read = async (id: string): Promise<string> => {
-    const output = await findOutput(opened.options.directory, id);
-    return output === undefined ? 'none' : (await output.read(0, 2 ** 24)).bytes.toString();
-  };
-  expect(await read(call.id)).toBe(`${Array.from({ length: 100_000 }, (_, n) => `${n + 1}\n`).join('')}end\n`);
-  expect(await read(quiet.id)).toBe('small\nlater\n');
-  expect(await read(done.id)).toBe('done before\n');
-  await expect(start(sandbox, 'true', {}, call.id)).rejects.toMatchObject({ code: 'call_exists' });
-  expect((await (await start(sandbox, 'exit 9')).ended).outcome).toEqual({ kind: 'exited', code: 9 });
+test.each(ways)(
+  'over the %s stream, another runner adopts the sandbox and finds its calls, their output whole',
+  async (way) => {
+    const { engine, cut, forbid } = cuttable(await DockerEngine.connect(), way);
+    const opened = await open(engine);
+    const done = await start(opened.sandbox, 'echo done before');
+    await done.gone;
+    const call = await start(opened.sandbox, 'seq 1 100000; sleep 1; echo end', { descendants: 'keep' });
+    const quiet = await start(opened.sandbox, 'echo small; sleep 1; echo later');
+    await call.output.waitBeyond(300_000, 10_000);
+    forbid(); // as if this process had died: it must not join again, nor destroy anything
+    cut();
+    const { sandbox, calls } = await Sandbox.adopt(
+      await DockerEngine.connect(),
+      opened.sandbox.containerId,
+      opened.options,
+    );
+    expect(calls.map((found) => found.id).sort()).toEqual([call.id, quiet.id].sort());
+    for (const found of calls) expect((await found.ended).outcome).toEqual({ kind: 'exited', code: 0 });
+    await Promise.all(calls.map((found) => found.gone));
+    const read = async (id: string): Promise<string> => {
+      const output = await findOutput(opened.options.directory, id);
+      return output === undefined ? 'none' : (await output.read(0, 2 ** 24)).bytes.toString();
+    };
+    expect(await read(call.id)).toBe(`${Array.from({ length: 100_000 }, (_, n) => `${n + 1}\n`).join('')}end\n`);
+    expect(await read(quiet.id)).toBe('small\nlater\n');
+    expect(await read(done.id)).toBe('done before\n');
+    await expect(start(sandbox, 'true', {}, call.id)).rejects.toMatchObject({ code: 'call_exists' });
+    expect((await (await start(sandbox, 'exit 9')).ended).outcome).toEqual({ kind: 'exited', code: 9 });
+    await sandbox.close();
+  },
+);
+
+test('a stream in pipes of PID 1 needs no engine: nothing goes through it, and its connection may break', async () => {
+  const real = await DockerEngine.connect();
+  const attached: Duplex[] = [];
+  const engine: Engine = Object.assign(Object.create(real) as Engine, {
+    start: async (spec: Parameters<Engine['start']>[0]) => {
+      const started = await real.start(spec);
+      attached.push(started.stream.duplex);
+      return started;
+    },
+    describe: () => real.describe(),
+    destroy: (id: string) => real.destroy(id),
+    ensureFiles: (...args: Parameters<Engine['ensureFiles']>) => real.ensureFiles(...args),
+  });
+  const { sandbox } = await open(engine);
+  let through = 0;
+  attached[0]?.on('data', (bytes: Buffer) => (through += bytes.length));
+  const call = await start(sandbox, 'head -c 1000000 /dev/zero; read line; echo $line', { stdin: { kind: 'open' } });
+  await call.output.waitBeyond(999_999, 10_000);
+  expect(through).toBe(0);
+  attached[0]?.destroy();
+  await call.write(Buffer.from('on and on\n'));
+  expect((await call.ended).outcome).toEqual({ kind: 'exited', code: 0 });
+  expect((await call.output.read(1_000_000, 100)).bytes.toString()).toBe('on and on\n');
   await sandbox.close();
 });
 
@@ -126,8 +163,8 @@ test('a frozen supervisor is lost after five seconds of silence, and its contain
   expect(await boxes.engine.inspect(sandbox.containerId)).toBeUndefined();
 });
 
-test('without its runner everything inside ends by itself', async () => {
-  const { engine, cut, forbid } = cuttable(await DockerEngine.connect());
+test.each(ways)('over the %s stream, without its runner everything inside ends by itself', async (way) => {
+  const { engine, cut, forbid } = cuttable(await DockerEngine.connect(), way);
   const { sandbox } = await open(engine, { orphanMs: 1_000 });
   await start(sandbox, 'sleep 60');
   forbid();
@@ -191,18 +228,25 @@ function start(sandbox: Sandbox, script: string, options: object = {}, id = newI
 }
 
 /** An engine whose streams can be cut like a connection, and which can then be made to do nothing more. */
-function cuttable(real: Engine): { engine: Engine; cut: () => void; forbid: () => void } {
+function cuttable(real: Engine, way: (typeof ways)[number]): { engine: Engine; cut: () => void; forbid: () => void } {
   const streams: Duplex[] = [];
   let forbidden = false;
   const keep = (stream: ContainerStream): ContainerStream => {
+    const { openPipes } = stream;
+    const attached = { duplex: stream.duplex, stderrTail: () => stream.stderrTail() };
     streams.push(stream.duplex);
-    return stream;
+    if (way === 'attached' || openPipes === undefined) return attached;
+    const open: ContainerStream['openPipes'] = (pipes) => {
+      const direct = openPipes(pipes);
+      if (direct !== undefined) streams.push(direct);
+      return direct;
+    };
+    return { ...attached, openPipes: open };
   };
   const engine: Engine = Object.assign(Object.create(real) as Engine, {
     start: async (spec: Parameters<Engine['start']>[0]) => {
       const started = await real.start(spec);
-      keep(started.stream);
-      return started;
+      return { ...started, stream: keep(started.stream) };
     },
     attach: async (id: string) => keep(await real.attach(id)),
     inspect: async (id: string) => {

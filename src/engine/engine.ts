@@ -144,6 +144,17 @@ export interface ContainerStream {
   readonly duplex: Duplex;
   /** The last bytes of PID 1's stderr (at most 8 KiB): why a supervisor died. Never shown unescaped. */
   stderrTail(): string;
+  /**
+   * Opens pipes that PID 1 itself holds, which spares the way through the engine. Absent, or `undefined` as its answer, where
+   * this process cannot look into PID 1: it is not root here, or the engine or its runtime is elsewhere.
+   */
+  readonly openPipes?: (pipes: PipesOfPid1) => Duplex | undefined;
+}
+
+/** `in` is what PID 1 reads, `out` what it writes: its own descriptors, and the pipes' inodes. */
+export interface PipesOfPid1 {
+  readonly in: { readonly fd: number; readonly inode: number };
+  readonly out: { readonly fd: number; readonly inode: number };
 }
 
 export interface ContainerState {

@@ -1,5 +1,6 @@
+import type { PipesOfPid1 } from '../engine/engine.ts';
 import { broken } from './frames.ts';
-import { listedEntryBytes, windowBytes, welcomeBytes, welcomeEntryBytes } from './wire.ts';
+import { listedEntryBytes, offerBytes, windowBytes, welcomeBytes, welcomeEntryBytes } from './wire.ts';
 
 /** The payloads that arrive, read strictly: whatever docs/protocol.md does not allow throws `protocol_error`. */
 
@@ -8,6 +9,8 @@ export interface Welcome {
   readonly pidsHits: number;
   readonly oomKills: number;
   readonly calls: readonly WelcomeCall[];
+  /** Where PID 1 would go on with the stream, if HELLO asked for it. */
+  readonly pipes: PipesOfPid1 | undefined;
 }
 
 export interface WelcomeCall {
@@ -23,11 +26,14 @@ export type CallState = 'running' | 'leader_exited' | 'ended';
 export function parseWelcome(payload: Buffer, nonce: Buffer): Welcome {
   if (!payload.subarray(0, 16).equals(nonce)) throw broken('WELCOME answers another HELLO');
   const version = payload.readUInt32LE(16);
+  const flags = payload.readUInt32LE(20);
   const count = payload.readUInt32LE(32);
-  if (payload.length !== welcomeBytes + count * welcomeEntryBytes) throw broken(`WELCOME announces ${count} calls`);
+  const end = welcomeBytes + count * welcomeEntryBytes;
+  if (flags > 1) throw broken(`WELCOME with flags ${flags}`);
+  if (payload.length !== end + flags * offerBytes) throw broken(`WELCOME announces ${count} calls`);
   const calls: WelcomeCall[] = [];
   const seen = new Set<number>();
-  for (let at = welcomeBytes; at < payload.length; at += welcomeEntryBytes) {
+  for (let at = welcomeBytes; at < end; at += welcomeEntryBytes) {
     const entry = {
       call: uniqueCall(payload.readUInt32LE(at), seen),
       state: callState(payload, at + 4),
@@ -39,7 +45,15 @@ export function parseWelcome(payload: Buffer, nonce: Buffer): Welcome {
       throw broken('WELCOME with offsets that cannot be');
     calls.push(entry);
   }
-  return { version, pidsHits: payload.readUInt32LE(24), oomKills: payload.readUInt32LE(28), calls };
+  const pipes = flags === 0 ? undefined : parseOffer(payload.subarray(end));
+  return { version, pidsHits: payload.readUInt32LE(24), oomKills: payload.readUInt32LE(28), calls, pipes };
+}
+
+function parseOffer(offer: Buffer): PipesOfPid1 {
+  return {
+    in: { fd: offer.readUInt32LE(0), inode: u64(offer, 8) },
+    out: { fd: offer.readUInt32LE(4), inode: u64(offer, 16) },
+  };
 }
 
 export interface ListedProcesses {

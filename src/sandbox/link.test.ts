@@ -47,8 +47,8 @@ class FakeEnd extends EventEmitter {
     this.emit('data', encodeFrame(this.epoch, type, call, payload, flags));
   }
 
-  welcome(version = 1, entries: readonly Buffer[] = []): Buffer {
-    const facts = Buffer.from(new Uint32Array([version, 0, 0, 0, entries.length]).buffer);
+  welcome(version = 1, entries: readonly Buffer[] = [], flags = 0): Buffer {
+    const facts = Buffer.from(new Uint32Array([version, flags, 0, 0, entries.length]).buffer);
     return Buffer.concat([this.nonce, facts, ...entries]);
   }
 
@@ -92,6 +92,11 @@ function exit(endBytes: number, change: (payload: Buffer) => void = () => undefi
 }
 
 const pid = Buffer.from([7, 0, 0, 0]);
+
+/** WELCOME with the offer of descriptors 20 and 21, inodes 7 and 8. */
+function offering(end: FakeEnd): Buffer {
+  return Buffer.concat([end.welcome(1, [], 1), Buffer.from(new Uint32Array([20, 21, 7, 0, 8, 0]).buffer)]);
+}
 
 describe('a link', () => {
   beforeEach(() => {
@@ -137,6 +142,14 @@ describe('a link', () => {
           Buffer.concat([end.welcome().subarray(0, 32), Buffer.from([255, 255, 255, 255])]),
         ),
     ],
+    ['a flag that means nothing', (end: FakeEnd) => end.say(fromSupervisor.welcome, 0, end.welcome(1, [], 2))],
+    ['an offer that is cut short', (end: FakeEnd) => end.say(fromSupervisor.welcome, 0, end.welcome(1, [], 1))],
+    [
+      'an inode beyond 2^53',
+      (end: FakeEnd) =>
+        end.say(fromSupervisor.welcome, 0, Buffer.concat([end.welcome(1, [], 1), Buffer.alloc(24, 255)])),
+    ],
+    ['pipes that nobody asked for', (end: FakeEnd) => end.say(fromSupervisor.welcome, 0, offering(end))],
     ['another nonce', (end: FakeEnd) => end.say(fromSupervisor.welcome, 0, end.welcome().fill(1, 0, 16))],
     ['a frame before WELCOME', (end: FakeEnd) => end.say(fromSupervisor.pong, 0, Buffer.alloc(8))],
     ['garbage', (end: FakeEnd) => end.emit('data', Buffer.from('sh: not found'))],

@@ -14,6 +14,8 @@ export interface LinkOptions {
   readonly timeoutMs: number;
   /** Default 1,000. The stream is lost when five in a row were not answered. */
   readonly pingEveryMs?: number;
+  /** The stream lies in PID 1's own pipes: it ends only with PID 1, or when another runner has taken it over. */
+  readonly direct?: boolean;
 }
 
 /** Who takes the frames of one call. What it throws ends the link. */
@@ -27,6 +29,7 @@ export interface CallReceiver {
 /** More than the supervisor and the engine can have buffered for all calls together. */
 const discardMax = 64 * 1024 * 1024;
 const unansweredMax = 5;
+const offerPipes = 1;
 const lateMax = 256;
 const lazyMs = 20;
 const listTimeoutMs = 5_000;
@@ -55,12 +58,12 @@ export class Link {
   #lazy: Buffer[] = [];
   #lazyTimer: NodeJS.Timeout | undefined;
   #end: RunnerError | undefined;
-  #silent = false;
+  #final = false;
   #tellLost: (reason: RunnerError) => void = () => undefined;
   /** Resolves once, with why the stream cannot be used any more. Never rejects. */
   readonly lost: Promise<RunnerError>;
 
-  private constructor(stream: ContainerStream, scan: boolean) {
+  private constructor(stream: ContainerStream, scan: boolean, direct: boolean) {
     this.#stream = stream;
     this.#duplex = stream.duplex;
     this.#nonce = freshNonce();
@@ -74,19 +77,22 @@ export class Link {
     });
     this.#duplex.on('data', (chunk: Buffer) => this.#take(chunk));
     this.#duplex.on('drain', () => this.#drained());
-    this.#duplex.once('end', () => this.#ended('it ended'));
+    this.#duplex.once('end', () => {
+      this.#final = direct;
+      this.#ended('it ended');
+    });
     this.#duplex.once('close', () => this.#ended('it was closed'));
     this.#duplex.on('error', (error: Error) => this.#ended(messageOf(error)));
   }
 
   /** The first link of a sandbox. */
   static open(stream: ContainerStream, options: LinkOptions): Promise<{ link: Link; welcome: Welcome }> {
-    return new Link(stream, false).#greet(options, Buffer.alloc(0));
+    return new Link(stream, false, options.direct === true).#greet(options, Buffer.alloc(0));
   }
 
   /** A later one: completes what a dead runner left in the pipe, and skips what it did not read. */
   static resume(stream: ContainerStream, options: LinkOptions): Promise<{ link: Link; welcome: Welcome }> {
-    return new Link(stream, true).#greet(options, Buffer.alloc(paddingBytes));
+    return new Link(stream, true, false).#greet(options, Buffer.alloc(paddingBytes));
   }
 
   /** Why it ended; `undefined` while it is in use. */
@@ -94,9 +100,9 @@ export class Link {
     return this.#end;
   }
 
-  /** It ended because nobody answered: joining again would be no use. */
-  get silent(): boolean {
-    return this.#silent;
+  /** Joining again would be no use: nobody answers, or PID 1 itself has ended the stream. */
+  get final(): boolean {
+    return this.#final;
   }
 
   add(call: number, receiver: CallReceiver): void {
@@ -150,6 +156,13 @@ export class Link {
     this.send(toSupervisor.shutdown, 0, Buffer.alloc(0));
   }
 
+  /** Another link of the same runner goes on. Nobody is told; the duplex stays open, and what still comes is dropped. */
+  retire(): void {
+    this.#end = new RunnerError('internal', 'this link was left for another one');
+    clearInterval(this.#timer);
+    clearTimeout(this.#lazyTimer);
+  }
+
   /** Ends this link for `reason`; the first one counts. */
   destroy(reason: RunnerError): void {
     if (this.#end !== undefined) return;
@@ -176,7 +189,7 @@ export class Link {
     hello.writeUInt32LE(protocolVersion, 16);
     hello.writeUInt32LE(options.orphanMs, 20);
     if (padding.length > 0) this.#duplex.write(padding);
-    this.send(toSupervisor.hello, 0, hello);
+    this.send(toSupervisor.hello, 0, hello, this.#stream.openPipes === undefined ? 0 : offerPipes);
     try {
       const what = 'waiting for the supervisor to answer HELLO';
       const work = (): Promise<Welcome> => Promise.race([welcomed, lost]);
@@ -195,7 +208,7 @@ export class Link {
     this.#timer = setInterval(() => {
       if (this.#pings - this.#pongs >= unansweredMax) {
         const silentMs = unansweredMax * everyMs;
-        this.#silent = true;
+        this.#final = true;
         this.destroy(this.#loss(`the supervisor has not answered for ${silentMs} ms`));
         return;
       }
@@ -235,6 +248,8 @@ export class Link {
     if (frame.type !== fromSupervisor.welcome) throw broken(`${nameOf(frame)} before WELCOME`);
     const welcome = parseWelcome(frame.payload, this.#nonce);
     if (welcome.version !== protocolVersion) throw broken(`version ${welcome.version} instead of ${protocolVersion}`);
+    if (welcome.pipes !== undefined && this.#stream.openPipes === undefined)
+      throw broken('WELCOME offers pipes that nobody asked for');
     this.#greeted = undefined;
     greeted(welcome);
   }

@@ -10,7 +10,8 @@ import { callTerms, encodeExec } from './exec-spec.ts';
 import { HandFiles } from './files.ts';
 import { Ledger, type LedgerLine } from './ledger.ts';
 import { endLeftover } from './leftover.ts';
-import { Link } from './link.ts';
+import { open, resume, type Joined } from './join.ts';
+import type { Link } from './link.ts';
 import { CallNumbers } from './call-numbers.ts';
 import type { ExecSpec, Files } from './spec.ts';
 import { readSupervisor, supervisorVolume } from './supervisor-binary.ts';
@@ -117,14 +118,16 @@ export class Sandbox {
     const body = containerBody(spec, volume);
     const ledger = Ledger.create(options.directory);
     let container: StartedContainer | undefined;
+    let link: Link | undefined;
     try {
       container = await engine.start(body);
       const { id: containerId, startedAt } = container;
-      const { link } = await Link.open(container.stream, linkOptions(options));
+      ({ link } = await open(container.stream, linkOptions(options)));
       ledger.note({ kind: 'sandbox', containerId, spec, ...(startedAt === undefined ? {} : { startedAt }) });
       const numbers = CallNumbers.fresh(ledger);
       return new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
     } catch (error) {
+      link?.destroy(asLoss(error));
       container?.stream.duplex.destroy();
       // What cannot be removed now is found by its labels; why it was to be removed says more.
       if (container !== undefined) await engine.destroy(container.id).catch(() => undefined);
@@ -142,17 +145,20 @@ export class Sandbox {
     const { ledger, lines } = Ledger.reopen(options.directory);
     const first = lines.find((line) => line.kind === 'sandbox');
     let stream: ContainerStream | undefined;
+    let link: Link | undefined;
     try {
       if (first === undefined || first.containerId !== containerId)
         throw new RunnerError('sandbox_lost', `${options.directory} is not the ledger of container ${containerId}`);
       const { spec, startedAt } = first;
       stream = await engine.attach(containerId);
-      const { link, welcome } = await Link.resume(stream, linkOptions(options));
+      const joined = await resume(stream, linkOptions(options));
+      link = joined.link;
       await refuseRestarted(engine, containerId, startedAt);
-      const numbers = CallNumbers.after(ledger, lines, welcome);
+      const numbers = CallNumbers.after(ledger, lines, joined.welcome);
       const sandbox = new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
-      return { sandbox, calls: sandbox.#findCalls(lines, link, welcome) };
+      return { sandbox, calls: sandbox.#findCalls(lines, link, joined.welcome) };
     } catch (error) {
+      link?.destroy(asLoss(error));
       stream?.duplex.destroy();
       await ledger.close();
       throw error;
@@ -223,7 +229,7 @@ export class Sandbox {
   #watch(link: Link): void {
     void link.lost.then((reason) => {
       if (this.#closing || this.#loss !== undefined || link !== this.#link) return;
-      if (reason.code !== 'sandbox_lost' || link.silent) return this.#giveUp(reason);
+      if (reason.code !== 'sandbox_lost' || link.final) return this.#giveUp(reason);
       this.#joining = this.#reattach(reason).finally(() => {
         this.#joining = undefined;
       });
@@ -269,9 +275,11 @@ export class Sandbox {
       return false;
     }
     const startMs = performance.now();
+    let joined: Joined | undefined;
     try {
       const timed = { ...linkOptions(this.#options), timeoutMs: reattachTimeoutMs };
-      const { link, welcome } = await Link.resume(stream, timed);
+      joined = await resume(stream, timed);
+      const { link, welcome } = joined;
       await refuseRestarted(this.#engine, this.containerId, this.#startedAt);
       if (this.#closing) {
         link.shutdown();
@@ -283,6 +291,7 @@ export class Sandbox {
       this.#watch(link);
       return true;
     } catch (error) {
+      joined?.link.destroy(asLoss(error));
       stream.duplex.destroy();
       if (performance.now() - startMs > reattachTimeoutMs - 100) throw error;
       return false;
@@ -356,6 +365,10 @@ async function refuseRestarted(engine: Engine, containerId: string, startedAt: s
 
 function isSame(container: ContainerState, startedAt: string | undefined): boolean {
   return startedAt === undefined || container.startedAt === startedAt;
+}
+
+function asLoss(error: unknown): RunnerError {
+  return error instanceof RunnerError ? error : new RunnerError('sandbox_lost', messageOf(error));
 }
 
 function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: number } {

@@ -45,6 +45,8 @@ export const fromSupervisor = {
 const exitBytes = 64;
 export const welcomeBytes = 36;
 export const welcomeEntryBytes = 32;
+/** What WELCOME adds when it offers pipes. */
+export const offerBytes = 24;
 export const listedEntryBytes = 24;
 /** Longest text that a REFUSED may carry. */
 const refusedTextMax = 4096;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +14,20 @@ import type { ExecSpec } from '../../src/sandbox/spec.ts';
 import { Box, Boxes, testLabel } from '../fixtures/box.ts';
 import { rawDocker } from '../fixtures/raw-docker.ts';
 import { compile, script, underEachRuntime } from './fixtures/host.ts';
+
+/** For two seconds, every pipe of every process that it may look into. */
+const watchPipes = `import os, time
+print("watching", flush=True)
+found, end = set(), time.monotonic() + 2
+while time.monotonic() < end:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                for fd in os.listdir(f"/proc/{name}/fd"):
+                    found.add(os.readlink(f"/proc/{name}/fd/{fd}"))
+            except OSError:
+                pass
+print("\\n".join(sorted(name for name in found if name.startswith("pipe:"))))`;
 
 /** What a hostile program may become, and what it may do to the program that holds it. */
 const flag = `flag-${randomBytes(16).toString('hex')}`;
@@ -136,6 +151,21 @@ underEachRuntime(facts, (runtime) => {
     const worked = tried.filter(([, answer]) => answer === 'ok').map(([name]) => name);
     expect(worked.filter((name) => !harmless[runtime].includes(name.split(': ')[1] ?? ''))).toEqual([]);
     if (runtime === 'runc') expect(worked.filter((name) => name.startsWith('supervisor'))).toEqual([]);
+  });
+
+  test('the pipes of the stream are in no process that a tool can look into, not even in one that is just starting', async () => {
+    const { State } = await rawDocker('GET', `/containers/${box.sandbox.containerId}/json`);
+    const held = pipesOf((State as { Pid: number }).Pid);
+    const watching = await box.sandbox.start(newId(), {
+      command: { kind: 'argv', argv: ['python3', '-c', watchPipes] },
+    });
+    await watching.output.waitBeyond(0, 10_000);
+    for (let n = 0; n < 60; n++) await box.run(['true']);
+    expect((await watching.ended).outcome).toEqual({ kind: 'exited', code: 0 });
+    const found = (await watching.output.read(0, 2 ** 20)).bytes.toString().trim().split('\n').slice(1);
+    expect(found.length).toBeGreaterThan(2); // it does see those of other commands
+    expect(found.filter((name) => held.includes(name))).toEqual([]);
+    if (runtime === 'runc') expect(held.length).toBeGreaterThanOrEqual(5); // stdin, stdout, stderr and two of its own
   });
 
   test('a file that is being written while tools attack its writer arrives as it was sent', async () => {
@@ -268,4 +298,11 @@ async function rootWith(program: Buffer): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+/** Of a process, seen from the host. */
+function pipesOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`)
+    .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+    .filter((name) => name.startsWith('pipe:'));
 }

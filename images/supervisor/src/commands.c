@@ -5,17 +5,19 @@
 
 #include "bytes.h"
 #include "calls.h"
+#include "lanes.h"
 #include "post.h"
 
-enum { MORE_PIECES = 1, LAST_INPUT = 1 };
+enum { MORE_PIECES = 1, LAST_INPUT = 1, OFFER_DIRECT = 1 };
 
 enum refusal { REFUSED_IN_USE = 1, REFUSED_TOO_MANY, REFUSED_SPEC, REFUSED_RESOURCES };
 
-static void hello(struct supervisor *supervisor, const struct frame *frame) {
+static void hello(struct supervisor *supervisor, struct lane *lane, const struct frame *frame) {
   uint32_t orphanMs = get32(frame->payload + 20);
+  lanes_take(supervisor, lane, frame->flags & OFFER_DIRECT);
   supervisor->attached = true;
   supervisor->orphanUs = (uint64_t)orphanMs * 1000;
-  supervisor->outbox.epoch = supervisor->parser.epoch;
+  supervisor->outbox.epoch = lane->parser.epoch;
   outbox_clear(&supervisor->outbox);
   memset(supervisor->swallowed, 0, sizeof supervisor->swallowed);
   for (unsigned i = 0; i < CALLS_MAX; i++) {
@@ -153,9 +155,9 @@ static void command_call(struct supervisor *supervisor, struct call *call, const
   }
 }
 
-void command_run(struct supervisor *supervisor, const struct frame *frame) {
+void command_run(struct supervisor *supervisor, struct lane *lane, const struct frame *frame) {
   switch (frame->type) {
-    case FRAME_HELLO: hello(supervisor, frame); break;
+    case FRAME_HELLO: hello(supervisor, lane, frame); break;
     case FRAME_PING:
       if (frame->length == 8) {
         post_pong(supervisor, frame->payload);

@@ -4,6 +4,6 @@
 
 #include "supervisor.h"
 
-void command_run(struct supervisor *supervisor, const struct frame *frame);
+void command_run(struct supervisor *supervisor, struct lane *lane, const struct frame *frame);
 
 #endif

@@ -3,7 +3,6 @@
  * It never waits for anything else, and never for one call on account of another.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,19 +17,14 @@
 
 #include "calls.h"
 #include "commands.h"
+#include "lanes.h"
 #include "modes.h"
 #include "post.h"
 #include "privileges.h"
-#include "streams.h"
 
 enum {
   EVENTS = 32,
   ORPHAN_US = 180000000,
-  IN_RETRY_US = 250000,
-  STREAM_PIPE_BYTES = 262144,
-  MUCH_AT_ONCE = 32768,
-  KEY_STREAM_IN = 0xfe,
-  KEY_STREAM_OUT = 0xff,
 };
 
 static volatile sig_atomic_t childEnded;
@@ -73,58 +67,18 @@ static void prepare_signals(sigset_t *sleeping) {
   sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
-static void watch_stream(struct supervisor *supervisor, int fd, bool want, bool *watched) {
-  struct epoll_event event = {.events = fd == 0 ? EPOLLIN : EPOLLOUT, .data.u64 = fd == 0 ? KEY_STREAM_IN : KEY_STREAM_OUT};
-  if (want != *watched && epoll_ctl(supervisor->epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event) == 0) {
-    *watched = want;
-  }
-}
-
 static void obey(struct supervisor *supervisor) {
   struct frame frame;
-  while (!supervisor->stop && outbox_room(&supervisor->outbox) >= OUTBOX_ANSWER_MAX &&
-         parser_next(&supervisor->parser, &frame)) {
+  struct lane *lane;
+  while (!supervisor->stop && lanes_next(supervisor, &frame, &lane)) {
     supervisor->lastFrameUs = supervisor->nowUs;
-    command_run(supervisor, &frame);
+    command_run(supervisor, lane, &frame);
   }
-}
-
-/* A FIFO without a writer may get one again; that is how a runner comes back to some engines. */
-static void read_stream(struct supervisor *supervisor) {
-  size_t room = parser_room(&supervisor->parser);
-  ssize_t n = room ? read(0, supervisor->parser.buffer + supervisor->parser.end, room) : -1;
-  if (n > 0) {
-    supervisor->parser.end += (size_t)n;
-    if (n >= MUCH_AT_ONCE && !supervisor->inWidened) {
-      supervisor->inWidened = true;
-      fcntl(0, F_SETPIPE_SZ, STREAM_PIPE_BYTES);
-    }
-    supervisor->inRetryAtUs = 0;
-  } else if (room && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
-    supervisor->inRetryAtUs = supervisor->nowUs + IN_RETRY_US;
-  }
-}
-
-static void flush(struct supervisor *supervisor) {
-  struct outbox *outbox = &supervisor->outbox;
-  int code = outbox_flush(outbox, 1);
-  if (code == EAGAIN && !supervisor->outWidened) {
-    supervisor->outWidened = true;
-    fcntl(1, F_SETPIPE_SZ, STREAM_PIPE_BYTES);
-    code = outbox_flush(outbox, 1);
-  }
-  if (code != 0 && code != EAGAIN) {
-    supervisor->attached = false;
-    outbox_clear(outbox);
-  }
-  watch_stream(supervisor, 1, code == EAGAIN, &supervisor->outWatched);
 }
 
 static void handle(struct supervisor *supervisor, const struct epoll_event *event) {
   uint64_t key = event->data.u64;
-  if (key == KEY_STREAM_IN) {
-    read_stream(supervisor);
-  } else if (key != KEY_STREAM_OUT) {
+  if (!lanes_ready(supervisor, key)) {
     struct call *call = calls_find(supervisor, (uint32_t)(key >> 8));
     if (call) {
       calls_ready(supervisor, call, (unsigned)(key & 0xff));
@@ -141,8 +95,8 @@ static void speak(struct supervisor *supervisor) {
     if (outbox->start == outbox->end || !due) {
       break;
     }
-    flush(supervisor);
-    if (supervisor->outWatched) {
+    lanes_flush(supervisor);
+    if (supervisor->lane->outWatched) {
       break;
     }
   }
@@ -165,17 +119,14 @@ static void run(struct supervisor *supervisor, const sigset_t *sleeping) {
     if (terminated || supervisor->nowUs - supervisor->lastFrameUs >= supervisor->orphanUs) {
       break;
     }
-    if (supervisor->inRetryAtUs && supervisor->inRetryAtUs <= supervisor->nowUs) {
-      read_stream(supervisor);
-    }
+    lanes_retry(supervisor);
     obey(supervisor);
     if (supervisor->stop) {
       break;
     }
     uint64_t next = calls_tick(supervisor);
     speak(supervisor);
-    bool room = outbox_room(&supervisor->outbox) >= OUTBOX_ANSWER_MAX;
-    watch_stream(supervisor, 0, room && supervisor->inRetryAtUs == 0, &supervisor->inWatched);
+    lanes_watch(supervisor);
     int n = epoll_pwait(supervisor->epoll, events, EVENTS, timeout_ms(supervisor, next), sleeping);
     supervisor->nowUs = now_us();
     for (int i = 0; i < n; i++) {
@@ -233,8 +184,7 @@ int main(int argc, char **argv) {
   supervisor.epoll = epoll_create1(EPOLL_CLOEXEC);
   supervisor.reports = mmap(NULL, CALLS_MAX * sizeof *supervisor.reports, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                             -1, 0);
-  if (supervisor.epoll < 0 || supervisor.reports == MAP_FAILED || fcntl(0, F_SETFL, O_NONBLOCK) != 0 ||
-      fcntl(1, F_SETFL, O_NONBLOCK) != 0) {
+  if (supervisor.epoll < 0 || supervisor.reports == MAP_FAILED || !lanes_prepare(&supervisor)) {
     return fail("cannot prepare its stream");
   }
   counters_open(&supervisor.counters);

@@ -1,11 +1,12 @@
 #include "post.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bytes.h"
 #include "tree.h"
 
-enum { OUT_HEADER = 9, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
+enum { OUT_HEADER = 9, OFFER_LENGTH = 24, DIRECT_OFFERED = 1, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
 enum { SMALL_OUTPUT = 8192, MUCH_INPUT = 65536 };
 
 static void post(struct supervisor *supervisor, enum frame_type type, uint8_t flags, uint32_t call, const uint8_t *from,
@@ -25,11 +26,22 @@ static bool is_call(const struct call *call) {
   return call->state >= CALL_STARTING;
 }
 
+/* Where a runner on this machine finds its ends of the pipes: descriptors of PID 1, and their inodes to know them by. */
+static uint8_t *put_offer(uint8_t *p, const struct lane *direct) {
+  struct stat in, out;
+  if (direct->farIn < 0 || fstat(direct->in, &in) != 0 || fstat(direct->out, &out) != 0) {
+    return p;
+  }
+  p = put32(put32(p, (uint32_t)direct->in), (uint32_t)direct->out);
+  return put64(put64(p, in.st_ino), out.st_ino);
+}
+
 void post_welcome(struct supervisor *supervisor, const uint8_t nonce[16]) {
-  uint8_t payload[36 + CALLS_MAX * WELCOME_ENTRY], *p = payload;
+  uint8_t payload[36 + CALLS_MAX * WELCOME_ENTRY + OFFER_LENGTH], *p = payload;
   uint32_t count = 0;
   memcpy(p, nonce, 16);
   p = put32(p + 16, PROTOCOL_VERSION);
+  uint8_t *flagsAt = p;
   p = put32(p, 0);
   p = put32(p, counters_pids_hits(&supervisor->counters));
   p = put32(p, counters_oom_kills(&supervisor->counters));
@@ -47,6 +59,9 @@ void post_welcome(struct supervisor *supervisor, const uint8_t nonce[16]) {
     }
   }
   put32(countAt, count);
+  uint8_t *end = put_offer(p, &supervisor->lanes[LANE_DIRECT]);
+  put32(flagsAt, end > p ? DIRECT_OFFERED : 0);
+  p = end;
   post(supervisor, FRAME_WELCOME, 0, 0, payload, p);
   post_urgent(supervisor);
 }

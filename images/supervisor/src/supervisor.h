@@ -8,16 +8,27 @@
 
 enum { SWALLOWED_MAX = 16 };
 
+enum { LANE_ATTACHED, LANE_DIRECT, LANES };
+
+/* A way for the stream: see lanes.h. Descriptors are -1 where there is none. */
+struct lane {
+  int in;
+  int out;
+  int farIn; /* the runner's ends of the pipes, until it has them open */
+  int farOut;
+  bool inWatched;
+  bool outWatched;
+  bool inWidened;
+  bool outWidened;
+  struct parser parser;
+};
+
 struct supervisor {
   int epoll;
   uint64_t nowUs;
   bool attached;     /* somebody reads; set by HELLO, cleared when the stream breaks */
   bool stop;
-  bool inWatched;
-  bool outWatched;
-  bool inWidened;
-  bool outWidened;
-  uint64_t inRetryAtUs; /* the stream had no writer: look again then */
+  uint64_t inRetryAtUs; /* stdin had no writer: look again then */
   uint64_t lastFrameUs;
   uint64_t orphanUs;
   bool childrenLeft; /* PID 1 has any child: without one, no call has a process */
@@ -27,7 +38,8 @@ struct supervisor {
   uint32_t swallowed[SWALLOWED_MAX]; /* refused calls of which more pieces will come */
   unsigned firstCall; /* whose output goes first this time */
   struct call calls[CALLS_MAX];
-  struct parser parser;
+  struct lane lanes[LANES];
+  struct lane *lane; /* where the stream is */
   struct outbox outbox;
 };
 

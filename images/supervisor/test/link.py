@@ -75,7 +75,7 @@ def spec(argv=(), env=("PATH=/usr/bin:/bin",), **fields):
 class Link:
     """One attached runner. Strict: anything unexpected raises."""
 
-    def __init__(self, reading, writing, zeros=False, orphan_ms=60000, auto_ack=True):
+    def __init__(self, reading, writing, zeros=False, orphan_ms=60000, auto_ack=True, offer=False):
         self.reading, self.writing = reading, writing
         self.buffer = b""
         self.calls = {}
@@ -88,7 +88,9 @@ class Link:
         self.welcome = None
         self.frames_seen = 0
         self.reads = 0
-        self.write((ZEROS if zeros else b"") + self.frame(HELLO, self.nonce + struct.pack("<II", 1, orphan_ms)))
+        self.pipes = None
+        hello = self.frame(HELLO, self.nonce + struct.pack("<II", 1, orphan_ms), flags=int(offer))
+        self.write((ZEROS if zeros else b"") + hello)
         self.wait(lambda: self.welcome is not None)
 
     def frame(self, kind, payload=b"", call=0, flags=0):
@@ -193,6 +195,9 @@ class Link:
             self.welcome = struct.unpack_from("<IIII", payload, 16)
             self.found = [struct.unpack_from("<IB3xQQQ", payload, 36 + 32 * i)
                           for i in range(struct.unpack_from("<I", payload, 32)[0])]
+            offered = self.welcome[1]
+            assert offered in (0, 1) and len(payload) == 36 + 32 * len(self.found) + 24 * offered, len(payload)
+            self.pipes = struct.unpack_from("<IIQQ", payload, 36 + 32 * len(self.found)) if offered else None
         elif kind == PONG:
             self.pongs.append(payload)
         elif kind == LISTED:

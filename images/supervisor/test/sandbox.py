@@ -42,6 +42,19 @@ class Sandbox:
         self.link = Link(self.fifo_out, self.fifo_in, zeros=zeros, orphan_ms=orphan_ms, **options)
         return self.link
 
+    def open_pipes(self):
+        """The runner's ends of the pipes that were offered, as it opens them: (reading, writing)."""
+        fds, inodes = self.link.pipes[:2], self.link.pipes[2:]
+        paths = [f"/proc/{self.pid()}/fd/{fd}" for fd in fds]
+        assert [os.readlink(path) for path in paths] == [f"pipe:[{inode}]" for inode in inodes]
+        return os.open(paths[1], os.O_RDONLY | os.O_NONBLOCK), os.open(paths[0], os.O_WRONLY)
+
+    def join(self, orphan_ms=60000, **options):
+        """A new runner that goes on in the pipes."""
+        self.attach(orphan_ms=orphan_ms, offer=True)
+        self.link = Link(*self.open_pipes(), orphan_ms=orphan_ms, **options)
+        return self.link
+
     def next(self):
         self.number += 1
         return self.number

@@ -21,6 +21,7 @@ export const containerAnswer = z.object({
     OOMKilled: z.boolean(),
     StartedAt: z.string().optional(),
     Error: z.string().optional(),
+    Pid: orEmpty(z.number()),
   }),
   Config: z.looseObject({
     Env: z

@@ -94,17 +94,7 @@ export class Containers {
 
   async find(id: string, timeoutMs: number = this.#timeouts.readMs): Promise<ContainerState | undefined> {
     const answer = await this.read(id, timeoutMs);
-    if (answer === undefined) return undefined;
-    const status = statusOf(answer.State.Status);
-    return {
-      id: answer.Id,
-      name: answer.Name.replace(/^\//, ''),
-      labels: answer.Config.Labels,
-      status,
-      exitCode: status === 'exited' ? answer.State.ExitCode : undefined,
-      outOfMemory: answer.State.OOMKilled,
-      startedAt: answer.State.StartedAt,
-    };
+    return answer && stateOf(answer);
   }
 
   /** Safe to repeat, so it is: an engine that is just removing it, or finds a mount busy, gets a little time. */
@@ -147,6 +137,19 @@ export class Containers {
       throw failed(call.what, error);
     }
   }
+}
+
+export function stateOf(answer: ContainerAnswer): ContainerState {
+  const status = statusOf(answer.State.Status);
+  return {
+    id: answer.Id,
+    name: answer.Name.replace(/^\//, ''),
+    labels: answer.Config.Labels,
+    status,
+    exitCode: status === 'exited' ? answer.State.ExitCode : undefined,
+    outOfMemory: answer.State.OOMKilled,
+    startedAt: answer.State.StartedAt,
+  };
 }
 
 /** The error for whatever else an engine may answer. */

@@ -25,13 +25,15 @@ import type {
 } from '../engine.ts';
 import { findEngine, type FindOptions } from '../find-engine.ts';
 import { labelKeys } from '../labels.ts';
+import type { ContainerAnswer } from './answers.ts';
 import { compileBody, type ContainerBody } from './body.ts';
 import { DockerCalls } from './calls.ts';
-import { Containers } from './containers.ts';
+import { Containers, stateOf } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { refuseUnfit } from './fitness.ts';
 import { Images } from './images.ts';
 import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
+import { openPipes } from './pipes.ts';
 import { differences } from './readback.ts';
 import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
@@ -109,7 +111,8 @@ export class DockerEngine implements Engine {
       await failpoint('open.attached');
       await this.#containers.start(id, spec);
       await failpoint('open.started');
-      return { id, stream, startedAt: await this.#compare(id, spec, body, stream) };
+      const answer = await this.#compare(id, spec, body, stream);
+      return { id, stream: await this.#withPipes(stream, answer), startedAt: answer.State.StartedAt };
     } catch (error) {
       stream?.duplex.on('error', () => undefined); // its end is ours; the cause is `error`
       stream?.duplex.destroy();
@@ -119,12 +122,13 @@ export class DockerEngine implements Engine {
   }
 
   async attach(id: string): Promise<ContainerStream> {
-    const state = await this.inspect(id);
-    if (state?.status !== 'running') {
+    const answer = await this.#containers.read(id);
+    const state = answer && stateOf(answer);
+    if (answer === undefined || state?.status !== 'running') {
       const found = state === undefined ? 'it is gone' : `it is ${state.status}`;
       throw new RunnerError('sandbox_lost', `Container ${id} cannot be attached to: ${found}. Destroy its sandbox.`);
     }
-    return await this.#open(state.id, state.name);
+    return await this.#withPipes(await this.#open(state.id, state.name), answer);
   }
 
   async inspect(id: string): Promise<ContainerState | undefined> {
@@ -214,6 +218,14 @@ export class DockerEngine implements Engine {
     return stream;
   }
 
+  /** Under gVisor the process that the engine names is not PID 1, and its kernel has no pipe that we could open. */
+  async #withPipes(stream: ContainerStream, answer: ContainerAnswer): Promise<ContainerStream> {
+    const { local, rootless } = await this.describe();
+    const pid = answer.State.Pid ?? 0;
+    const reaches = local && !rootless && process.getuid?.() === 0 && answer.HostConfig['Runtime'] === 'runc';
+    return reaches && pid > 0 ? { ...stream, openPipes: (pipes) => openPipes(pid, pipes) } : stream;
+  }
+
   /** A container of this name that is ours and does not run is what a crash left behind: it makes room, once. */
   async #create(spec: ContainerSpec, body: ContainerBody): Promise<string> {
     const created = await this.#createOnce(spec, body);
@@ -263,7 +275,7 @@ export class DockerEngine implements Engine {
     spec: ContainerSpec,
     body: ContainerBody,
     stream: ContainerStream,
-  ): Promise<string | undefined> {
+  ): Promise<ContainerAnswer> {
     const answer = await this.#containers.read(id);
     if (answer?.State.Status !== 'running') {
       const end =
@@ -275,7 +287,7 @@ export class DockerEngine implements Engine {
       );
     }
     const found = differences(answer, body, spec);
-    if (found.length === 0) return answer.State.StartedAt;
+    if (found.length === 0) return answer;
     throw new RunnerError(
       'policy_unenforceable',
       `The engine runs ${spec.name} differently from what was asked; it was removed. ${found.slice(0, 10).join('; ')}.`,
