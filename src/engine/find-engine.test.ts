@@ -81,7 +81,12 @@ describe('finding the engine', () => {
       message: expect.stringMatching(/DOCKER_HOST chooses .*gone\.sock/) as string,
     });
     config(JSON.stringify({ currentContext: 'missing' }));
-    await expect(find()).rejects.toMatchObject({ code: 'engine_unavailable' });
+    const missing = {
+      code: 'engine_unavailable',
+      message: expect.stringMatching(/"missing".*no such docker context/) as string,
+    };
+    await expect(find()).rejects.toMatchObject(missing);
+    await expect(find({ DOCKER_CONTEXT: 'missing' })).rejects.toMatchObject(missing);
     config('{ half');
     await expect(find()).rejects.toMatchObject({ code: 'engine_unavailable' });
   });

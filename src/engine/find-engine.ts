@@ -128,7 +128,16 @@ function contextOf(env: Readonly<Record<string, string | undefined>>, home: stri
   const name = env['DOCKER_CONTEXT'] ?? (existsSync(file) ? readJson(file, configFile).currentContext : undefined);
   if (name === undefined || name === '' || name === 'default') return undefined;
   const folder = createHash('sha256').update(name).digest('hex');
-  const meta = readJson(join(directory, 'contexts', 'meta', folder, 'meta.json'), metaFile).Endpoints.docker;
+  const described = join(directory, 'contexts', 'meta', folder, 'meta.json');
+  if (!existsSync(described)) {
+    const chosenBy = env['DOCKER_CONTEXT'] === undefined ? `currentContext in ${file}` : 'DOCKER_CONTEXT';
+    const next = '`docker context ls` lists those that are there; or choose the engine with DOCKER_HOST.';
+    throw new RunnerError(
+      'engine_unavailable',
+      `${chosenBy} is "${name}", and there is no such docker context. ${next}`,
+    );
+  }
+  const meta = readJson(described, metaFile).Endpoints.docker;
   const keys = join(directory, 'contexts', 'tls', folder, 'docker');
   const tls = existsSync(keys) ? { directory: keys, verify: meta.SkipTLSVerify !== true } : undefined;
   return { from: `docker context ${name}`, endpoint: parseEndpoint(meta.Host, tls) };

@@ -5,6 +5,7 @@ import { RunnerError } from '../errors.ts';
 
 const architectures: ReadonlyMap<string, string> = new Map([
   ['amd64', 'x86_64'],
+  ['x64', 'x86_64'], // Node's word
   ['x86_64', 'x86_64'],
   ['arm64', 'aarch64'],
   ['aarch64', 'aarch64'],
