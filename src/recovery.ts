@@ -15,6 +15,8 @@ import { Layer } from './workspace/layer.ts';
 export interface Recovered {
   readonly containers: readonly string[];
   readonly volumes: readonly string[];
+  /** Of setups that an operator gave one. */
+  readonly networks: readonly string[];
   /** Runs whose workspace lay on disk. */
   readonly layers: readonly string[];
   /** Keys of bases that nobody uses and that were above the caps. */
@@ -27,7 +29,7 @@ export interface Recovered {
 
 /**
  * After a crash. Promises:
- *  - containers of runners that are dead go, and volumes of supervisors that are no longer ours;
+ *  - containers and networks of runners that are dead go, and volumes of supervisors that are no longer ours;
  *  - every journal without an end gets one, and every call without an outcome `sandbox_lost`: nobody knows what became of it;
  *  - what a living runner holds is left alone: its instance is alive, its journal locked;
  *  - a broken journal is evidence and stays as it is, and so does a run whose journal is gone but which had a sandbox;
@@ -38,7 +40,7 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
   const isAlive = (instance: string): Promise<boolean> => dataDir.isAlive(instance);
   const keepVolumes = [await currentVolume(engine)];
   const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
-  const namesOf = (kind: 'container' | 'volume') =>
+  const namesOf = (kind: 'container' | 'volume' | 'network') =>
     removed.filter((item) => item.kind === kind).map((item) => item.name);
   const runs: { id: string; closedCalls: number }[] = [];
   const neverBegun: string[] = [];
@@ -57,7 +59,8 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
   }
   if (living === 0 && !dryRun) await dataDir.sweepPartial();
   const bases = dryRun ? [] : await dropBases(dataDir);
-  return { containers: namesOf('container'), volumes: namesOf('volume'), layers, bases, runs, neverBegun };
+  const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
+  return { containers, volumes, networks, layers, bases, runs, neverBegun };
 }
 
 /** A workspace on disk whose runner is dead. What is still mounted by a container stays until that is gone. */

@@ -297,6 +297,37 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     for (const { id } of [alive, stranger]) await engine.destroy(id);
   });
 
+  promise('collects the networks of setups that died, but not one that a container is on', ['networks'], async () => {
+    const mine = newId();
+    const make = async (name: string, of: string, instance: string): Promise<string> => {
+      const labels = { 'glovebox.owner': of, 'glovebox.instance': instance };
+      const full = `glovebox-test-${mine}-${name}`;
+      await rawEngine('POST', '/networks/create', { Name: full, Driver: 'bridge', Internal: true, Labels: labels });
+      return full;
+    };
+    const [dead, used] = [await make('dead', mine, 'dead'), await make('used', mine, 'dead')];
+    const others = [await make('alive', mine, 'alive'), await make('other', owner, 'dead')];
+    const guest = { Image: image, Entrypoint: ['/bin/cat'], OpenStdin: true, HostConfig: { NetworkMode: used } };
+    const { Id } = await rawEngine('POST', '/containers/create', guest);
+    await rawEngine('POST', `/containers/${String(Id)}/start`);
+    const options = { owner: mine, isAlive: (instance: string) => instance === 'alive' };
+    const wouldGo = await collect(engine, { ...options, dryRun: true });
+    expect(wouldGo.map((one) => `${one.kind} ${one.name}`).sort()).toEqual([`network ${dead}`, `network ${used}`]);
+    expect(await engine.findNetworks({ 'glovebox.owner': mine })).toHaveLength(3);
+    expect(await collect(engine, options)).toEqual([{ kind: 'network', name: dead }]);
+    await engine.destroy(String(Id));
+    expect(await collect(engine, options)).toEqual([{ kind: 'network', name: used }]);
+    expect(await collect(engine, options)).toEqual([]);
+    for (const of of [mine, owner]) {
+      for (const { id, name } of await engine.findNetworks({ 'glovebox.owner': of })) {
+        expect(others).toContain(name);
+        expect(await engine.removeNetwork(id)).toBe(true);
+        expect(await engine.removeNetwork(id)).toBe(true);
+      }
+    }
+    await expect(engine.findNetworks({})).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+
   promise('is found fit for sandboxes by the doctor, whose trials leave nothing behind', ['confinement'], async () => {
     const labels = { 'glovebox.owner': owner };
     const diagnosis = await diagnose(engine, { images: [tag, 'glovebox-test/never-was:1'], labels });

@@ -399,4 +399,4 @@ describe('the engine itself fails', () => {
   });
 });
 
-const nothing = { containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] };
+const nothing = { containers: [], volumes: [], networks: [], layers: [], bases: [], runs: [], neverBegun: [] };

@@ -92,7 +92,15 @@ test('without a failpoint the session is played to its end, and there is nothing
     ['verb', 'done'],
     ['running', 'cancelled'],
   ]);
-  expect(await gc()).toEqual({ containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] });
+  expect(await gc()).toEqual({
+    containers: [],
+    volumes: [],
+    networks: [],
+    layers: [],
+    bases: [],
+    runs: [],
+    neverBegun: [],
+  });
 });
 
 test.each(failpoints)(
@@ -115,7 +123,15 @@ test.each(failpoints)(
     await expectSettled();
 
     const after = await inventory();
-    expect(await gc()).toEqual({ containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] });
+    expect(await gc()).toEqual({
+      containers: [],
+      volumes: [],
+      networks: [],
+      layers: [],
+      bases: [],
+      runs: [],
+      neverBegun: [],
+    });
     expect(await inventory()).toEqual(after);
   },
 );
@@ -134,7 +150,15 @@ test.each(failpoints)(
     expect(ends.map((entry) => entry.data.outcome)).toEqual(
       failpoints.indexOf(name) < 2 ? [] : [sealedBefore ? 'finished' : 'failed'],
     );
-    expect(await gc()).toEqual({ containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] });
+    expect(await gc()).toEqual({
+      containers: [],
+      volumes: [],
+      networks: [],
+      layers: [],
+      bases: [],
+      runs: [],
+      neverBegun: [],
+    });
   },
 );
 
@@ -166,7 +190,15 @@ test.each(['open.started', 'call.dispatched'])(
     expect(first.runs).toHaveLength(1);
     expect(await bench.containers()).toEqual([held]);
     expect(await bench.dataDir.listInstances()).toHaveLength(1);
-    expect(await gc()).toEqual({ containers: [], volumes: [], layers: [], bases: [], runs: [], neverBegun: [] });
+    expect(await gc()).toEqual({
+      containers: [],
+      volumes: [],
+      networks: [],
+      layers: [],
+      bases: [],
+      runs: [],
+      neverBegun: [],
+    });
 
     living.kill('SIGKILL');
     await living;

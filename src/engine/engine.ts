@@ -31,6 +31,10 @@ export interface Engine {
   removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
   listVolumes(labels: Labels): Promise<readonly string[]>;
   findVolumes(labels: Labels): Promise<readonly FoundVolume[]>;
+  /** The networks of `setUp` that carry all these labels: what a process that died in it has left. */
+  findNetworks(labels: Labels): Promise<readonly FoundNetwork[]>;
+  /** False when a container is on it. Absent is fine. */
+  removeNetwork(id: string): Promise<boolean>;
   /**
    * A volume that lays a writable directory over a read-only one, `nosuid,nodev`. All three are directories of the
    * engine's own machine, `upper` and `work` of one file system; they are looked at when a container starts.
@@ -187,6 +191,12 @@ export interface OverlayLayers {
   readonly lower: string;
   readonly upper: string;
   readonly work: string;
+}
+
+export interface FoundNetwork {
+  readonly id: string;
+  readonly name: string;
+  readonly labels: Labels;
 }
 
 export interface FoundVolume {

@@ -35,6 +35,13 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
       removed.push({ kind: 'volume', name: volume.name });
     }
   }
+  // After the containers, which may be on them.
+  for (const { id, name, labels } of await engine.findNetworks(owned)) {
+    const instance = labels[labelKeys.instance];
+    if (instance !== undefined && (await options.isAlive(instance))) continue;
+    if (options.dryRun !== true && !(await engine.removeNetwork(id))) continue;
+    removed.push({ kind: 'network', name });
+  }
   const filled = { ...owned, [labelKeys.files]: '' };
   const keep = options.keepVolumes ?? [];
   const volumes =
@@ -51,7 +58,7 @@ export interface CollectOptions {
   readonly isAlive: (instance: string) => boolean | Promise<boolean>;
   /** Volumes that are current (the supervisor of this version). */
   readonly keepVolumes?: readonly string[];
-  /** Says what would go, and removes nothing. A volume in use is listed too. */
+  /** Says what would go, and removes nothing. A volume or network in use is listed too. */
   readonly dryRun?: boolean;
 }
 
@@ -64,7 +71,7 @@ export type Collected =
       readonly sandbox: string | undefined;
       readonly instance: string | undefined;
     }
-  | { readonly kind: 'volume'; readonly name: string };
+  | { readonly kind: 'volume' | 'network'; readonly name: string };
 
 /** The container that fills a volume belongs to no instance; it lives for less than a second. */
 const fillerMaxMs = 60_000;

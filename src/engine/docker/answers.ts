@@ -60,6 +60,7 @@ export const volumeAnswer = z.object({
   Labels: orEmpty(names),
   Options: orEmpty(names),
 });
+export const networksAnswer = z.array(z.object({ Id: z.string(), Name: z.string(), Labels: orEmpty(names) }));
 export const volumesAnswer = z.object({ Volumes: orEmpty(z.array(volumeAnswer)) });
 
 export type ImageAnswer = z.infer<typeof imageAnswer>;

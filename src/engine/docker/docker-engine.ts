@@ -11,6 +11,7 @@ import type {
   Engine,
   EngineFacts,
   FoundContainer,
+  FoundNetwork,
   FoundVolume,
   ImageConfig,
   ImageFacts,
@@ -32,6 +33,7 @@ import { Containers, stateOf } from './containers.ts';
 import { readFacts } from './facts.ts';
 import { refuseUnfit } from './fitness.ts';
 import { Images } from './images.ts';
+import { findNetworks, removeNetwork } from './networks.ts';
 import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
 import { openPipes } from './pipes.ts';
 import { differences } from './readback.ts';
@@ -160,6 +162,14 @@ export class DockerEngine implements Engine {
 
   async findVolumes(labels: Labels): Promise<readonly FoundVolume[]> {
     return await this.#volumes.list(labels);
+  }
+
+  async findNetworks(labels: Labels): Promise<readonly FoundNetwork[]> {
+    return await findNetworks(this.#calls, labels, this.#timeouts.readMs);
+  }
+
+  async removeNetwork(id: string): Promise<boolean> {
+    return await removeNetwork(this.#calls, id, this.#timeouts.destroyMs);
   }
 
   async createOverlay(name: string, layers: OverlayLayers, labels: Labels): Promise<void> {

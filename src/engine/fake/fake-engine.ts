@@ -10,6 +10,7 @@ import type {
   Engine,
   EngineFacts,
   FoundContainer,
+  FoundNetwork,
   FoundVolume,
   ImageConfig,
   ImageFacts,
@@ -160,6 +161,15 @@ export class FakeEngine implements Engine {
     return names;
   }
 
+  /** Without `setUp` there are none. */
+  async findNetworks(): Promise<readonly FoundNetwork[]> {
+    return [];
+  }
+
+  async removeNetwork(): Promise<boolean> {
+    return true;
+  }
+
   async tryVolume(): Promise<VolumeTrial> {
     return { works: false, detail: 'the fake engine mounts nothing' };
   }
@@ -220,4 +230,5 @@ export const fakeMisses = [
   'image archives',
   'pause',
   'overlays',
+  'networks',
 ] as const;
