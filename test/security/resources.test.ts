@@ -122,6 +122,7 @@ describe('processes', () => {
 
 describe('memory', () => {
   const hog = 'x = b"x" * (1 << 30)';
+  const share = 'import time\nx = b"x" * (64 << 20)\ntime.sleep(1)';
 
   test.each([
     ['a leader', ['python3', '-c', hog]],
@@ -131,6 +132,7 @@ describe('memory', () => {
       ['python3', '-c', 'import os\nfd = os.memfd_create("x")\nwhile True: os.write(fd, bytes(1 << 20))'],
     ],
     ['three at once', ['/bin/sh', '-c', `for i in 1 2 3; do python3 -c '${hog}' & done; wait; exit 1`]],
+    ['eight together', ['/bin/sh', '-c', `for i in $(seq 8); do python3 -c '${share}' & done; wait; exit 1`]],
   ] as const)('that %s takes too much of is out_of_memory; supervisor and next call live', async (_name, argv) => {
     const sibling = box.run('sleep 0.2; exec cat /proc/1/oom_score_adj /proc/self/oom_score_adj');
     const { end } = await box.run([...argv], { killAfterMs: 20_000 });
