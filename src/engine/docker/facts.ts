@@ -1,4 +1,4 @@
-import { release } from 'node:os';
+import { hostname, release } from 'node:os';
 import { endpointName } from '../endpoint.ts';
 import type { EngineFacts } from '../engine.ts';
 import { infoAnswer, versionAnswer } from './answers.ts';
@@ -27,8 +27,9 @@ export async function readFacts(calls: DockerCalls, timeoutMs: number): Promise<
     version: version.Version,
     apiVersion: version.ApiVersion,
     endpoint: endpointName(calls.endpoint),
-    // Another kernel behind a local socket is a virtual machine: its file systems are not ours.
-    local: calls.endpoint.kind === 'unix' && info.KernelVersion === release(),
+    // Another kernel behind a local socket is a virtual machine, another name a forwarded socket or a runner in a
+    // container: their files and processes are not ours.
+    local: calls.endpoint.kind === 'unix' && info.KernelVersion === release() && info.Name === hostname(),
     rootless: has('rootless'),
     kernel: info.KernelVersion,
     os: info.OperatingSystem,

@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import * as http from 'node:http';
-import { tmpdir } from 'node:os';
+import { hostname, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -117,6 +117,16 @@ it('says to Podman which engine to use instead', async () => {
   const { checks } = await diagnose((await listen(podman)).engine);
   expect(checks.filter(({ ok }) => ok === 'no').map(({ id }) => id)).toEqual(['requests']);
   expect(checks.find(({ id }) => id === 'requests')?.remedy).toContain('Use Docker Engine');
+});
+
+it.each([
+  ['of this machine', hostname(), release(), true],
+  ['of another machine with the same kernel, whose socket was forwarded', 'another-machine', release(), false],
+  ['of a virtual machine of the same name', hostname(), '0.0.1-other', false],
+  ['that does not say where it is', undefined, release(), false],
+])('takes the files and processes of an engine %s for what they are', async (_, Name, KernelVersion, local) => {
+  const { engine } = await listen({ ...podman, info: { ...podman.info, Name, KernelVersion } });
+  expect((await engine.describe()).local).toBe(local);
 });
 
 interface Recorded {
