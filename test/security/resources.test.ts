@@ -350,12 +350,21 @@ async function openOn(engine: Engine): Promise<Box> {
 /** An engine whose streams can stand still. */
 function stallable(real: Engine): { engine: Engine; stall: () => void; goOn: () => void } {
   const streams: Duplex[] = [];
-  const keep = (stream: ContainerStream): void => void streams.push(stream.duplex);
+  const keep = (stream: ContainerStream): ContainerStream => {
+    const { openPipes } = stream;
+    streams.push(stream.duplex);
+    if (openPipes === undefined) return stream;
+    const open: ContainerStream['openPipes'] = (pipes) => {
+      const direct = openPipes(pipes);
+      if (direct !== undefined) streams.push(direct);
+      return direct;
+    };
+    return { ...stream, openPipes: open };
+  };
   const engine: Engine = Object.assign(Object.create(real) as Engine, {
     start: async (spec: Parameters<Engine['start']>[0]) => {
       const started = await real.start(spec);
-      keep(started.stream);
-      return started;
+      return { ...started, stream: keep(started.stream) };
     },
     describe: () => real.describe(),
     inspect: (id: string) => real.inspect(id),
