@@ -87,6 +87,7 @@ test.each([
   ['base', ['git', '--version'], /^git version 2/],
   ['base', ['rg', '--version'], /^ripgrep 1/],
   ['base', ['python3', '--version'], /^Python 3/],
+  ['base', ['localedef', '--list-archive'], /^C\.utf8$/m],
   ['node', ['node', '--version'], /^v20\./],
   ['node', ['npm', '--version'], /^10\./],
   ['node', ['npx', '--version'], /^10\./],

@@ -34,6 +34,11 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 EOF
 
+# C.UTF-8 in one file: almost every command loads its locale, and twelve files take it a fifth of a millisecond longer.
+rm -f /usr/lib/locale/locale-archive
+localedef --no-hard-links --add-to-archive /usr/lib/locale/C.utf8
+chmod 0644 /usr/lib/locale/locale-archive
+
 # Nobody becomes root through a file.
 find / -xdev -type f -perm /6000 -exec chmod u-s,g-s {} +
 
