@@ -1,11 +1,7 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { DataDir } from '../src/data-dir/data-dir.ts';
-import { parsePolicy } from '../src/policy/policy.ts';
-import { Runner, type Run } from '../src/runner.ts';
+import type { Run } from '../src/runner.ts';
 import type { Bed } from './bed.ts';
 import { lessIsBetter, median, timed, type Row } from './measure.ts';
+import { WorkspaceBed } from './workspace-bed.ts';
 
 const filesInBase = 500;
 const changes = 20;
@@ -13,14 +9,15 @@ const rounds = 10;
 
 /** Snapshot of a run with 20 changes in 500 files, and a second sandbox that holds just that, ready for a call. */
 export async function fork({ bed }: { bed: Bed }): Promise<readonly Row[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'glovebox-bench-'));
-  const runner = await Runner.create(bed.engine, await DataDir.open(join(folder, 'data')));
+  const place = await WorkspaceBed.make(bed);
+  const { runner, policy } = place;
   const open: Run[] = [];
   try {
-    const policy = parsePolicy(policyText(bed.image), 'bench');
-    const run = await runner.open({ policy, workspace: await workspaceIn(folder) });
+    const run = await runner.open({ policy, workspace: place.files('workspace', filesInBase) });
     open.push(run);
-    await run.call('1', { tool: 'exec', script: `for n in $(seq ${changes}); do echo changed > src/$n/f; done` });
+    const script = `for n in $(seq ${changes}); do echo changed > src/p0/d$n/f0.js; done`;
+    const edited = await run.call('1', { tool: 'exec', script });
+    if (!edited.ok) throw new Error(edited.text);
     const times: number[] = [];
     for (let n = 0; n < rounds; n++) {
       times.push(await timed(async () => void open.push(...(await runner.fork(run)))));
@@ -29,24 +26,6 @@ export async function fork({ bed }: { bed: Bed }): Promise<readonly Row[]> {
     return [lessIsBetter('fork', 'ms', { ours: median(times), peer: null }, null, { bound: 250 })];
   } finally {
     for (const run of open) await run.close();
-    await runner.close();
-    await rm(folder, { recursive: true, force: true });
+    await place.close();
   }
-}
-
-async function workspaceIn(folder: string): Promise<string> {
-  for (let n = 0; n < filesInBase; n++) {
-    await mkdir(join(folder, 'workspace/src', `${n}`), { recursive: true });
-    await writeFile(join(folder, 'workspace/src', `${n}`, 'f'), `file ${n}\n`.repeat(100));
-  }
-  return join(folder, 'workspace');
-}
-
-function policyText(image: string): string {
-  return `apiVersion: glovebox/v1
-kind: Policy
-name: bench
-images: ["${image}"]
-files: { read: ["**"], write: ["**"] }
-`;
 }

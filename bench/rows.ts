@@ -6,6 +6,7 @@ import type { Bed } from './bed.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
+import { diff20, import50k, open50k } from './workspace-rows.ts';
 
 export interface Bench {
   readonly bed: Bed;
@@ -23,6 +24,9 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'idle-memory': idleMemory,
   'echo-gvisor': echoGvisor,
   fork,
+  'open-50k': open50k,
+  'diff-20-of-50k': diff20,
+  'import-50k': import50k,
 };
 
 const mebibyte = 1024 * 1024;

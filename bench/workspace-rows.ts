@@ -1,0 +1,123 @@
+import { appendFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { newId } from '../src/ids.ts';
+import type { Run } from '../src/runner.ts';
+import { BaseStore } from '../src/workspace/bases.ts';
+import { BlobStore } from '../src/workspace/blobs.ts';
+import { Scope } from '../src/workspace/scope.ts';
+import { selectFiles } from '../src/workspace/select.ts';
+import type { Bed } from './bed.ts';
+import { lessIsBetter, median, timed, type Row } from './measure.ts';
+import { commitAll, WorkspaceBed } from './workspace-bed.ts';
+
+const many = 50_000;
+const few = 500;
+
+/** What a workspace of 50,000 files adds to opening a run: named by its base, and named by its directory. */
+export async function open50k({ bed }: { bed: Bed }): Promise<readonly Row[]> {
+  const place = await WorkspaceBed.make(bed);
+  try {
+    const { runner, policy, dataDir } = place;
+    const workspace = place.files('workspace', many);
+    await (await runner.open({ policy, workspace })).close();
+    await (await runner.open({ policy })).close();
+    const bases = await (await BaseStore.open(dataDir.basesDir)).list();
+    const base = bases.find(({ files }) => files === many)?.key ?? '';
+    const open = async (request: { base?: string; workspace?: string }): Promise<number> => {
+      let run: Run | undefined;
+      const ms = await timed(async () => void (run = await runner.open({ policy, ...request })));
+      await run?.close();
+      return ms;
+    };
+    const times = { empty: [] as number[], base: [] as number[], directory: [] as number[] };
+    for (let n = 0; n < 12; n++) {
+      times.empty.push(await open({}));
+      times.base.push(await open({ base }));
+      if (n % 2 === 0) times.directory.push(await open({ workspace }));
+    }
+    const empty = median(times.empty);
+    const beside = { peer: empty };
+    return [
+      lessIsBetter('open-50k', 'ms', { ours: median(times.base) - empty, peer: null }, null, { bound: 20 }),
+      lessIsBetter('open-50k/whole', 'ms', { ours: median(times.base), ...beside }, 'an empty workspace', {}),
+      lessIsBetter('open-50k-dir', 'ms', { ours: median(times.directory), ...beside }, 'an empty workspace', {}),
+    ];
+  } finally {
+    await place.close();
+  }
+}
+
+/** Twenty changes, a renamed directory and one that was deleted and made again among them. */
+const edits = `set -e
+for n in 0 1 2 3 4 5 6 7 8; do echo changed >> src/p0/d0/f$n.js; echo changed >> src/p0/d5/f$n.js; done
+mv src/p0/d1 src/p0/moved
+rm -r src/p0/d2; mkdir src/p0/d2; echo new > src/p0/d2/f0.js`;
+
+/** The same changes in a large and in a small workspace, in turn. The first diff of a base also reads its list of files. */
+export async function diff20({ bed }: { bed: Bed }): Promise<readonly Row[]> {
+  const place = await WorkspaceBed.make(bed);
+  const open: Run[] = [];
+  try {
+    const { runner, policy } = place;
+    const opened = async (count: number): Promise<Run> => {
+      const run = await runner.open({ policy, workspace: place.files(`of-${count}`, count) });
+      open.push(run);
+      const result = await run.call('edit', { tool: 'exec', script: edits });
+      if (!result.ok) throw new Error(result.text);
+      return run;
+    };
+    const [large, small] = [await opened(many), await opened(few)];
+    const first = await timed(() => large.diff());
+    const times = { large: [] as number[], small: [] as number[] };
+    for (let n = 0; n < 20; n++) {
+      times.small.push(await timed(() => small.diff()));
+      times.large.push(await timed(() => large.diff()));
+    }
+    const measured = { ours: median(times.large), peer: median(times.small) };
+    return [
+      lessIsBetter('diff-20-of-50k', 'ms', measured, 'diff-20-of-500', { bound: 50, ratio: 0.667 }),
+      lessIsBetter('diff-20-of-50k/first', 'ms', { ours: first, peer: null }, null, {}),
+    ];
+  } finally {
+    for (const run of open) await run.close();
+    await place.close();
+  }
+}
+
+/** A git work tree that nobody has seen before, and once more after 20 files have changed. */
+export async function import50k({ bed }: { bed: Bed }): Promise<readonly Row[]> {
+  const place = await WorkspaceBed.make(bed);
+  try {
+    const root = place.files('workspace', many);
+    await commitAll(root);
+    await sleep(2_100); // what was written this moment is read again by the next import
+    const scope = Scope.compile(place.policy.policy.files);
+    const blobs = await BlobStore.open(join(place.folder, 'blobs'));
+    const at = (name: string): string => join(place.folder, name);
+    const importInto = async (name: string): Promise<void> => {
+      const store = await BaseStore.open(at(name));
+      await store.hold(newId(), await selectFiles(root, scope), scope, blobs);
+    };
+    const times = { ours: [] as number[], copy: [] as number[], clone: [] as number[] };
+    for (let n = 0; n < 2; n++) {
+      times.ours.push(await timed(() => importInto(`bases-${n}`)));
+      times.copy.push(await timed(() => execa('cp', ['-a', join(root, 'src'), at(`copy-${n}`)])));
+      times.clone.push(await timed(() => execa('git', ['clone', '-q', '--local', root, at(`clone-${n}`)])));
+      for (const name of ['bases', 'copy', 'clone']) {
+        if (name !== 'bases' || n > 0) await rm(at(`${name}-${n}`), { recursive: true, force: true });
+      }
+    }
+    for (let n = 0; n < 20; n++) await appendFile(join(root, 'src/p3', `d${150 + n}`, 'f1.js'), '// changed\n');
+    const again = await timed(() => importInto('bases-0'));
+    const ours = median(times.ours);
+    return [
+      lessIsBetter('import-50k', 'ms', { ours, peer: median(times.copy) }, 'cp -a', {}),
+      lessIsBetter('import-50k/git', 'ms', { ours, peer: median(times.clone) }, 'git clone --local', {}),
+      lessIsBetter('import-50k/20-changed', 'ms', { ours: again, peer: ours }, 'import-50k', {}),
+    ];
+  } finally {
+    await place.close();
+  }
+}
