@@ -190,8 +190,12 @@ export class Placements {
       sizeBytes: base.meta.bytes,
       volume,
       prepare: async (dir, labels) => {
-        const { upper, work } = await Layer.make(dir.layer, bound, base.meta.root);
-        await this.#engine.createOverlay(volume, { lower: base.directory, upper, work }, { ...labels, ...ours });
+        // The engine looks for the directories when the container starts, and not before.
+        const layers = { lower: base.directory, upper: Layer.upperOf(dir.layer), work: Layer.workOf(dir.layer) };
+        await bothOf(
+          Layer.make(dir.layer, bound, base.meta.root),
+          this.#engine.createOverlay(volume, layers, { ...labels, ...ours }),
+        );
       },
       fill: async (dir) => {
         await link(base.manifest, dir.base);
@@ -243,6 +247,11 @@ export class Placements {
       await rm(directory, { recursive: true, force: true });
     }
   }
+}
+
+/** Whichever fails, the other one has ended too: what they made can be removed. */
+async function bothOf(one: Promise<unknown>, other: Promise<unknown>): Promise<void> {
+  for (const end of await Promise.allSettled([one, other])) if (end.status === 'rejected') throw end.reason;
 }
 
 const Trial = z.strictObject({ works: z.boolean(), detail: z.string() });

@@ -68,6 +68,8 @@ export class Run {
   readonly dir: RunDir;
   readonly policy: LoadedPolicy;
   readonly sandbox: Sandbox;
+  readonly image: RunImage;
+  readonly base: Base;
   readonly #parts: RunParts;
   readonly #context: ToolContext;
   readonly #commands = new Map<string, RunningCall>();
@@ -81,9 +83,7 @@ export class Run {
   constructor(parts: RunParts) {
     this.#parts = parts;
     this.id = parts.dir.id;
-    this.dir = parts.dir;
-    this.policy = parts.policy;
-    this.sandbox = parts.sandbox;
+    ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
     this.#context = new ToolContext({
       files: parts.sandbox.files,
       start: async (callId, spec) => {

@@ -119,10 +119,13 @@ export class Runner {
     const { count = 1, ...rest } = request;
     if (!Number.isInteger(count) || count < 1 || count > forksMax)
       throw new RunnerError('invalid_request', `${count} forks were asked for; 1 to ${forksMax} at once are possible`);
-    const snapshot = source instanceof Run ? await source.snapshot() : source;
-    const { policy, base, image: wanted } = snapshot;
+    const { policy, base, image: wanted } = source;
     const scope = Scope.compile(policy.policy.files);
-    const [image, facts] = await Promise.all([this.#resolve(wanted.reference, policy), this.#engine.describe()]);
+    const [snapshot, image, facts] = await Promise.all([
+      source instanceof Run ? source.snapshot() : source,
+      this.#resolve(wanted.reference, policy),
+      this.#engine.describe(),
+    ]);
     if (image.id !== wanted.id)
       throw new RunnerError(
         'image_not_allowed',

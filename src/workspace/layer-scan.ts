@@ -2,7 +2,14 @@ import { lstatSync, readdirSync } from 'node:fs';
 
 import { decodePath } from '../bytes-path.ts';
 import type { Digest } from '../digest.ts';
-import type { FileEntry, Files, WalkItem, WalkOptions } from '../sandbox/spec.ts';
+import {
+  FileError,
+  type FileEntry,
+  type FileErrorCode,
+  type Files,
+  type WalkItem,
+  type WalkOptions,
+} from '../sandbox/spec.ts';
 import type { Change, Node, Tree } from './change-set.ts';
 import { parentOf, sameNode } from './diff.ts';
 import type { Findings } from './findings.ts';
@@ -51,18 +58,17 @@ export async function scanLayer(
   use: ContentUse,
 ): Promise<LayerScan> {
   const scan = new Scanner(files, base, layering, limits, findings, use);
-  for (let places = ['']; places.length > 0 && scan.whole;) {
-    const next = await scan.list(places.slice(0, placesAtOnce));
-    places = [...places.slice(placesAtOnce), ...next];
-  }
+  await scan.list();
   await scan.compareWhole();
   await scan.compareContents();
   return scan.result();
 }
 
-const placesAtOnce = 256;
 const askedAtOnce = 512;
 const wholeBytesMax = 256 * 1024;
+
+/** What a directory holds, or why it cannot be read; and the same of what it holds. */
+type Listing = Map<string, FileEntry | FileErrorCode> | FileErrorCode;
 
 class Scanner {
   readonly #files: Files;
@@ -97,27 +103,73 @@ class Scanner {
     this.#use = use;
   }
 
-  /** Directories of the base that the upper directory has too; returns those in them of which the same is true. */
-  async list(places: readonly string[]): Promise<string[]> {
-    const listed = new Map(places.map((place) => [place, new Map<string, FileEntry>()]));
-    const roots = places.map((place) => (place === '' ? '.' : place));
-    const walk = this.#files.walk(roots, { shallow: true, entriesMax: this.#entriesLeft() + 1 });
-    for await (const item of walk) {
-      if (item.kind === 'end') {
-        if (item.truncated) this.#stop('', 'the sandbox stopped its listing');
-        break;
+  /**
+   * Directories of the base that the upper directory has too, looked at from above: what lies below one that turns out
+   * not to be the base's is left to `compareWhole`. They are listed at once; where one of them cannot be reached (it
+   * lies below such a one, or below one that is closed), level by level.
+   */
+  async list(): Promise<void> {
+    const written = this.#writtenPlaces();
+    const atOnce = await this.#listings([...written.keys()]).catch((error: unknown) => {
+      if (!(error instanceof FileError)) throw error;
+    });
+    for (let places = ['']; places.length > 0 && this.whole;) {
+      const listings = atOnce ?? (await this.#listings(places));
+      places = places.flatMap((place) => this.#lookIn(place, written.get(place) ?? new Set(), listings));
+    }
+  }
+
+  async #listings(places: readonly string[]): Promise<ReadonlyMap<string, Listing>> {
+    const listings = new Map<string, Listing>(places.map((place) => [place, new Map()]));
+    let left = this.#limits.filesMax + 1;
+    for (let at = 0; at < places.length && this.whole; at += askedAtOnce) {
+      const roots = places.slice(at, at + askedAtOnce).map((place) => (place === '' ? '.' : place));
+      for await (const item of this.#files.walk(roots, { shallow: true, entriesMax: left })) {
+        if (item.kind === 'end') {
+          if (item.truncated) this.#stop('', 'the sandbox stopped its listing');
+          break;
+        }
+        left = Math.max(1, left - 1);
+        const path = plainPath(item.kind === 'entry' ? item.entry.path : item.path);
+        const listing = listings.get(parentOf(path));
+        if (item.kind === 'unreadable' && listings.has(path)) listings.set(path, item.code);
+        else if (listing instanceof Map) listing.set(path, item.kind === 'entry' ? item.entry : item.code);
       }
-      const path = plainPath(item.kind === 'entry' ? item.entry.path : item.path);
-      if (item.kind === 'unreadable') this.#cannotSee(path, item.code);
-      else if (this.#accept(path)) listed.get(parentOf(path))?.set(path, item.entry);
+    }
+    return listings;
+  }
+
+  /** Where the base has a directory, and the upper directory one of that name: with what is in the upper one. */
+  #writtenPlaces(): ReadonlyMap<string, ReadonlySet<string>> {
+    const found = new Map<string, ReadonlySet<string>>();
+    for (let places = ['']; places.length > 0;) {
+      for (const place of places) found.set(place, this.#writtenIn(place));
+      places = places.flatMap((place) => [...(found.get(place) ?? [])].filter((path) => this.#isWrittenPlace(path)));
+    }
+    return found;
+  }
+
+  #isWrittenPlace(path: string): boolean {
+    if (isGit(path) || this.#base.get(path)?.kind !== 'directory') return false;
+    return lstatSync(hostPath(this.#layering.upper, path), { throwIfNoEntry: false })?.isDirectory() === true;
+  }
+
+  /** Returns the directories in it that are the base's, with changes somewhere below. */
+  #lookIn(place: string, written: ReadonlySet<string>, listings: ReadonlyMap<string, Listing>): string[] {
+    const listing = listings.get(place);
+    if (typeof listing === 'string') this.#cannotSee(place, listing);
+    if (!(listing instanceof Map)) return [];
+    const next: string[] = [];
+    for (const [path, entry] of listing) {
+      if (typeof entry === 'string') this.#cannotSee(path, entry);
+      else if (this.#accept(path) && this.#look(path, entry, written.has(path))) next.push(path);
       if (!this.whole) return [];
     }
-    const next: string[] = [];
-    for (const [place, entries] of listed) {
-      if (this.#unseen.has(place)) continue;
-      const written = this.#writtenIn(place);
-      for (const [path, entry] of entries) if (this.#look(path, entry, written.has(path))) next.push(path);
-      for (const path of this.#below(place)) if (!entries.has(path)) this.#deleted.push(path);
+    for (const path of this.#below(place)) {
+      const code = listings.get(path);
+      if (listing.has(path)) continue;
+      if (typeof code === 'string') this.#cannotSee(path, code);
+      else this.#deleted.push(path);
     }
     return next;
   }

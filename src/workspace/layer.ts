@@ -13,17 +13,21 @@ import type { Ownership } from './ownership.ts';
  *  - `remove` may be called twice, and by another process after a crash.
  */
 export class Layer {
-  /** Directories of the same file system, for an overlay. */
+  /** Directories of one file system, for an overlay. */
   readonly upper: string;
   readonly work: string;
 
   private constructor(directory: string) {
     this.upper = Layer.upperOf(directory);
-    this.work = path.join(directory, 'mount', 'work');
+    this.work = Layer.workOf(directory);
   }
 
   static upperOf(directory: string): string {
     return path.join(directory, 'mount', 'upper');
+  }
+
+  static workOf(directory: string): string {
+    return path.join(directory, 'mount', 'work');
   }
 
   static async make(directory: string, bound: LayerBound, root: Ownership): Promise<Layer> {
