@@ -148,7 +148,8 @@ export class Placements {
   async #reopen(base: Base, request: PlacementRequest): Promise<WorkspacePlacement> {
     const { runId, scope, bound } = request;
     const trial = await this.#fits(request);
-    const held = trial.works ? await this.#bases.holdByKey(runId, keyOf(base.digest, scope.digest)) : undefined;
+    const key = keyOf({ digest: base.digest, scopeDigest: scope.digest, kind: base.kind });
+    const held = trial.works ? await this.#bases.holdByKey(runId, key) : undefined;
     if (held !== undefined) return this.#overlay(runId, held, bound);
     return this.#copy(reopenBase(base, scope, this.#blobs), scope);
   }

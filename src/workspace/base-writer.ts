@@ -2,34 +2,29 @@ import {
   chmodSync,
   chownSync,
   closeSync,
-  constants,
   fchmodSync,
   fchownSync,
-  fstatSync,
   lchownSync,
   linkSync,
   mkdirSync,
   openSync,
-  readSync,
   symlinkSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 
 import { encodePath } from '../bytes-path.ts';
-import { digestOf } from '../digest.ts';
-import { messageOf, RunnerError } from '../errors.ts';
+import { RunnerError } from '../errors.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
 import type { Node, Tree } from './change-set.ts';
-import { sortedByBytes } from './diff.ts';
+import { sameNode, sortedByBytes } from './diff.ts';
 import type { ImportOptions } from './import.ts';
 import { defaultLimits } from './limits.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from './scope.ts';
-import { fileSeen, isSettled } from './seen.ts';
 import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import { readingBuffer, readSteadily, type SteadyRead } from './steady-read.ts';
 
 /**
  * Writes the selected files as a directory tree whose owners and modes are those inside the sandbox. Each file is opened
@@ -54,7 +49,7 @@ export async function writeBase(
     own(at, ownership.of(directory));
     tree.set(directory, { kind: 'directory' });
   }
-  const buffer = Buffer.allocUnsafe(pieceBytes);
+  const buffer = readingBuffer();
   let bytes = 0;
   let files = 0;
   for (const file of selection.files) {
@@ -72,11 +67,12 @@ export async function writeBase(
       continue;
     }
     const known = earlier?.find(file);
-    const node = known !== undefined && linked(known.path, target) ? known.node : undefined;
-    const written = node ?? copyFile(selection.root, file, target, owner, buffer, limits.fileBytesMax, identities);
-    if (node !== undefined && file.seen !== undefined) identities.set(file.path, file.seen.identity);
-    tree.set(file.path, written);
-    bytes += written.kind === 'file' ? written.sizeBytes : 0;
+    const { node, identity } =
+      (known === undefined ? undefined : linked(selection.root, file, known, target, buffer, limits.fileBytesMax)) ??
+      copied(selection.root, file, target, owner, buffer, limits.fileBytesMax);
+    if (identity !== undefined) identities.set(file.path, identity);
+    tree.set(file.path, node);
+    bytes += node.sizeBytes;
     if (bytes > limits.bytesMax) throw refused(file.path, `brings the total above ${limits.bytesMax} bytes`);
   }
   options.onProgress?.({ files, filesTotal: selection.files.length, bytes });
@@ -91,112 +87,79 @@ export interface WrittenBase {
   readonly identities: ReadonlyMap<string, string>;
 }
 
-/** A base of the same directory and scope, so that owners and modes agree. */
+/** A base of the same scope, so that owners and modes agree. */
 export interface EarlierBase {
-  find(file: SelectedFile): { readonly path: Buffer; readonly node: Node } | undefined;
+  find(file: SelectedFile): KnownFile | undefined;
 }
 
-const pieceBytes = 256 * 1024;
+export interface KnownFile {
+  readonly path: Buffer;
+  readonly node: Node & { readonly kind: 'file' };
+  /** What was seen of the host's file, where that says that it is the same. Absent: it is read, and compared. */
+  readonly identity?: string;
+}
+
 const filesAtOnce = 64;
-const attempts = 3;
 
 function own(target: Buffer, { owner, mode }: Ownership): void {
   if (owner === 'tool') chownSync(target, toolUid, toolGid);
   chmodSync(target, mode); // after the owner: the mask of this process does not count
 }
 
-function linked(from: Buffer, to: Buffer): boolean {
+/** Undefined when it is another content after all, or cannot have one more name. */
+function linked(
+  root: string,
+  file: SelectedFile,
+  { path, node, identity }: KnownFile,
+  target: Buffer,
+  buffer: Buffer,
+  fileBytesMax: number,
+): SteadyRead | undefined {
+  const read =
+    identity === undefined
+      ? readSteadily(root, file.path, buffer, fileBytesMax, () => () => undefined)
+      : { node, identity };
+  if (!sameNode(read.node, node)) return undefined;
   try {
-    linkSync(from, to);
-    return true;
+    linkSync(path, target);
+    return read;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EMLINK' || code === 'ENOENT') return false;
+    if (code === 'EMLINK' || code === 'ENOENT') return undefined;
     throw error;
   }
 }
 
-function copyFile(
+function copied(
   root: string,
   file: SelectedFile,
   target: Buffer,
   owner: Ownership['owner'],
   buffer: Buffer,
   fileBytesMax: number,
-  identities: Map<string, string>,
-): Node {
-  let source: number;
+): SteadyRead {
+  let copy: number | undefined;
+  const end = (): void => {
+    if (copy !== undefined) closeSync(copy);
+    copy = undefined;
+  };
   try {
-    // Neither a link nor a FIFO that took the file's place meanwhile is followed or waited for.
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    source = openSync(hostPath(root, file.path), flags);
-  } catch (cause) {
-    throw refused(file.path, `cannot be read (${messageOf(cause)})`, cause);
-  }
-  try {
-    for (let attempt = 0; attempt < attempts; attempt++) {
-      const readMs = Date.now();
-      const before = fstatSync(source);
-      if (!before.isFile()) throw refused(file.path, 'is no longer a file');
-      if (before.size > fileBytesMax) throw refused(file.path, `has more than ${fileBytesMax} bytes`);
-      const mode = (before.mode & 0o100) === 0 ? 0o644 : 0o755;
-      const { digest, sizeBytes } = copyOnce(source, before.size, target, mode, owner, buffer);
-      const seen = fileSeen(before);
-      if (sizeBytes === before.size && fileSeen(fstatSync(source)).identity === seen.identity) {
-        if (isSettled(seen, readMs)) identities.set(file.path, seen.identity);
-        return { kind: 'file', mode, digest, sizeBytes };
-      }
-      unlinkSync(target);
-    }
+    return readSteadily(root, file.path, buffer, fileBytesMax, (mode) => {
+      if (copy !== undefined) unlinkSync(target);
+      end();
+      const opened = openSync(target, 'wx', mode);
+      copy = opened;
+      if (owner === 'tool') fchownSync(opened, toolUid, toolGid);
+      fchmodSync(opened, mode);
+      return (piece) => {
+        for (let at = 0; at < piece.length;) at += writeSync(opened, piece, at, piece.length - at);
+      };
+    });
   } finally {
-    closeSync(source);
-  }
-  throw refused(file.path, 'keeps changing while it is read; stop what writes it');
-}
-
-function copyOnce(
-  source: number,
-  size: number,
-  target: Buffer,
-  mode: 0o644 | 0o755,
-  owner: Ownership['owner'],
-  buffer: Buffer,
-): { digest: `sha256:${string}`; sizeBytes: number } {
-  const copy = openSync(target, 'wx', mode);
-  try {
-    if (owner === 'tool') fchownSync(copy, toolUid, toolGid);
-    fchmodSync(copy, mode);
-    if (size < buffer.length) {
-      // One byte more than expected, so that a file that has grown is seen.
-      const length = readWhole(source, buffer, size + 1);
-      if (length > 0) writeSync(copy, buffer, 0, length);
-      return { digest: digestOf(buffer.subarray(0, length)), sizeBytes: length };
-    }
-    const hash = createHash('sha256');
-    let offset = 0;
-    while (offset <= size) {
-      const length = readSync(source, buffer, 0, buffer.length, offset);
-      if (length === 0) break;
-      hash.update(buffer.subarray(0, length));
-      for (let at = 0; at < length;) at += writeSync(copy, buffer, at, length - at);
-      offset += length;
-    }
-    return { digest: `sha256:${hash.digest('hex')}`, sizeBytes: offset };
-  } finally {
-    closeSync(copy);
+    end();
   }
 }
 
-function readWhole(source: number, buffer: Buffer, bytesMax: number): number {
-  let length = 0;
-  while (length < bytesMax) {
-    const read = readSync(source, buffer, length, bytesMax - length, length);
-    if (read === 0) break;
-    length += read;
-  }
-  return length;
-}
-
-function refused(path: string, why: string, cause?: unknown): RunnerError {
-  return new RunnerError('import_refused', `import: ${JSON.stringify(path)} ${why}`, { cause });
+function refused(path: string, why: string): RunnerError {
+  return new RunnerError('import_refused', `import: ${JSON.stringify(path)} ${why}`);
 }

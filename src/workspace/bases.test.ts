@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -59,8 +60,43 @@ describe.runIf(root)('the store of bases', () => {
       writeFileSync(path.join(other, name), readFileSync(path.join(host, name)));
     const second = await store.hold(newId(), await selectFiles(other, scope), scope, blobs);
     expect(second.base.key).toBe(first.base.key);
+    expect(second.known).toBe(true);
     const narrower = Scope.compile({ read: ['**'], write: [], scratch: [], deny: [] });
     expect((await hold(newId(), narrower)).base.key).not.toBe(first.base.key);
+  });
+
+  test('writes nothing of another directory that it has already, and believes no size, time or commit for it', async () => {
+    const git = (cwd: string, ...args: string[]) =>
+      execFileSync('git', ['-c', 'user.name=x', '-c', 'user.email=x@invalid', ...args], { cwd });
+    git(host, 'init', '-q');
+    git(host, 'add', '.');
+    git(host, 'commit', '-qm', 'all');
+    const first = await hold();
+    const clone = path.join(home, 'clone');
+    git(home, 'clone', '-q', host, clone);
+    const holdClone = async () => store.hold(newId(), await selectFiles(clone, scope), scope, blobs);
+    expect(await holdClone()).toMatchObject({ known: true, base: { key: first.base.key } });
+
+    writeFileSync(path.join(clone, 'src/b'), 'B\n'); // dirty, of the same size, and git is told not to look
+    git(clone, 'update-index', '--assume-unchanged', 'src/b');
+    writeFileSync(path.join(clone, 'src/new'), '');
+    rmSync(path.join(home, 'bases/sources'), { recursive: true });
+    const { base, known } = await holdClone();
+    expect(known).toBe(false);
+    const text = (name: string) => readFileSync(path.join(base.directory, name), 'utf8');
+    expect([text('src/a'), text('src/b'), text('src/new')]).toEqual(['a\n', 'B\n', '']);
+    const inode = (directory: string, name: string) => lstatSync(path.join(directory, name)).ino;
+    expect(inode(base.directory, 'src/a')).toBe(inode(first.base.directory, 'src/a'));
+    expect(inode(base.directory, 'src/b')).not.toBe(inode(first.base.directory, 'src/b'));
+  });
+
+  test('keeps a git work tree and a plain directory of the same files apart: ignore files count in one of them', async () => {
+    const plain = await hold();
+    execFileSync('git', ['init', '-q'], { cwd: host });
+    const work = await hold();
+    expect([plain.base.kind, work.base.kind]).toEqual(['plain', 'git']);
+    expect(work.base.digest).toBe(plain.base.digest);
+    expect((await store.find(plain.base.key))?.kind).toBe('plain');
   });
 
   test('sees a change that keeps size and time', async () => {

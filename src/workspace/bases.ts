@@ -6,6 +6,7 @@ import { digestOf } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import { isProcessAlive, thisProcess } from '../process-identity.ts';
+import { howUnlike, perhapsIn, recognise, unlikeMax } from './alike.ts';
 import { writeBase, type EarlierBase } from './base-writer.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ImportOptions } from './import.ts';
@@ -19,6 +20,7 @@ import { countsOf, keyOf, keyPattern, readMeta, StoredBase, type BaseMeta } from
  * Imported trees by content, shared between runs. Promises:
  *  - a base is there whole or not at all, its name is the digest of what it holds, and nobody writes to it again;
  *  - the same directory under the same scope is recognised without opening its files, as long as none has changed;
+ *    the same files in another directory, by reading them: nothing is written twice;
  *  - a base that a run holds is never removed; of the others the longest unused go first, down to the caps;
  *  - after a reboot a base is imported again: what the machine had not written to its disk yet may be missing.
  *
@@ -57,8 +59,16 @@ export class BaseStore {
     const known = unchanged === undefined ? undefined : await this.#take(unchanged, runId);
     if (known !== undefined) return { base: known, known: true };
     const last = await this.#sources.findLast(selection, scope);
-    const earlier = last === undefined ? undefined : await this.find(last.base);
-    const key = await this.#import(selection, scope, earlier && last && earlierBase(earlier, last), options);
+    const before = last === undefined ? undefined : await this.find(last.base);
+    const alike = before === undefined ? await this.#findAlike(selection, scope) : undefined;
+    const same = alike && (await recognise(alike, selection, options));
+    const recognised = alike && same && (await this.#take(alike.key, runId));
+    if (recognised !== undefined) {
+      await this.#sources.note(selection, scope, { base: recognised.key, identities: same ?? new Map() });
+      return { base: recognised, known: true };
+    }
+    const earlier = before && last ? earlierBase(before, last) : alike && perhapsIn(alike);
+    const key = await this.#import(selection, scope, earlier, options);
     const held = await this.#take(key, runId);
     if (held === undefined) throw new RunnerError('data_dir_unusable', `base ${key} vanished; try again`);
     await keepIgnoreFiles(held, blobs);
@@ -149,6 +159,18 @@ export class BaseStore {
     }
   }
 
+  /** The most similar one of another directory, by its counts. */
+  async #findAlike(selection: Selection, scope: Scope): Promise<StoredBase | undefined> {
+    let found: { readonly key: string; readonly unlike: number } | undefined;
+    for (const key of await readdir(this.#directory)) {
+      const meta = keyPattern.test(key) ? await readMeta(this.#directory, key) : undefined;
+      if (meta?.scopeDigest !== scope.digest || meta.kind !== selection.kind) continue;
+      const unlike = howUnlike(meta, selection);
+      if (unlike <= (found?.unlike ?? unlikeMax)) found = { key, unlike };
+    }
+    return found === undefined ? undefined : this.find(found.key);
+  }
+
   async #take(key: string, runId: string): Promise<StoredBase | undefined> {
     const file = this.#holder(key, runId);
     try {
@@ -182,7 +204,7 @@ export class BaseStore {
       const written = await writeBase(selection, scope, path.join(partial, 'tree'), earlier, options);
       const manifest = encodeTree(written.tree);
       const digest = digestOf(manifest);
-      const key = keyOf(digest, scope.digest);
+      const key = keyOf({ digest, scopeDigest: scope.digest, kind: selection.kind });
       const { kind, root: source } = selection;
       const meta: BaseMeta = {
         format: 'glovebox.base/v1',
@@ -254,7 +276,8 @@ function earlierBase(base: StoredBase, { identities }: SourceRecord): EarlierBas
     find(file) {
       if (file.kind !== 'file' || file.seen === undefined || identities.get(file.path) !== file.seen.identity) return;
       const node = base.tree.get(file.path);
-      return node?.kind === 'file' ? { path: hostPath(base.directory, file.path), node } : undefined;
+      if (node?.kind !== 'file') return undefined;
+      return { path: hostPath(base.directory, file.path), node, identity: file.seen.identity };
     },
   };
 }

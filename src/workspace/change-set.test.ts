@@ -1,8 +1,9 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
+import { decodePath, encodePath } from '../bytes-path.ts';
 import type { ChangeSet, Tree } from './change-set.ts';
-import { applyChangeSet, diffTrees } from './diff.ts';
+import { applyChangeSet, diffTrees, sortedByBytes } from './diff.ts';
 import { digestOfChangeSet, digestOfTree, encodeChangeSet, encodeTree, parseChangeSet, parseTree } from './manifest.ts';
 import { trees } from '../../test/fixtures/trees.ts';
 
@@ -17,6 +18,19 @@ describe('change sets', () => {
         expect([...result.keys()]).toEqual([...now.keys()]);
       }),
       { numRuns: 300 },
+    );
+  });
+
+  test('paths are in the order of their bytes, whatever is in them', () => {
+    const names = fc.oneof(fc.string({ unit: 'grapheme' }), fc.uint8Array().map(decodePath));
+    const some = fc.uniqueArray(
+      fc.oneof(names, fc.constantFrom('a-b', 'a/b', 'a', 'é', '\uE000', '\u{1F600}', '\uDC80')),
+    );
+    fc.assert(
+      fc.property(some, (paths) => {
+        const sorted = [...sortedByBytes(paths.map((path) => [path, path] as const)).keys()];
+        expect(sorted).toEqual(paths.toSorted((a, b) => Buffer.compare(encodePath(a), encodePath(b))));
+      }),
     );
   });
 

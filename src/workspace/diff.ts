@@ -55,8 +55,13 @@ export function sizeOf(node: Node): number {
 }
 
 export function sortedByBytes<T>(entries: Iterable<readonly [string, T]>): Map<string, T> {
+  const list = [...entries];
+  // Below the surrogates, the order of UTF-16 is that of UTF-8.
+  if (!list.some(([path]) => /[\uD800-\uFFFF]/.test(path)))
+    return new Map(list.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
   return new Map(
-    Array.from(entries, ([path, value]) => ({ bytes: encodePath(path), path, value }))
+    list
+      .map(([path, value]) => ({ bytes: encodePath(path), path, value }))
       .sort((a, b) => Buffer.compare(a.bytes, b.bytes))
       .map(({ path, value }) => [path, value]),
   );

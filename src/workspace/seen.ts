@@ -12,7 +12,8 @@ export interface FileSeen {
 
 export function fileSeen(stats: Stats): FileSeen {
   const { dev, ino, size, mtimeMs, ctimeMs, mode } = stats;
-  return { identity: [dev, ino, size, mtimeMs, ctimeMs, mode].join(':'), changedMs: Math.max(mtimeMs, ctimeMs) };
+  const identity = `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}:${mode}`;
+  return { identity, changedMs: Math.max(mtimeMs, ctimeMs) };
 }
 
 /** A file that was written just before it was read may be written once more within the same tick of its clock. */

@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
+import { encodePath } from '../bytes-path.ts';
 import { newId } from '../ids.ts';
 import type { Scope } from './scope.ts';
 import type { Selection } from './select.ts';
@@ -61,13 +62,15 @@ function keyOfFiles(
   selection: Selection,
   identityOf: (file: Selection['files'][number]) => string | undefined,
 ): string | undefined {
-  const hash = createHash('sha256').update(`${selection.kind}\0${selection.directories.join('\0')}\0\0`);
+  const parts = [selection.kind, ...selection.directories, ''];
   for (const file of selection.files) {
     const identity = file.kind === 'symlink' ? `-> ${file.target}` : identityOf(file);
     if (identity === undefined) return undefined;
-    hash.update(`${file.path}\0${identity}\0`);
+    parts.push(file.path, identity);
   }
-  return hash.digest('hex');
+  return createHash('sha256')
+    .update(encodePath(parts.join('\0')))
+    .digest('hex');
 }
 
 async function replace(file: string, text: string): Promise<void> {

@@ -11,14 +11,14 @@ import type { Base } from './import.ts';
 import type { Scope } from './scope.ts';
 import { TreeIndex } from './tree-index.ts';
 
-const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
+const digestText = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
 const count = z.int().nonnegative();
 
 /** `meta.json`: what can be said about a base without its tree. */
 export const BaseMeta = z.strictObject({
   format: z.literal('glovebox.base/v1'),
-  digest,
-  scopeDigest: digest,
+  digest: digestText,
+  scopeDigest: digestText,
   kind: z.enum(['git', 'plain']),
   root: z.strictObject({ owner: z.enum(['root', 'tool']), mode: z.int() }),
   /** The directory it was first imported from. */
@@ -74,9 +74,9 @@ export class StoredBase implements Base {
   }
 }
 
-/** Same content, same scope, same rules: same base. */
-export function keyOf(treeDigest: Digest, scopeDigest: Digest): string {
-  return digestOf(canonicalJson({ tree: treeDigest, scope: scopeDigest, ownership: ownershipRules })).slice(7);
+/** Same content, same scope, same rules: same base. Ignore files count in a git work tree, and nowhere else. */
+export function keyOf({ digest, scopeDigest, kind }: Pick<Base, 'digest' | 'scopeDigest' | 'kind'>): string {
+  return digestOf(canonicalJson({ tree: digest, scope: scopeDigest, kind, ownership: ownershipRules })).slice(7);
 }
 
 export const keyPattern = /^[0-9a-f]{64}$/;
