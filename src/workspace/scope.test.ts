@@ -56,9 +56,10 @@ describe('globs', () => {
       .map((parts) => parts.join(''))
       .filter((text) => text !== '.' && text !== '..');
     const path = fc.array(name, { minLength: 1, maxLength: 4 }).map((s) => s.join('/'));
+    // Its shortcuts for common forms differ from its own parser: there `*.*` wants something behind the dot.
     fc.assert(
       fc.property(pattern, path, (pattern, path) => {
-        expect(matches(pattern, path)).toBe(picomatch.isMatch(path, pattern, { dot: true }));
+        expect(matches(pattern, path)).toBe(picomatch.isMatch(path, pattern, { dot: true, fastpaths: false }));
       }),
       { numRuns: 3000 },
     );
