@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { newId } from '../ids.ts';
 import { BaseStore } from './bases.ts';
 import { BlobStore } from './blobs.ts';
+import type { ImportProgress } from './import.ts';
 import { encodeTree } from './manifest.ts';
 import { Scope } from './scope.ts';
 import { selectFiles } from './select.ts';
@@ -63,6 +64,14 @@ describe.runIf(root)('the store of bases', () => {
     expect(second.known).toBe(true);
     const narrower = Scope.compile({ read: ['**'], write: [], scratch: [], deny: [] });
     expect((await hold(newId(), narrower)).base.key).not.toBe(first.base.key);
+  });
+
+  test('says how far an import is, from the first files to all of them', async () => {
+    const told: ImportProgress[] = [];
+    const onProgress = (progress: ImportProgress) => void told.push(progress);
+    await store.hold(newId(), await selectFiles(host, scope), scope, blobs, { onProgress });
+    expect(told.length).toBeGreaterThan(1);
+    expect(told.at(-1)).toEqual({ files: 3, filesTotal: 3, bytes: 7 });
   });
 
   test('writes nothing of another directory that it has already, and believes no size, time or commit for it', async () => {
