@@ -170,6 +170,31 @@ test('scratch comes along when it is asked for, and stays out of the diff of the
   expect([...(whole.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/s']);
 });
 
+test('links out of the tree come along with scratch as links, are followed by nobody, and still come out of no diff', async () => {
+  const run = await open();
+  await sh(
+    run,
+    'mkdir -p build/bin build/real; ln -s /usr/bin/python3 build/bin/python; ln -s ../../../etc/passwd build/up',
+  );
+  await sh(run, 'echo kept > build/real/file; echo 1 > build/Name; echo 2 > build/name; ln -s /etc/passwd src/out');
+  await expect(run.snapshot()).rejects.toMatchObject({ code: 'export_refused' });
+  const snapshot = await run.snapshot({ scratch: true });
+  const fork = await only(runner.fork(snapshot));
+  const look =
+    'build/bin/python -c "print(6 * 7)"; readlink build/up src/out; cat build/real/file build/Name build/name';
+  const there = /^42\n\.\.\/\.\.\/\.\.\/etc\/passwd\n\/etc\/passwd\nkept\n1\n2\n/;
+  expect(await sh(fork, look)).toMatch(there);
+  // Links in the place of directories that a restore fills: the way back does not lead through them.
+  await sh(run, 'mkdir /tmp/trap; rm -r build/real build/bin; ln -s /tmp/trap build/real; ln -s /tmp/trap build/bin');
+  await run.restore(snapshot);
+  expect(await sh(run, `${look}; ls /tmp/trap | wc -l`)).toMatch(new RegExp(`${there.source}0\n`));
+  await Promise.all([run.close(), fork.close()]);
+  for (const each of [run, fork]) {
+    expect(each.candidate?.changeSet.changes.size).toBe(0);
+    expect(each.candidate?.findings).toEqual([expect.objectContaining({ kind: 'link_leaves_tree', path: 'src/out' })]);
+  }
+});
+
 test('a snapshot is all or nothing: not while a command runs, and not with what cannot be taken', async () => {
   const run = await open();
   await run.call('long', { tool: 'exec', script: 'sleep 60', yieldMs: 0 });

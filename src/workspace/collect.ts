@@ -7,7 +7,7 @@ import type { BlobStore } from './blobs.ts';
 import type { Change, ChangeSet, Node } from './change-set.ts';
 import { Contents } from './contents.ts';
 import { ancestorsOf, diffTrees, sizeOf, sortedByBytes } from './diff.ts';
-import { keepSafeChanges } from './export-check.ts';
+import { keepRestorableChanges, keepSafeChanges } from './export-check.ts';
 import { Findings, keptPerKind, type Finding, type Violation } from './findings.ts';
 import { IgnoreRules } from './ignored.ts';
 import type { Base } from './import.ts';
@@ -78,7 +78,7 @@ export async function collectChanges(
     });
   }
   if (options.layered !== undefined) await keepBefore(proven, base, options.layered.lower, blobs);
-  const safe = keepSafeChanges(index, proven, findings);
+  const safe = (everything ? keepRestorableChanges : keepSafeChanges)(index, proven, findings);
   return {
     changeSet: { changes: sortedByBytes(safe) },
     findings: findings.kept,

@@ -20,6 +20,37 @@ export function keepSafeChanges(
   candidates: ReadonlyMap<string, Change>,
   findings: Findings,
 ): Map<string, Change> {
+  const kept = keepChanges(index, candidates, findings, [
+    refuseStrays,
+    refuseRepositories,
+    refuseCollisions,
+    refuseLeavingLinks,
+  ]);
+  for (const [path, change] of kept) {
+    const oddities = change.kind === 'deleted' ? [] : odditiesOf(path);
+    if (oddities.length > 0) findings.add({ kind: 'odd_name', path, effect: 'noted', detail: oddities.join(', ') });
+  }
+  return kept;
+}
+
+/**
+ * The same for what never leaves a sandbox (a snapshot with its installed dependencies): only that it is a tree, and without
+ * git's own. Links may lead where they like: nobody here follows them, and in another sandbox they lead nowhere else.
+ */
+export function keepRestorableChanges(
+  index: TreeIndex,
+  candidates: ReadonlyMap<string, Change>,
+  findings: Findings,
+): Map<string, Change> {
+  return keepChanges(index, candidates, findings, [refuseStrays]);
+}
+
+function keepChanges(
+  index: TreeIndex,
+  candidates: ReadonlyMap<string, Change>,
+  findings: Findings,
+  rules: readonly ((after: After, kept: Changes, refuse: Refuse) => boolean)[],
+): Map<string, Change> {
   const kept = new Map(candidates);
   const refuse = (kind: FindingKind, path: string, detail?: string): boolean => {
     if (!kept.delete(path)) return false;
@@ -36,16 +67,7 @@ export function keepSafeChanges(
       );
     }
     const after = new After(index, new Map(kept));
-    again = [
-      refuseStrays(after, kept, refuse),
-      refuseRepositories(after, kept, refuse),
-      refuseCollisions(after, kept, refuse),
-      refuseLeavingLinks(after, kept, refuse),
-    ].includes(true);
-  }
-  for (const [path, change] of kept) {
-    const oddities = change.kind === 'deleted' ? [] : odditiesOf(path);
-    if (oddities.length > 0) findings.add({ kind: 'odd_name', path, effect: 'noted', detail: oddities.join(', ') });
+    again = rules.map((rule) => rule(after, kept, refuse)).includes(true);
   }
   return kept;
 }

@@ -27,8 +27,8 @@ export interface SnapshotOptions {
 }
 
 /**
- * Takes the state of a workspace whose tools are at rest. It is never a part of it: what cannot be taken (a device, a
- * link that leaves the tree, more than the limits) makes it `export_refused`, naming the first paths.
+ * Takes the state of a workspace whose tools are at rest. It is never a part of it: what cannot be taken (a device,
+ * more than the limits; without scratch, what could not be exported) makes it `export_refused`, naming the first paths.
  */
 export async function takeSnapshot(
   sandbox: { readonly files: Files },
