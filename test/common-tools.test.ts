@@ -1,4 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultPolicy, parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
@@ -59,6 +61,27 @@ describe('git inside', () => {
       await sh(inside, 'git status --porcelain | wc -l; git switch -q -; test -f b.txt; git switch -q other; git fsck');
     });
     expect(changed(run)).toEqual(['b.txt', 'src/a.txt']);
+    expect(run.candidate?.findings).toEqual([]);
+  });
+
+  test('branches are rebased and merged, also with a conflict, and what is left in the work tree is the diff', async () => {
+    const run = await inRun(files, async (inside) => {
+      await sh(inside, 'git switch -qc topic; echo topic > topic.txt; git add .; git commit -qm topic');
+      await sh(
+        inside,
+        'git switch -q -; echo main >> b.txt; git commit -qam main; git switch -q topic; git rebase -q @{-1}',
+      );
+      expect(await sh(inside, 'git log --format=%s | head -2; cat b.txt')).toMatch(/^topic\nmain\nb\nmain\n/);
+      await sh(inside, 'git switch -qc mine HEAD~1; echo mine > topic.txt; git add .; git commit -qm mine');
+      await sh(
+        inside,
+        'git rebase topic && exit 1; echo both > topic.txt; git add .; git rebase --continue; git gc -q',
+      );
+      expect(await sh(inside, 'git merge-base --is-ancestor topic mine; git status --porcelain | wc -l')).toMatch(
+        /^0\n/,
+      );
+    });
+    expect(changed(run)).toEqual(['b.txt', 'topic.txt']);
     expect(run.candidate?.findings).toEqual([]);
   });
 
@@ -146,6 +169,36 @@ describe('in the default policy', () => {
     expect(run.candidate?.scratch.files).toBeGreaterThan(1);
   });
 
+  test('npm installs from packages that an operator shares, and 10,000 files of modules cost the diff nothing', async () => {
+    const shared = await mkdtemp(join(tmpdir(), 'glovebox-packages-'));
+    await chmod(shared, 0o755);
+    const dep = await bench.workspace({
+      'package.json': JSON.stringify({ name: 'dep', version: '1.0.0', files: ['index.js'] }),
+      'index.js': 'module.exports = 42;',
+    });
+    await execa('npm', ['pack', '--silent', '--offline', '--pack-destination', shared], { cwd: dep });
+    const sharing = parsePolicy(`${policy.text}inputs: [{ source: ${shared}, target: /inputs/packages }]\n`, 'sharing');
+    const run = await inRun(
+      { 'package.json': JSON.stringify({ name: 'app', version: '1.0.0' }), 'index.js': "console.log(require('dep'));" },
+      async (inside) => {
+        await sh(inside, 'npm install --offline --no-audit --no-fund /inputs/packages/dep-1.0.0.tgz');
+        expect(await sh(inside, 'node index.js; touch /inputs/packages/x || echo refused')).toMatch(/^42\n.*refused/s);
+        await sh(
+          inside,
+          'for d in $(seq 100); do mkdir -p node_modules/p$d; (cd node_modules/p$d; touch $(seq 100)); done',
+        );
+        const startedMs = performance.now();
+        await inside.diff();
+        expect(performance.now() - startedMs).toBeLessThan(3_000);
+      },
+      'node',
+      sharing,
+    );
+    await rm(shared, { recursive: true });
+    expect(changed(run)).toEqual(['package-lock.json', 'package.json']);
+    expect(run.candidate?.scratch.files).toBeGreaterThan(10_000);
+  });
+
   test('pip builds and installs into a venv without a network, and pytest runs; both stay out of the diff', async () => {
     const files = {
       'pkg/setup.py': "from setuptools import setup\nsetup(name='pkg', version='1', py_modules=['mod'])\n",
@@ -158,6 +211,10 @@ describe('in the default policy', () => {
         await sh(inside, 'python3 -m venv --system-site-packages .venv');
         await sh(inside, '.venv/bin/pip install -q --no-index --no-build-isolation ./pkg');
         expect(await sh(inside, '.venv/bin/python -m pytest -q tests')).toContain('1 passed');
+        // Its links lead to the image's Python; a fork has them, and works.
+        const [fork] = await runner.fork(await inside.snapshot({ scratch: true }));
+        expect(await sh(fork ?? inside, '.venv/bin/python -m pytest -q tests')).toContain('1 passed');
+        await fork?.close();
       },
       'python',
     );

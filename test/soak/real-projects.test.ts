@@ -42,6 +42,25 @@ test('this very project: unit tests pass inside, and a change comes out as that 
   expect(stdout).toBe('');
 });
 
+test('make and a C compiler build, rebuild what changed alone, and run what they built', async () => {
+  const workspace = await bench.workspace({
+    Makefile: 'prog: main.o word.o\n\t$(CC) -o $@ $^\n%.o: %.c word.h\n\t$(CC) -c $<\nclean:\n\trm -f prog *.o\n',
+    'word.h': 'const char *word(void);\n',
+    'word.c': '#include "word.h"\nconst char *word(void) { return "first"; }\n',
+    'main.c': '#include <stdio.h>\n#include "word.h"\nint main(void) { puts(word()); return 0; }\n',
+  });
+  const install = '[apt-get, install, --yes, --no-install-recommends, make, gcc, libc6-dev]';
+  const environment = `{ image: base, setup: [[apt-get, update], ${install}] }`;
+  const run = await openBuilt(runner, bugfixPolicy('base', environment, ['*.c', '*.o', 'prog']), workspace);
+  expect(await sh(run, 'make -s && ./prog')).toMatch(/^first\n/);
+  expect(await sh(run, 'sed -i s/first/second/ word.c && make && ./prog')).toMatch(
+    /-c word\.c\n(?!.*main\.c).*second\n/s,
+  );
+  await sh(run, 'make -s clean');
+  await run.close();
+  expect(changed(run)).toEqual(['word.c']);
+});
+
 test('a Python project of others with Debian packages: its own test suite is green', async () => {
   const workspace = await mkdtemp(join(bench.folder, 'jinja-'));
   await fetchJinja(workspace);
