@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -45,6 +46,21 @@ function git(...args: string[]): string {
     env,
     stdio: ['ignore', 'pipe', 'ignore'],
   }).toString();
+}
+
+/** git's own commands refuse to write such names; a file that comes with a directory need not come from them. */
+function indexOf(names: readonly string[]): Buffer {
+  const header = Buffer.from('DIRC\0\0\0\x02\0\0\0\0', 'latin1');
+  header.writeUInt32BE(names.length, 8);
+  const entries = [...names].sort().map((name) => {
+    const entry = Buffer.alloc(Math.ceil((62 + name.length + 1) / 8) * 8);
+    entry.writeUInt32BE(0o100644, 24);
+    entry.writeUInt16BE(name.length, 60);
+    entry.write(name, 62);
+    return entry;
+  });
+  const body = Buffer.concat([header, ...entries]);
+  return Buffer.concat([body, createHash('sha1').update(body).digest()]);
 }
 
 async function bringIn(scope: Scope, options: SelectOptions = {}): Promise<Base> {
@@ -117,6 +133,44 @@ describe('which files of a git work tree are brought in', () => {
     expect(await files.stat('a.txt')).toMatchObject({ type: 'file' });
     await expect(new DirectoryFiles(home).stat('ran')).rejects.toThrow('ENOENT');
   });
+
+  test('an object that is missing is not fetched by what its configuration names', async () => {
+    const marker = path.join(home, 'ran');
+    put({ 'kept/a.txt': 'x', 'away/b.txt': 'y', '.git/evil.sh': `#!/bin/sh\ntouch ${marker}\n` });
+    chmodSync(path.join(host, '.git/evil.sh'), 0o755);
+    git('init', '-q');
+    git('add', '.');
+    git('commit', '-qm', 'all');
+    git('sparse-checkout', 'init', '--cone', '--sparse-index');
+    git('sparse-checkout', 'set', 'kept');
+    const missing = git('rev-parse', 'HEAD:away').trim();
+    rmSync(path.join(host, '.git/objects', missing.slice(0, 2), missing.slice(2)));
+    for (const [key, value] of [
+      ['core.repositoryFormatVersion', '1'],
+      ['extensions.partialClone', 'origin'],
+      ['remote.origin.promisor', 'true'],
+      ['remote.origin.url', `ext::${path.join(host, '.git/evil.sh')}`],
+      ['protocol.ext.allow', 'always'],
+    ] as const)
+      git('config', key, value);
+    const selection = await selectFiles(host, everything);
+    expect(selection.files.map((file) => file.path)).toEqual(['kept/a.txt']);
+    await expect(new DirectoryFiles(home).stat('ran')).rejects.toThrow('ENOENT');
+  });
+
+  test.each(['../secret', '.git/config', './a.txt', 'sub//a.txt', 'sub/../../secret', 'sub/.git/config'])(
+    'an index that names %s is refused: nothing outside the work tree is read',
+    async (name) => {
+      put({ 'a.txt': 'x', 'sub/a.txt': 'y', 'sub/.git/config': 'z' });
+      writeFileSync(path.join(home, 'secret'), 'of the host');
+      git('init', '-q');
+      writeFileSync(path.join(host, '.git/index'), indexOf(['a.txt', name]));
+      await expect(selectFiles(host, everything)).rejects.toMatchObject({
+        code: 'import_refused',
+        message: expect.stringContaining(JSON.stringify(name)) as string,
+      });
+    },
+  );
 
   test('a directory below the top is a workspace of its own', async () => {
     put({ 'top.txt': 'x', 'sub/a.txt': 'y', 'sub/.gitignore': 'z\n', 'sub/z': 'ignored' });

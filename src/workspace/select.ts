@@ -10,6 +10,7 @@ import { parseGlob } from './glob.ts';
 import { askGit, splitNames } from './host-git.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
 import { linkLeavesTree } from './links.ts';
+import { isCanonicalPath } from './manifest.ts';
 import type { Scope } from './scope.ts';
 import { fileSeen, type FileSeen } from './seen.ts';
 
@@ -253,18 +254,21 @@ function lookAt(root: string, name: string): Stats | undefined {
 function checkShape(name: string, limits: WorkspaceLimits): void {
   const bytes = encodePath(name).length;
   if (bytes > limits.pathBytesMax) throw refused(name, `is a path of ${bytes} bytes, more than ${limits.pathBytesMax}`);
-  const depth = name.split('/').length;
-  if (depth > limits.depthMax) throw refused(name, `lies ${depth} levels deep, more than ${limits.depthMax}`);
+  const segments = name.split('/');
+  if (segments.length > limits.depthMax)
+    throw refused(name, `lies ${segments.length} levels deep, more than ${limits.depthMax}`);
+  // git prints what an index says, and an index that came with a directory can say anything.
+  if (!isCanonicalPath(name) || segments.includes('.git'))
+    throw refused(name, "is in git's index, but no path of a work tree", 'do not trust this .git: make a new clone');
 }
 
 function tooMany(name: string, limits: WorkspaceLimits): RunnerError {
   return refused(name, `is one more than ${limits.filesMax} files`);
 }
 
-function refused(name: string, why: string): RunnerError {
+function refused(name: string, why: string, then = 'narrow the read scope or raise the limit'): RunnerError {
   const shown = JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
-  const message = `import: ${shown} ${why}; narrow the read scope or raise the limit`;
-  return new RunnerError('import_refused', message);
+  return new RunnerError('import_refused', `import: ${shown} ${why}; ${then}`);
 }
 
 /** Where a path of the workspace lies on the host, as bytes. */
