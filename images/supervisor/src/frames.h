@@ -18,6 +18,8 @@ enum {
   FRAME_TRAILER = 4,
   FRAME_PAYLOAD_MAX = 65536,
   FRAME_MAX = FRAME_HEADER + FRAME_PAYLOAD_MAX + FRAME_TRAILER,
+  OUT_HEADER = 9,
+  OUT_BYTES_MAX = 65536 - FRAME_HEADER - OUT_HEADER - FRAME_TRAILER, /* a full frame is what a runner reads at once: none is cut */
   PROTOCOL_VERSION = 1,
 };
 

@@ -6,7 +6,7 @@
 #include "bytes.h"
 #include "tree.h"
 
-enum { OUT_HEADER = 9, OFFER_LENGTH = 24, DIRECT_OFFERED = 1, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
+enum { OFFER_LENGTH = 24, DIRECT_OFFERED = 1, EXIT_LENGTH = 64, LISTED_ENTRY = 24, WELCOME_ENTRY = 32, SMALL_FRAME = 256 };
 enum { SMALL_OUTPUT = 8192, MUCH_INPUT = 65536 };
 
 static void post(struct supervisor *supervisor, enum frame_type type, uint8_t flags, uint32_t call, const uint8_t *from,
@@ -145,7 +145,7 @@ static void post_exit(struct supervisor *supervisor, const struct call *call) {
 static bool post_output(struct supervisor *supervisor, struct call *call, uint64_t limit) {
   uint8_t header[OUT_HEADER];
   struct bytes pieces[3];
-  size_t max = FRAME_PAYLOAD_MAX - OUT_HEADER;
+  size_t max = OUT_BYTES_MAX;
   if (limit - call->sent < max) {
     max = (size_t)(limit - call->sent);
   }

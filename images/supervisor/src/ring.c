@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-enum { RING_FIRST = 4096, READ_MAX = 65536, SEGMENTS_FIRST = 8 };
+enum { RING_FIRST = 4096, RING_GROWTH = 4, SEGMENTS_FIRST = 8 };
 
 static uint32_t used(const struct ring *ring) {
   return (uint32_t)(ring->end - ring->base);
@@ -16,7 +17,7 @@ bool ring_full(const struct ring *ring) {
 }
 
 static bool grow(struct ring *ring) {
-  uint32_t size = ring->size ? ring->size * 2 : RING_FIRST;
+  uint32_t size = ring->size ? ring->size * RING_GROWTH : RING_FIRST;
   uint8_t *buffer = malloc(size);
   if (!buffer) {
     return false;
@@ -40,16 +41,23 @@ static bool grow(struct ring *ring) {
   return true;
 }
 
-/* Contiguous room at the end; grows a ring that is nearly full. */
-static size_t room(struct ring *ring) {
+/* Room at the end, as up to two pieces; grows a ring that is nearly full. Its bytes. */
+static size_t room(struct ring *ring, size_t max, struct iovec pieces[2]) {
   while (ring->size < RING_MAX && used(ring) * 4 >= ring->size * 3) {
     if (!grow(ring)) {
       break;
     }
   }
-  uint32_t free = ring->size - used(ring);
-  uint32_t at = ring->size ? (uint32_t)(ring->end & (ring->size - 1)) : 0;
-  return free < ring->size - at ? free : ring->size - at;
+  if (ring->size == 0) {
+    return 0;
+  }
+  size_t length = ring->size - used(ring);
+  uint32_t at = (uint32_t)(ring->end & (ring->size - 1));
+  length = length < max ? length : max;
+  size_t first = length < ring->size - at ? length : ring->size - at;
+  pieces[0] = (struct iovec){ring->buffer + at, first};
+  pieces[1] = (struct iovec){ring->buffer, length - first};
+  return length;
 }
 
 static bool grow_segments(struct ring *ring) {
@@ -85,13 +93,14 @@ static bool can_add(struct ring *ring) {
 }
 
 long ring_read(struct ring *ring, int fd, uint8_t stream) {
-  size_t length = can_add(ring) ? room(ring) : 0;
+  struct iovec pieces[2];
+  size_t length = can_add(ring) ? room(ring, OUT_BYTES_MAX, pieces) : 0;
   if (length == 0) {
     return -ENOBUFS;
   }
   ssize_t n;
   do {
-    n = read(fd, ring->buffer + (ring->end & (ring->size - 1)), length < READ_MAX ? length : READ_MAX);
+    n = readv(fd, pieces, pieces[1].iov_len > 0 ? 2 : 1);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
     commit(ring, (size_t)n, stream);
@@ -102,12 +111,15 @@ long ring_read(struct ring *ring, int fd, uint8_t stream) {
 size_t ring_put(struct ring *ring, const uint8_t *data, size_t length, uint8_t stream) {
   size_t done = 0;
   while (done < length) {
-    size_t n = can_add(ring) ? room(ring) : 0;
+    struct iovec pieces[2];
+    size_t n = can_add(ring) ? room(ring, length - done, pieces) : 0;
     if (n == 0) {
       break;
     }
-    n = n < length - done ? n : length - done;
-    memcpy(ring->buffer + (ring->end & (ring->size - 1)), data + done, n);
+    memcpy(pieces[0].iov_base, data + done, pieces[0].iov_len);
+    if (pieces[1].iov_len > 0) {
+      memcpy(pieces[1].iov_base, data + done + pieces[0].iov_len, pieces[1].iov_len);
+    }
     commit(ring, n, stream);
     done += n;
   }
