@@ -244,9 +244,11 @@ export class Run {
       snapshotRepository: this.policy.policy.files.git,
     });
     try {
-      await writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet));
-      await writeFile(dir.patch, candidate.patch.bytes);
-      await writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(candidateDocument(candidate))}\n`);
+      await Promise.all([
+        writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
+        writeFile(dir.patch, candidate.patch.bytes),
+        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(candidateDocument(candidate))}\n`),
+      ]);
     } catch (cause) {
       const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
       throw new RunnerError('data_dir_unusable', message, { cause });

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import type { Files } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import { classifyChanges, type ClassifiedChange } from './classify.ts';
@@ -24,7 +26,8 @@ export async function takeCandidate(
   const { changeSet } = collected;
   const [patch, classified] = await Promise.all([
     makePatch(base.tree, changeSet, blobs),
-    classifyChanges(base.tree, changeSet, blobs),
+    // In the next turn: then git is at work meanwhile.
+    setImmediate().then(() => classifyChanges(base.tree, changeSet, blobs)),
   ]);
   return { ...collected, classified, patch };
 }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, writeFile, type FileHandle } from 'node:fs/promises';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { createDeflate, deflateSync } from 'node:zlib';
+import { createDeflate } from 'node:zlib';
 
 import { RunnerError } from '../errors.ts';
 
@@ -31,16 +31,16 @@ export class GitObjects {
   }
 
   /** As much of a repository as git asks for; `git init` would copy templates and settings into it. */
-  static async create(directory: string): Promise<GitObjects> {
-    for (const name of ['objects/pack', 'refs']) await mkdir(path.join(directory, name), { recursive: true });
-    await writeFile(path.join(directory, 'HEAD'), 'ref: refs/heads/none\n');
+  static create(directory: string): GitObjects {
+    for (const name of ['objects/pack', 'refs']) mkdirSync(path.join(directory, name), { recursive: true });
+    writeFileSync(path.join(directory, 'HEAD'), 'ref: refs/heads/none\n');
     return new GitObjects(directory);
   }
 
   /** One pack of so many objects; returns their ids, in hex, in the same order. Equal ones may come twice in all. */
   async add(count: number, objects: Iterable<GitObject> | AsyncIterable<GitObject>): Promise<readonly string[]> {
     const name = path.join(this.directory, 'objects/pack', `pack-${this.#packs++}`);
-    const pack = await PackFile.create(`${name}.pack`, count);
+    const pack = new PackFile(`${name}.pack`, count);
     try {
       const ids: string[] = [];
       for await (const object of objects) {
@@ -48,10 +48,10 @@ export class GitObjects {
         this.#refuseTwins(id, contentDigest);
         ids.push(id);
       }
-      await writeFile(`${name}.idx`, await pack.finish());
+      writeFileSync(`${name}.idx`, pack.finish(), { mode: 0o600 });
       return ids;
     } finally {
-      await pack.close();
+      pack.close();
     }
   }
 
@@ -73,23 +73,18 @@ const packBytesMax = 2 ** 32 - 1;
 
 /** gitformat-pack(5): version 2, objects without deltas, not compressed. The index is of version 1. */
 class PackFile {
-  readonly #file: FileHandle;
+  readonly #file: number;
   readonly #hash = createHash('sha1');
   readonly #entries: { readonly id: Buffer; readonly offset: number }[] = [];
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
   #offset = 0;
 
-  private constructor(file: FileHandle) {
-    this.#file = file;
-  }
-
-  static async create(file: string, count: number): Promise<PackFile> {
-    const pack = new PackFile(await open(file, 'wx', 0o600));
+  constructor(file: string, count: number) {
+    this.#file = openSync(file, 'wx', 0o600);
     const header = Buffer.from('PACK\0\0\0\x02\0\0\0\0', 'latin1');
     header.writeUInt32BE(count, 8);
-    await pack.#write(header);
-    return pack;
+    this.#write(header);
   }
 
   async append({ type, sizeBytes, bytes }: GitObject): Promise<{ id: string; contentDigest: string }> {
@@ -100,15 +95,15 @@ class PackFile {
       id.update(piece);
       content.update(piece);
     };
-    await this.#write(headerOf(types[type], sizeBytes));
+    this.#write(headerOf(types[type], sizeBytes));
     if (bytes instanceof Uint8Array) {
       seen(bytes);
-      await this.#write(deflateSync(bytes, { level: 0 }));
+      for (const part of stored(bytes)) this.#write(part);
     } else {
       const source = Readable.from(passing(bytes, seen), { objectMode: false });
       const deflated = createDeflate({ level: 0 });
       source.on('error', (error) => deflated.destroy(error)).pipe(deflated);
-      for await (const piece of deflated) await this.#write(piece as Buffer);
+      for await (const piece of deflated) this.#write(piece as Buffer);
     }
     const name = id.digest();
     this.#entries.push({ id: name, offset });
@@ -116,10 +111,10 @@ class PackFile {
   }
 
   /** Returns the index. */
-  async finish(): Promise<Buffer> {
+  finish(): Buffer {
     const checksum = this.#hash.copy().digest();
-    await this.#write(checksum);
-    await this.#flush();
+    this.#write(checksum);
+    this.#flush();
     if (this.#offset > packBytesMax) throw new RunnerError('limit_exceeded', 'patch: the changes have more than 4 GiB');
     const entries = this.#entries.toSorted((a, b) => Buffer.compare(a.id, b.id));
     const index = Buffer.alloc(256 * 4 + entries.length * 24 + 20);
@@ -135,24 +130,56 @@ class PackFile {
     return Buffer.concat([index, createHash('sha1').update(index).digest()]);
   }
 
-  async close(): Promise<void> {
-    await this.#file.close();
+  close(): void {
+    closeSync(this.#file);
   }
 
-  async #write(bytes: Uint8Array): Promise<void> {
+  #write(bytes: Uint8Array): void {
     this.#hash.update(bytes);
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.length;
     this.#offset += bytes.length;
-    if (this.#pendingBytes >= chunkBytes) await this.#flush();
+    if (this.#pendingBytes >= chunkBytes) this.#flush();
   }
 
-  async #flush(): Promise<void> {
-    await this.#file.writeFile(Buffer.concat(this.#pending, this.#pendingBytes));
+  #flush(): void {
+    writeFileSync(this.#file, Buffer.concat(this.#pending, this.#pendingBytes));
     this.#pending = [];
     this.#pendingBytes = 0;
   }
 }
+
+/** As zlib has it (RFC 1950, 1951), in blocks that are not compressed: to set up its compressor takes longer than this. */
+function* stored(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {
+  yield Buffer.from([0x78, 0x01]);
+  for (let at = 0; at === 0 || at < bytes.length; at += blockBytesMax) {
+    const block = bytes.subarray(at, at + blockBytesMax);
+    const header = Buffer.from([at + blockBytesMax >= bytes.length ? 1 : 0, 0, 0, 0, 0]);
+    header.writeUInt16LE(block.length, 1);
+    header.writeUInt16LE(block.length ^ 0xffff, 3);
+    yield header;
+    yield block;
+  }
+  const checksum = Buffer.alloc(4);
+  checksum.writeUInt32BE(adler32(bytes));
+  yield checksum;
+}
+
+function adler32(bytes: Uint8Array): number {
+  let [a, b] = [1, 0];
+  for (let at = 0; at < bytes.length;) {
+    // So many sums stay below 2^32.
+    for (const end = Math.min(at + 5552, bytes.length); at < end; at++) {
+      a += bytes[at] ?? 0;
+      b += a;
+    }
+    a %= 65_521;
+    b %= 65_521;
+  }
+  return b * 65_536 + a;
+}
+
+const blockBytesMax = 65_535;
 
 async function* passing(
   bytes: AsyncIterable<Uint8Array>,

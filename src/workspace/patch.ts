@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -21,9 +21,9 @@ import { askGit } from './host-git.ts';
 export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobStore): Promise<Patch> {
   const [before, after] = sidesOf(base, changeSet);
   if (before.size === 0 && after.size === 0) return { bytes: Buffer.alloc(0), files: [] };
-  const scratch = await mkdtemp(path.join(tmpdir(), 'glovebox-patch-'));
+  const scratch = mkdtempSync(path.join(tmpdir(), 'glovebox-patch-'));
   try {
-    const objects = await GitObjects.create(path.join(scratch, 'objects.git'));
+    const objects = GitObjects.create(path.join(scratch, 'objects.git'));
     const trees = await addTrees(objects, [before, after], blobs);
     const renames = linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%';
     const answer = await askGit(scratch, ['diff-tree', ...formOfDiff, renames, ...trees, '--'], {
@@ -32,7 +32,7 @@ export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobSto
     if (answer.code !== 0) throw new RunnerError('internal', `patch: git diff-tree failed: ${answer.stderr}`);
     return parseAnswer(answer.stdout);
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    rmSync(scratch, { recursive: true, force: true });
   }
 }
 
