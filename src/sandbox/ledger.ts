@@ -10,6 +10,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { RunnerError } from '../errors.ts';
 import type { SandboxSpec } from './container-body.ts';
 import type { CallTerms } from './exec-spec.ts';
@@ -75,20 +76,28 @@ export class Ledger {
     return { ledger: new Ledger(directory, fd, bytes), lines };
   }
 
-  /** In the kernel's hands when this returns: it survives the death of this process. */
+  /** In the kernel's hands when this returns, and what waited before it: it survives the death of this process. */
   note(line: LedgerLine): void {
     if (!this.#open) return;
-    const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+    const waiting = this.#pending;
+    const bytes = Buffer.from(`${waiting}${JSON.stringify(line)}\n`);
     const at = this.#at;
+    this.#pending = '';
     this.#at += bytes.length;
-    for (let done = 0; done < bytes.length;) done += writeSync(this.#fd, bytes, done, bytes.length - done, at + done);
+    try {
+      for (let done = 0; done < bytes.length;) done += writeSync(this.#fd, bytes, done, bytes.length - done, at + done);
+    } catch (error) {
+      this.#pending = waiting; // whoever waits for it learns of the failure by its own try
+      this.#at = at;
+      throw error;
+    }
   }
 
-  /** The same, later and together with others. */
+  /** The same, a moment later and together with others: often the next call's note is quicker than another thread. */
   append(line: LedgerLine): Promise<void> {
     if (!this.#open) return Promise.resolve();
     this.#pending += `${JSON.stringify(line)}\n`;
-    this.#writing ??= Promise.resolve().then(() => this.#drain());
+    this.#writing ??= setImmediate().then(() => this.#drain());
     return this.#writing;
   }
 
