@@ -146,6 +146,38 @@ describe.runIf(root)('the store of bases', () => {
     expect(await store.holdByKey(newId(), first.base.key)).toBeUndefined();
   });
 
+  test('never removes what a run has got hold of, however close the two come', async () => {
+    const { base } = await hold('first');
+    await store.release(base.key, 'first');
+    const removing = store.remove(base.key);
+    // Whoever it is that removes has seen that nobody holds it, and cannot act on it before this lets go.
+    for (const endMs = Date.now() + 30; Date.now() < endMs;);
+    writeFileSync(path.join(path.dirname(base.directory), 'holders/run'), '{}');
+    expect(await removing).toBe(false);
+    expect(readFileSync(path.join(base.directory, 'src/a'), 'utf8')).toBe('a\n');
+    expect(await store.list()).toMatchObject([{ key: base.key, holders: ['run'] }]);
+  });
+
+  test('gives up a hold that cannot be read, as one of a machine that went down', async () => {
+    const { base } = await hold('run');
+    writeFileSync(path.join(path.dirname(base.directory), 'holders/run'), '');
+    expect(await store.remove(base.key)).toBe(false);
+    await store.releaseDead(() => Promise.resolve(false));
+    expect(await store.remove(base.key)).toBe(true);
+  });
+
+  test('imports anew after a reboot, whoever held the base before it', async () => {
+    const { base } = await hold('lost-with-the-machine');
+    const meta = path.join(path.dirname(base.directory), 'meta.json');
+    const holder = path.join(path.dirname(base.directory), 'holders/lost-with-the-machine');
+    for (const file of [meta, holder])
+      writeFileSync(file, JSON.stringify({ ...(JSON.parse(readFileSync(file, 'utf8')) as object), bootId: 'earlier' }));
+    const again = await hold('run');
+    expect(again.known).toBe(false);
+    expect(readFileSync(path.join(again.base.directory, 'src/a'), 'utf8')).toBe('a\n');
+    expect(await store.list()).toMatchObject([{ key: base.key, holders: ['run'], stale: false }]);
+  });
+
   test('does not believe a manifest that was changed', async () => {
     const { base } = await hold();
     writeFileSync(base.manifest, readFileSync(base.manifest, 'utf8').replace('README', 'REDAME'));

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { digestOf } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
-import { isProcessAlive, thisProcess } from '../process-identity.ts';
+import { isProcessAlive, thisProcess, type ProcessIdentity } from '../process-identity.ts';
 import { howUnlike, perhapsIn, recognise, unlikeMax } from './alike.ts';
 import { writeBase, type EarlierBase } from './base-writer.ts';
 import type { BlobStore } from './blobs.ts';
@@ -104,7 +104,7 @@ export class BaseStore {
       const meta = await readMeta(this.#directory, key);
       if (meta === undefined || used === undefined) continue;
       const { files, bytes, source } = meta;
-      const holders = await this.#holders(key);
+      const holders = await holdersIn(path.join(this.#directory, key));
       found.push({
         key,
         files,
@@ -122,12 +122,16 @@ export class BaseStore {
   async remove(key: string): Promise<boolean> {
     if (!keyPattern.test(key))
       throw new RunnerError('invalid_request', `${JSON.stringify(key)} is not the key of a base`);
-    if ((await this.#holders(key)).length > 0) return false;
+    const directory = path.join(this.#directory, key);
+    if ((await holdersIn(directory)).length > 0) return false;
     const grave = path.join(this.#directory, `.removing-${newId()}`);
-    await rename(path.join(this.#directory, key), grave).catch(ignoreMissing);
-    this.#recent.delete(key);
+    await rename(directory, grave).catch(ignoreMissing);
+    // A run that got hold of it in between has seen it in its place, and gets it back there.
+    const taken = (await holdersIn(grave)).length > 0;
+    if (taken) await rename(grave, directory).catch(ignoreTaken);
+    else this.#recent.delete(key);
     await rm(grave, { recursive: true, force: true });
-    return true;
+    return !taken;
   }
 
   /** Down to the caps; returns the keys that went. Holds of runners that died are given up by `forget`. */
@@ -152,8 +156,8 @@ export class BaseStore {
     for (const { key } of await this.list()) {
       for (const name of await readdir(path.join(this.#directory, key, 'holders')).catch(() => [])) {
         const file = this.#holder(key, name);
-        const holder = Holder.safeParse(JSON.parse(await readFile(file, 'utf8').catch(() => 'null')));
-        if (holder.success && isProcessAlive(holder.data)) continue;
+        const holder = await readHolder(file);
+        if (holder !== undefined && isProcessAlive(holder)) continue;
         if (!(await isNeeded(name))) await rm(file, { force: true });
       }
     }
@@ -172,9 +176,12 @@ export class BaseStore {
   }
 
   async #take(key: string, runId: string): Promise<StoredBase | undefined> {
+    if (!keyPattern.test(key)) return undefined;
     const file = this.#holder(key, runId);
     try {
-      await writeFile(file, JSON.stringify(thisProcess()), { mode: 0o600 });
+      const draft = path.join(this.#directory, key, `.holder-${newId()}`);
+      await writeFile(draft, JSON.stringify(thisProcess()), { mode: 0o600 });
+      await rename(draft, file);
     } catch (error) {
       return ignoreMissing(error as NodeJS.ErrnoException); // not there, or just removed
     }
@@ -186,10 +193,6 @@ export class BaseStore {
 
   #holder(key: string, runId: string): string {
     return path.join(this.#directory, key, 'holders', runId);
-  }
-
-  async #holders(key: string): Promise<readonly string[]> {
-    return readdir(path.join(this.#directory, key, 'holders')).catch(() => []);
   }
 
   async #import(
@@ -270,6 +273,25 @@ const defaultCaps: BaseCaps = { count: 64, bytes: 32 * 1024 ** 3 };
 const recentMax = 4;
 
 const Holder = z.object({ pid: z.int(), startTicks: z.string(), bootId: z.string(), pidNamespace: z.string() });
+
+async function readHolder(file: string): Promise<ProcessIdentity | undefined> {
+  try {
+    return Holder.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs. Those of an earlier boot have nothing mounted any more. */
+async function holdersIn(base: string): Promise<readonly string[]> {
+  const holders = path.join(base, 'holders');
+  const found: string[] = [];
+  for (const run of await readdir(holders).catch(() => [])) {
+    const holder = await readHolder(path.join(holders, run));
+    if (holder === undefined || holder.bootId === thisProcess().bootId) found.push(run);
+  }
+  return found;
+}
 
 function earlierBase(base: StoredBase, { identities }: SourceRecord): EarlierBase {
   return {
