@@ -1,4 +1,5 @@
 import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
 import { collect } from './engine/gc.ts';
@@ -57,7 +58,10 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
       if (closedCalls !== undefined) runs.push({ id: dir.id, closedCalls });
     } else if (found.kind === 'closed' && !dryRun) await WriterLock.sweepDead(dir.journal);
   }
-  if (living === 0 && !dryRun) await dataDir.sweepPartial();
+  if (living === 0 && !dryRun) {
+    await dropTrials(dataDir.basesDir);
+    await dataDir.sweepPartial();
+  }
   const bases = dryRun ? [] : await dropBases(dataDir);
   const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
   return { containers, volumes, networks, layers, bases, runs, neverBegun };
@@ -71,6 +75,12 @@ async function dropLayer(dir: RunDir, dryRun: boolean): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Whoever died while it tried overlays has left a mount there, and what is mounted cannot be swept. */
+async function dropTrials(basesDir: string): Promise<void> {
+  for (const name of await readdir(basesDir).catch(() => []))
+    if (name.startsWith('.trial-')) await Layer.remove(join(basesDir, name, 'layer'));
 }
 
 async function dropBases(dataDir: DataDir): Promise<readonly string[]> {

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { failpoints } from '../src/failpoint.ts';
@@ -6,6 +6,7 @@ import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { recover, type Recovered } from '../src/recovery.ts';
+import { Layer } from '../src/workspace/layer.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 
 /** A runner that dies or fails anywhere leaves nothing that `glovebox gc` does not put right; a living one is left alone. */
@@ -206,6 +207,15 @@ test.each(['open.started', 'call.dispatched'])(
     await expectSettled();
   },
 );
+
+test('a runner that died while it tried whether overlays work leaves no mount', async () => {
+  const trial = join(bench.dataDir.basesDir, '.trial-of-the-dead');
+  const bound = { bytes: 1024 * 1024, inodes: 64 };
+  await Layer.make(join(trial, 'layer'), bound, { owner: 'root', mode: 0o755 });
+  await gc();
+  expect(await readFile('/proc/mounts', 'utf8')).not.toContain(trial);
+  expect(await readdir(bench.dataDir.basesDir)).toEqual([]);
+});
 
 test('two gc at once do the work once, and neither fails', async () => {
   for (const name of ['open.welcomed', 'call.ended']) await (await play(`${name}:kill`)).process;
