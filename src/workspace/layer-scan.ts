@@ -16,6 +16,7 @@ import type { Findings } from './findings.ts';
 import type { WorkspaceLimits } from './limits.ts';
 import { nameProblem, plainPath, scannedOf, type ScannedEntry } from './scan.ts';
 import { hostPath } from './select.ts';
+import { wantedDirectories } from './upper.ts';
 
 /** An overlay as this machine sees it from outside: the tree below, and the directory that took the writes. */
 export interface Layering {
@@ -44,7 +45,7 @@ export interface LayerScan {
 /**
  * The changes of an overlay, at the cost of the changes. The upper directory says where to look, the sandbox's own
  * listing of just those places says what is there. Promises:
- *  - nothing of the upper directory is opened but directories, and no link in it is followed;
+ *  - nothing of the upper directory is opened but directories, and no link in it is followed, even if it changes meanwhile;
  *  - a directory that is not the base's own one at that path (renamed, deleted and made again) is compared as a whole:
  *    it shows another inode number. Where numbers tell nothing, everything is compared as a whole;
  *  - a file the upper directory holds is changed if its content is, whatever its size and times say.
@@ -139,19 +140,13 @@ class Scanner {
     return listings;
   }
 
-  /** Where the base has a directory, and the upper directory one of that name: with what is in the upper one. */
+  /**
+   * Where the base has a directory, and the upper directory one of that name: with what is in the upper one. A whiteout
+   * is no entry of the sandbox, and so is not asked for.
+   */
   #writtenPlaces(): ReadonlyMap<string, ReadonlySet<string>> {
-    const found = new Map<string, ReadonlySet<string>>();
-    for (let places = ['']; places.length > 0;) {
-      for (const place of places) found.set(place, this.#writtenIn(place));
-      places = places.flatMap((place) => [...(found.get(place) ?? [])].filter((path) => this.#isWrittenPlace(path)));
-    }
-    return found;
-  }
-
-  #isWrittenPlace(path: string): boolean {
-    if (isGit(path) || this.#base.get(path)?.kind !== 'directory') return false;
-    return lstatSync(hostPath(this.#layering.upper, path), { throwIfNoEntry: false })?.isDirectory() === true;
+    const isWanted = (path: string): boolean => !isGit(path) && this.#base.get(path)?.kind === 'directory';
+    return wantedDirectories(this.#layering.upper, isWanted);
   }
 
   /** Returns the directories in it that are the base's, with changes somewhere below. */
@@ -318,11 +313,6 @@ class Scanner {
   #isOfBase(path: string, entry: FileEntry): boolean {
     const below = lstatSync(hostPath(this.#layering.lower, path), { bigint: true, throwIfNoEntry: false });
     return below?.isDirectory() === true && entry.inode > low && (entry.inode & low) === (below.ino & low);
-  }
-
-  /** What the upper directory has in this place; a whiteout is no entry of the sandbox, and so is not asked for. */
-  #writtenIn(place: string): ReadonlySet<string> {
-    return new Set(namesIn(this.#layering.upper, place));
   }
 
   #below(place: string): readonly string[] {
