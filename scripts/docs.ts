@@ -1,5 +1,11 @@
 import { writeFileSync } from 'node:fs';
+import { policyJsonSchema, policyReferencePage } from '../src/policy/reference-page.ts';
 import { toolsPage } from '../src/tools/describe.ts';
 
 /** Writes the pages that are made from the code (`make docs`). Tests fail when they are out of date. */
-writeFileSync(new URL('../docs/tools.md', import.meta.url), toolsPage());
+const pages: Readonly<Record<string, string>> = {
+  'tools.md': toolsPage(),
+  'policy-reference.md': policyReferencePage(),
+  'policy.schema.json': `${JSON.stringify(policyJsonSchema(), undefined, 2)}\n`,
+};
+for (const [name, text] of Object.entries(pages)) writeFileSync(new URL(`../docs/${name}`, import.meta.url), text);

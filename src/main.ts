@@ -1,8 +1,9 @@
 import { runCli } from './cli/program.ts';
 import { DataDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
-import { Runner } from './runner.ts';
+import { Runner, type RunnerOptions } from './runner.ts';
 
+export type { ApprovalRequest, Approver, Verdict } from './approvals/approval.ts';
 export { RunnerError, type ErrorCode } from './errors.ts';
 export { defaultPolicy, loadPolicy, parsePolicy, type LoadedPolicy } from './policy/policy.ts';
 export { Run, Runner, type CloseReason, type OpenRequest } from './runner.ts';
@@ -11,9 +12,9 @@ export { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 export { ToolResult } from './tools/tool-result.ts';
 
 /** Wiring, and the only file that names a real engine. `bin/glovebox.js` calls `main`; programs call `openRunner`. */
-export async function openRunner(options?: { dataDir?: string }): Promise<Runner> {
-  const [engine, dataDir] = await Promise.all([connect(), DataDir.open(options?.dataDir)]);
-  return Runner.create(engine, dataDir);
+export async function openRunner(options: { dataDir?: string } & RunnerOptions = {}): Promise<Runner> {
+  const [engine, dataDir] = await Promise.all([connect(), DataDir.open(options.dataDir)]);
+  return Runner.create(engine, dataDir, options);
 }
 
 /** One command line of the CLI; resolves with its exit code. */

@@ -4,7 +4,8 @@ import { RunnerError, messageOf } from './errors.ts';
 import type { EntryData } from './journal/entry.ts';
 import { checkJournal } from './journal/check.ts';
 import { readEntries } from './journal/read.ts';
-import { parsePolicy, type LoadedPolicy } from './policy/policy.ts';
+import { parsePolicyRecord } from './policy/policy-record.ts';
+import type { LoadedPolicy } from './policy/policy.ts';
 import type { Base } from './workspace/import.ts';
 import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from './workspace/manifest.ts';
 import { Scope } from './workspace/scope.ts';
@@ -43,11 +44,11 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
   );
   const tree = parseTree(baseText ?? '');
   const changeSet = parseChangeSet(changesText ?? '');
-  const policy = parsePolicy(policyText ?? '', `policy of run ${dir.id}`);
+  const policy = parsePolicyRecord(policyText ?? '', `policy of run ${dir.id}`);
   const facts = [
     ['base.json', digestOfTree(tree), started.workspace.digest],
     ['change-set.json', digestOfChangeSet(changeSet), collected.digest],
-    ['policy.yaml', policy.digest, opened.policy.digest],
+    ['policy.json', policy.digest, opened.policy.digest],
   ] as const;
   for (const [name, found, recorded] of facts) {
     if (found !== recorded)

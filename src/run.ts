@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Budget } from './budget/budget.ts';
+import type { Approvals } from './approvals/approvals.ts';
+import type { Budget, Remaining } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
@@ -10,33 +11,29 @@ import { callIdPattern } from './ids.ts';
 import { boundArguments } from './journal/bound-arguments.ts';
 import type { EntryData } from './journal/entry.ts';
 import type { Journal } from './journal/writer.ts';
-import { decide } from './policy/decide.ts';
 import type { Placement } from './placement.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import type { RunningCall } from './sandbox/call.ts';
 import { exitCodeOf } from './sandbox/outcome.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import type { ExecSpec } from './sandbox/spec.ts';
-import { pathsOf } from './tools/paths.ts';
 import type { RunImage, RunSnapshot } from './run-snapshot.ts';
 import { Answers } from './run-answers.ts';
+import { collectedData, endOfVerb, sizeOf } from './run-entries.ts';
+import { exportDocument, holdBack, type Exported } from './run-export.ts';
+import type { RunGate, Refusal } from './run-gate.ts';
+import { WaitingCall } from './run-waiting.ts';
 import { runTool } from './tools/run-tool.ts';
 import { ToolContext } from './tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 import type { ToolResult } from './tools/tool-result.ts';
 import type { BlobStore } from './workspace/blobs.ts';
-import { candidateDocument, takeCandidate, type Candidate } from './workspace/candidate.ts';
+import { takeCandidate } from './workspace/candidate.ts';
 import type { Base } from './workspace/import.ts';
-import { encodeChangeSet, digestOfChangeSet } from './workspace/manifest.ts';
+import { encodeChangeSet } from './workspace/manifest.ts';
 import type { Scope } from './workspace/scope.ts';
 import { snapshotRepositoryEnvironment } from './workspace/snapshot-repository.ts';
-import {
-  contentBytesOf,
-  restoreSnapshot,
-  takeSnapshot,
-  type Snapshot,
-  type SnapshotOptions,
-} from './workspace/snapshot.ts';
+import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from './workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
@@ -49,6 +46,10 @@ export interface RunParts {
   readonly sandbox: Sandbox;
   readonly journal: Journal;
   readonly budget: Budget;
+  readonly gate: RunGate;
+  readonly approvals: Approvals;
+  /** After so long a call that waits for people answers that it waits. */
+  readonly waitingAfterMs: number;
   readonly scope: Scope;
   readonly base: Base;
   readonly blobs: BlobStore;
@@ -74,10 +75,12 @@ export class Run {
   readonly #context: ToolContext;
   readonly #commands = new Map<string, RunningCall>();
   readonly #answers = new Answers();
+  readonly #waiting = new Map<string, WaitingCall>();
+  readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
   readonly #recording = new Set<Promise<void>>();
   readonly #openedMs = performance.now();
   #closing: Promise<void> | undefined;
-  #candidate: Candidate | undefined;
+  #candidate: Exported | undefined;
   #outputBytes = 0;
 
   constructor(parts: RunParts) {
@@ -87,7 +90,7 @@ export class Run {
     this.#context = new ToolContext({
       files: parts.sandbox.files,
       start: async (callId, spec) => {
-        const command = await parts.sandbox.start(callId, this.#bounded(spec));
+        const command = await parts.sandbox.start(callId, this.#bounded(callId, spec));
         this.#commands.set(callId, command);
         await failpoint('call.dispatched');
         return command;
@@ -100,7 +103,14 @@ export class Run {
   async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
     const call = parseCall(callId, input);
     if (observers.has(call.tool)) return runTool(this.#context, callId, call);
-    return this.#answers.once(callId, () => this.#dispatch(callId, call));
+    const waiting = this.#waiting.get(callId) ?? new WaitingCall();
+    const answer = this.#answers.once(callId, () => {
+      this.#waiting.set(callId, waiting);
+      const dispatched = this.#dispatch(callId, call, waiting).finally(() => this.#waiting.delete(callId));
+      void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
+      return dispatched;
+    });
+    return waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer);
   }
 
   /** A command of this run, running or ended, for reading along. */
@@ -108,22 +118,18 @@ export class Run {
     return this.#commands.get(callId);
   }
 
-  remaining(): ReturnType<Budget['remaining']> {
+  /** What is left of the budget. */
+  remaining(): Remaining {
     return this.#parts.budget.remaining();
   }
 
-  async #dispatch(callId: string, call: ToolCall): Promise<ToolResult> {
+  async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall): Promise<ToolResult> {
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
-    const { journal, budget, policy } = this.#parts;
-
-    const decision = decide(policy.policy, { tool: call.tool, ...pathsOf(call) }, this.#parts.scope);
-    if (decision.kind === 'deny') {
-      budget.countDenied();
-      return this.#deny(callId, call, decision);
-    }
-    const slot = budget.take();
-    if (slot.kind === 'denied') return this.#deny(callId, call, slot);
+    const { journal, gate } = this.#parts;
+    const slot = await gate.admit(callId, call, waiting.onAsked);
+    if (slot.kind === 'refused') return this.#deny(callId, call, slot);
+    this.#setEnv.set(callId, slot.setEnv);
 
     try {
       const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
@@ -143,6 +149,8 @@ export class Run {
     } catch (error) {
       slot.release();
       throw error;
+    } finally {
+      this.#setEnv.delete(callId);
     }
   }
 
@@ -164,11 +172,7 @@ export class Run {
     }
   }
 
-  async #deny(
-    callId: string,
-    call: ToolCall,
-    denial: { rule: string; reason: string; hint: string },
-  ): Promise<ToolResult> {
+  async #deny(callId: string, call: ToolCall, denial: Pick<Refusal, 'rule' | 'reason' | 'hint'>): Promise<ToolResult> {
     await this.#parts.journal.append({
       type: 'call.denied',
       data: { callId, tool: call.tool, rule: denial.rule, reason: denial.reason },
@@ -185,13 +189,18 @@ export class Run {
   }
 
   /** The policy's limits hold whatever a call asks for. */
-  #bounded(spec: ExecSpec): ExecSpec {
+  #bounded(callId: string, spec: ExecSpec): ExecSpec {
     const { limits, env, files } = this.policy.policy;
     const idleMs =
       limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
     return {
       ...spec,
-      env: { ...(files.git ? snapshotRepositoryEnvironment : {}), ...env.set, ...spec.env },
+      env: {
+        ...(files.git ? snapshotRepositoryEnvironment : {}),
+        ...env.set,
+        ...spec.env,
+        ...this.#setEnv.get(callId),
+      },
       killAfterMs: Math.min(spec.killAfterMs ?? limits.commandTimeoutMs, limits.commandTimeoutMs),
       ...(idleMs === undefined ? {} : { idleMs }),
       outputMaxBytes: Math.min(spec.outputMaxBytes ?? limits.outputPerCallBytes, limits.outputPerCallBytes),
@@ -211,6 +220,7 @@ export class Run {
     const bytes = result.output.totalBytes;
     this.#outputBytes += bytes;
     this.#parts.budget.countOutput(bytes);
+    this.#parts.budget.countCpu(result.cpuMs);
     await end({
       outcome: result.outcome,
       // What nobody saw end has no exit code.
@@ -235,19 +245,26 @@ export class Run {
   }
 
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
-  async diff(): Promise<Candidate> {
+  async diff(): Promise<Exported> {
     if (this.#candidate !== undefined) return this.#candidate;
     this.#refuseWhileRunning('ask for the diff');
-    const { sandbox, base, scope, blobs, dir, journal } = this.#parts;
-    const candidate = await takeCandidate(sandbox, base, scope, blobs, {
+    return this.#collect();
+  }
+
+  /** With `ask`, people are asked for what waits for them. */
+  async #collect(ask = false): Promise<Exported> {
+    const { sandbox, base, scope, blobs, dir, journal, gate, approvals } = this.#parts;
+    const taken = await takeCandidate(sandbox, base, scope, blobs, {
       ...this.#parts.placement.looking(this.dir),
       snapshotRepository: this.policy.policy.files.git,
     });
+    const asked = { approvals, run: this.id, policy: this.policy.digest };
+    const candidate = await holdBack(taken, { gate, base, blobs }, ask ? asked : undefined);
     try {
       await Promise.all([
         writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
         writeFile(dir.patch, candidate.patch.bytes),
-        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(candidateDocument(candidate))}\n`),
+        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate))}\n`),
       ]);
     } catch (cause) {
       const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
@@ -306,10 +323,11 @@ export class Run {
   async #close(reason: CloseReason, summary: string): Promise<void> {
     const { journal, sandbox } = this.#parts;
     try {
+      this.#parts.approvals.cancelCalls();
       await this.#endCommands();
       await Promise.all(this.#recording);
       const lost = sandbox.state !== 'running';
-      if (!lost) this.#candidate = await this.diff();
+      if (!lost) this.#candidate = await this.#collect(true);
       await failpoint('close.collected');
       await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');
@@ -340,7 +358,7 @@ export class Run {
   }
 
   /** What was taken at close; undefined before it, and when the sandbox was lost. */
-  get candidate(): Candidate | undefined {
+  get candidate(): Exported | undefined {
     return this.#candidate;
   }
 }
@@ -358,13 +376,6 @@ function parseCall(callId: string, input: ToolCallInput): ToolCall {
 
 type End = Awaited<ReturnType<Journal['intend']>>;
 
-function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>, 'callId'> {
-  const common = { ms: Math.round(ms) };
-  if (result.ok) return { ...common, outcome: { kind: 'done' } };
-  const error = result.error === null ? {} : { error: { code: result.error.code, message: result.error.message } };
-  return { ...common, outcome: { kind: 'failed' }, ...error };
-}
-
 async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
   const hash = createHash('sha256');
   for (let offset = 0; ;) {
@@ -373,27 +384,4 @@ async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
     if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
     offset = nextOffset;
   }
-}
-
-export function sizeOf({ changeSet }: Snapshot): { readonly changes: number; readonly bytes: number } {
-  return { changes: changeSet.changes.size, bytes: contentBytesOf(changeSet) };
-}
-
-function collectedData(candidate: Candidate): EntryData<'workspace.collected'> {
-  const { changeSet, classified, violations, violationsLeftOut } = candidate;
-  const count = (status: string) => classified.filter((change) => change.status === status).length;
-  const findings: Record<string, number> = {};
-  for (const finding of candidate.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
-  if (violations.length > 0) findings['outside_write_scope'] = violations.length + violationsLeftOut;
-  const sizes = [...changeSet.changes.values()].map((change) => (change.kind === 'file' ? change.sizeBytes : 0));
-  const added = count('added');
-  const deleted = count('deleted');
-  return {
-    digest: digestOfChangeSet(changeSet),
-    added,
-    deleted,
-    modified: classified.length - added - deleted,
-    bytes: sizes.reduce((sum, size) => sum + size, 0),
-    findings,
-  };
 }

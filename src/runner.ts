@@ -1,4 +1,6 @@
 import { writeFile } from 'node:fs/promises';
+import type { Approver } from './approvals/approval.ts';
+import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
@@ -12,23 +14,29 @@ import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import type { Draft, EntryData } from './journal/entry.ts';
+import type { Draft } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
-import { Placements, type Placement, type PlacementRequest } from './placement.ts';
-import type { LoadedPolicy, Policy } from './policy/policy.ts';
+import { Placements, type Placement } from './placement.ts';
+import type { IntentInput } from './policy/language/intent.ts';
+import { formatPolicyRecord } from './policy/policy-record.ts';
+import { policyFor, type LoadedPolicy, type Policy } from './policy/policy.ts';
+import { refuseTask } from './policy/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
-import { Run, sizeOf } from './run.ts';
+import { budgetLimits, RunGate, type GateParts } from './run-gate.ts';
+import { approvalEntry, openedEntry, sizeOf, startedWith } from './run-entries.ts';
+import { Run } from './run.ts';
+import { leftOutText, placementFor, select } from './run-workspace.ts';
 import type { RunImage, RunSnapshot } from './run-snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
-import type { Base, ImportOptions } from './workspace/import.ts';
+import type { Base } from './workspace/import.ts';
 import { Scope } from './workspace/scope.ts';
-import { selectFiles, type Selection } from './workspace/select.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
 import { toUnpackItems } from './workspace/snapshot.ts';
 
 export { Run, type CloseReason } from './run.ts';
+export { exportDocument } from './run-export.ts';
 export { findRunSnapshot, type RunSnapshot } from './run-snapshot.ts';
 
 export interface OpenRequest {
@@ -39,8 +47,8 @@ export interface OpenRequest {
   readonly base?: string;
   /** One of the policy's images; default its first. */
   readonly image?: string;
-  /** What the run is for; recorded first. */
-  readonly intent?: string;
+  /** What the run is for, recorded first; or all that is to narrow the policy for it. */
+  readonly intent?: string | IntentInput;
   readonly onProgress?: (line: string) => void;
   /** Gives up opening: nothing is left, the journal says cancelled, and its reason is thrown. Once open, close the run. */
   readonly signal?: AbortSignal;
@@ -55,7 +63,7 @@ export interface ForkRequest {
 }
 
 /** What the opening of a run has been given or found out. */
-interface Opening extends Pick<OpenRequest, 'policy' | 'intent' | 'onProgress' | 'signal'> {
+interface Opening extends Pick<OpenRequest, 'policy' | 'onProgress' | 'signal'> {
   readonly image: RunImage;
   readonly scope: Scope;
   readonly facts: EngineFacts;
@@ -64,6 +72,14 @@ interface Opening extends Pick<OpenRequest, 'policy' | 'intent' | 'onProgress' |
   readonly snapshot?: RunSnapshot;
 }
 
+export interface RunnerOptions {
+  /** Asks people for what a policy wants approved. Without one, all of it is denied. */
+  readonly approver?: Approver | undefined;
+  /** After so long a call that waits for people answers that it waits; default 10,000. */
+  readonly waitingAfterMs?: number;
+}
+
+const waitingAfterMs = 10_000;
 const forksMax = 64;
 
 /**
@@ -76,8 +92,17 @@ export class Runner {
   readonly #blobs: BlobStore;
   readonly #instance: string;
   readonly #placements: Placements;
+  readonly #options: RunnerOptions;
 
-  private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, placements: Placements, instance: string) {
+  private constructor(
+    engine: Engine,
+    dataDir: DataDir,
+    blobs: BlobStore,
+    placements: Placements,
+    instance: string,
+    options: RunnerOptions,
+  ) {
+    this.#options = options;
     this.#engine = engine;
     this.#dataDir = dataDir;
     this.#blobs = blobs;
@@ -85,15 +110,17 @@ export class Runner {
     this.#placements = placements;
   }
 
-  static async create(engine: Engine, dataDir: DataDir): Promise<Runner> {
+  static async create(engine: Engine, dataDir: DataDir, options: RunnerOptions = {}): Promise<Runner> {
     const instance = await dataDir.registerInstance();
     const blobs = await BlobStore.open(dataDir.blobsDir);
-    return new Runner(engine, dataDir, blobs, await Placements.open(engine, dataDir, blobs), instance.id);
+    return new Runner(engine, dataDir, blobs, await Placements.open(engine, dataDir, blobs), instance.id, options);
   }
 
   /** Everything or nothing: on any failure no container is left and the journal says why. */
-  async open(request: OpenRequest): Promise<Run> {
+  async open(asked: OpenRequest): Promise<Run> {
+    const request = { ...asked, policy: policyWith(asked.policy, asked.intent) };
     const { policy } = request.policy;
+    refuseTask(policy, request.policy.task.intent);
     if (request.image !== undefined && !policy.images.includes(request.image)) {
       throw new RunnerError(
         'image_not_allowed',
@@ -116,10 +143,11 @@ export class Runner {
    * sandbox, journal and budget. All or none.
    */
   async fork(source: Run | RunSnapshot, request: ForkRequest = {}): Promise<readonly Run[]> {
-    const { count = 1, ...rest } = request;
+    const { count = 1, intent, ...rest } = request;
     if (!Number.isInteger(count) || count < 1 || count > forksMax)
       throw new RunnerError('invalid_request', `${count} forks were asked for; 1 to ${forksMax} at once are possible`);
-    const { policy, base, image: wanted } = source;
+    const { base, image: wanted } = source;
+    const policy = policyWith(source.policy, intent);
     const scope = Scope.compile(policy.policy.files);
     const [snapshot, image, facts] = await Promise.all([
       source instanceof Run ? source.snapshot() : source,
@@ -192,14 +220,25 @@ export class Runner {
       await failpoint('open.journaled');
       opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
       const { sandbox, base } = await this.#start(spec, dir, opening, journal);
-      const { limits, budget } = policy.policy;
+      const budget = new Budget(budgetLimits(policy.policy));
+      const approvals = await Approvals.open({
+        run: id,
+        directory: dir.approvalsDir,
+        approver: this.#options.approver,
+        record: (event) => journal.append(approvalEntry(event)),
+      });
+      const onRisk: GateParts['onRisk'] = (from, to, by) =>
+        journal.append({ type: 'risk.raised', data: { from, to, by } });
       return new Run({
         dir,
         policy,
         image: opening.image,
         sandbox,
         journal,
-        budget: new Budget({ ...budget, outputBytes: limits.outputPerRunBytes, wallClockMs: limits.wallClockMs }),
+        budget,
+        approvals,
+        gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
+        waitingAfterMs: this.#options.waitingAfterMs ?? waitingAfterMs,
         scope: opening.scope,
         base,
         blobs: this.#blobs,
@@ -229,7 +268,7 @@ export class Runner {
     try {
       const dir = await this.#dataDir.createRun(id);
       await failpoint('open.directory');
-      await writeFile(dir.policy, policy.text);
+      await writeFile(dir.policy, formatPolicyRecord(policy));
       journal = await Journal.create(dir.journal, id);
       await failpoint('open.begun');
       await journal.append(opened);
@@ -328,72 +367,9 @@ export class Runner {
   }
 }
 
-function placementFor(
-  runId: string,
-  { policy }: LoadedPolicy,
-  scope: Scope,
-  image: RunImage,
-  request: Pick<OpenRequest, 'onProgress' | 'signal'>,
-): PlacementRequest {
-  const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
-  const { runtime, inputs, files } = policy;
-  return { runId, scope, runtime, bound, image: image.id, options: importOptions(request), inputs, deny: files.deny };
-}
-
-/** A large import says how far it is, now and then. */
-function importOptions({ onProgress, signal }: Pick<OpenRequest, 'onProgress' | 'signal'>): ImportOptions {
-  let toldMs = performance.now();
-  return {
-    ...(signal === undefined ? {} : { signal }),
-    onProgress: ({ files, filesTotal, bytes }) => {
-      if (performance.now() - toldMs < progressEveryMs) return;
-      toldMs = performance.now();
-      onProgress?.(`workspace: ${files} of ${filesTotal} files, ${Math.ceil(bytes / 1024)} KiB`);
-    },
-  };
-}
-
-const progressEveryMs = 1000;
-
-async function select(request: OpenRequest, scope: Scope): Promise<Selection> {
-  if (request.workspace === undefined)
-    return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
-  return selectFiles(request.workspace, scope, {
-    includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
-  });
-}
-
-/** What a person may miss inside; what was denied or ignored on purpose counts too. */
-function leftOutText({ leftOut }: Selection): string {
-  const counts = Object.entries(leftOut.counts).map(([reason, count]) => `${count} ${reason.replaceAll('_', ' ')}`);
-  return counts.length === 0 ? '' : `; left out: ${counts.join(', ')}`;
-}
-
-function openedEntry({ policy, intent, image, facts, snapshot }: Opening, spec: SandboxSpec): Draft {
-  const { name } = policy.policy;
-  return {
-    type: 'run.opened',
-    data: {
-      ...(intent === undefined ? {} : { intent }),
-      policy: { name, digest: policy.digest, effective: JSON.parse(policy.canonical) },
-      image,
-      engine: {
-        kind: facts.kind,
-        version: facts.version,
-        runtime: spec.runtime,
-        factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })),
-      },
-      limits: { ...spec.limits },
-      versions: { node: process.version, kernel: facts.kernel },
-      ...(snapshot === undefined
-        ? {}
-        : { forkedFrom: { run: snapshot.run, snapshot: snapshot.digest, base: snapshot.base.digest } }),
-    },
-  };
-}
-
-function startedWith(base: Base, placement: Placement): EntryData<'sandbox.started'>['workspace'] {
-  const { files, directories, symlinks, bytes } = placement.counts(base);
-  return { kind: base.kind, digest: base.digest, files, directories, symlinks, bytes, strategy: placement.strategy };
+/** The same policy, narrowed by what this run is for. */
+function policyWith(policy: LoadedPolicy, asked: string | IntentInput | undefined): LoadedPolicy {
+  if (asked === undefined) return policy;
+  const intent = typeof asked === 'string' ? { summary: asked } : asked;
+  return policyFor(policy.chain, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
 }

@@ -83,7 +83,7 @@ test('a fork is the base and the change set, exactly, whatever became of the hos
 });
 
 test('forks do not see each other or their origin; each has its own budget and a journal that says where it starts', async () => {
-  const run = await open(undefined, 'budget: { calls: 3 }\n');
+  const run = await open(undefined, 'budget: { max_actions_per_run: 3 }\n');
   await sh(run, 'echo mine > src/a.txt');
   await sh(run, 'true');
   const forks = await runner.fork(run, { count: 3, intent: 'explore' });
@@ -135,7 +135,7 @@ test('where a closed run ended can be forked from its directory, and only while 
     await expect(findRunSnapshot(bench.dataDir, run.id)).rejects.toMatchObject({ code: 'journal_broken' });
     await writeFile(file, text);
   }
-  await appendFile(run.dir.policy, 'env: { set: { A: "1" } }\n');
+  await writeFile(run.dir.policy, (await readFile(run.dir.policy, 'utf8')).replace('32MiB', '31MiB'));
   await expect(findRunSnapshot(bench.dataDir, run.id)).rejects.toMatchObject({ code: 'journal_broken' });
 });
 

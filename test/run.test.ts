@@ -91,7 +91,7 @@ test('the same call id never runs twice, and gives the same answer', async () =>
 });
 
 test('of 50 calls exactly 50 are executed under 16 parallel callers, and the 51st is refused with its reason', async () => {
-  const run = await open('budget: { calls: 50, parallel: 16, denied: 1000 }');
+  const run = await open('budget: { max_actions_per_run: 50, max_parallel_actions: 16, max_denied_actions: 1000 }');
   const results = await Promise.all(
     Array.from({ length: 16 }, async (_, caller) => {
       const own: ToolResult[] = [];

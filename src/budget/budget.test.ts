@@ -1,7 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { Budget, type BudgetLimits } from './budget.ts';
 
-const plenty: BudgetLimits = { calls: 50, denied: 3, parallel: 64, outputBytes: 1000, wallClockMs: 60_000 };
+const plenty: BudgetLimits = {
+  calls: 50,
+  byTag: {},
+  denied: 3,
+  deniedInARow: 0,
+  approvals: 5,
+  parallel: 64,
+  perMinute: 0,
+  outputBytes: 1000,
+  wallClockMs: 60_000,
+  cpuMs: 0,
+};
 
 describe('the budget of a run', () => {
   test('lets exactly 50 of 16 eager callers through, each under its own number', async () => {
@@ -28,7 +39,7 @@ describe('the budget of a run', () => {
       if (taken.kind === 'taken') taken.release();
     }
     for (let n = 0; n < 3; n++)
-      expect(budget.take()).toMatchObject({ kind: 'denied', terminal: true, rule: 'budget.calls' });
+      expect(budget.take()).toMatchObject({ kind: 'denied', terminal: true, rule: 'budget.max_actions_per_run' });
     expect(budget.remaining()).toMatchObject({ calls: 0, parallel: 64 });
   });
 
@@ -36,7 +47,7 @@ describe('the budget of a run', () => {
     const budget = new Budget({ ...plenty, parallel: 2 });
     const first = budget.take();
     budget.take();
-    expect(budget.take()).toMatchObject({ kind: 'denied', terminal: false, rule: 'budget.parallel' });
+    expect(budget.take()).toMatchObject({ kind: 'denied', terminal: false, rule: 'budget.max_parallel_actions' });
     if (first.kind === 'taken') {
       first.release();
       first.release();
@@ -52,7 +63,7 @@ describe('the budget of a run', () => {
     expect(budget.remaining()).toMatchObject({ calls: 50, denied: 0 });
     expect(budget.take().kind).toBe('taken');
     budget.countDenied();
-    expect(budget.take()).toMatchObject({ kind: 'denied', terminal: true, rule: 'budget.denied' });
+    expect(budget.take()).toMatchObject({ kind: 'denied', terminal: true, rule: 'budget.max_denied_actions' });
   });
 
   test('ends with the output it may write and with its time', () => {

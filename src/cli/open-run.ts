@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { messageOf, RunnerError } from '../errors.ts';
-import { defaultPolicy, loadPolicy } from '../policy/policy.ts';
+import { loadPolicy } from '../policy/policy.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
+import { terminalApprover } from './ask-approval.ts';
 import type { CliContext } from './context.ts';
 import { Interruption } from './interruption.ts';
 import { closingLines, runSummary } from './summary.ts';
@@ -11,10 +12,14 @@ import { printJson, say } from './terminal.ts';
 
 /** Options that every command which opens a run takes. */
 export interface RunOptions {
+  /** Standard input belongs to the command or the session. */
+  readonly stdinIsTaken?: boolean;
   readonly policy?: string;
+  readonly class?: string;
   readonly workspace?: string;
   readonly image?: string;
   readonly intent?: string;
+  readonly approve?: readonly string[];
   readonly forkOf?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -23,9 +28,15 @@ export interface RunOptions {
 export function withRunOptions(command: Command): Command {
   return command
     .option('-p, --policy <file>', 'policy file (default: the shipped "default" policy)')
+    .option('-c, --class <name>', 'task class, where the policy has classes')
     .option('-w, --workspace <dir>', 'directory whose allowed files are copied in (default: an empty workspace)')
     .option('-i, --image <image>', "one of the policy's images")
     .option('--intent <text>', 'what the run is for; recorded first')
+    .option(
+      '--approve <categories>',
+      'approve these in advance (a list with commas); others are asked for here',
+      listOf,
+    )
     .option('--fork-of <run>', 'go on where a closed run ended, with its policy, image, base and changes')
     .option('-q, --quiet', 'no progress')
     .option('--json', 'machine-readable result on stdout');
@@ -41,7 +52,10 @@ export async function inRun<T>(
   try {
     const open = await opener(options, interruption.signal);
     const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
-    const runner = await Runner.create(engine, dataDir);
+    const runner = await Runner.create(engine, dataDir, {
+      approver: terminalApprover(options.approve ?? [], options.stdinIsTaken !== true),
+      waitingAfterMs: Number.POSITIVE_INFINITY,
+    });
     try {
       const run = await open(runner, dataDir);
       return { value: await workIn(run, work, options, interruption), run };
@@ -61,10 +75,15 @@ async function opener(
   const { forkOf } = options;
   const request = { ...openRequest(options), signal };
   if (forkOf === undefined) {
-    const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
+    const policy = await loadPolicy(options.policy ?? 'default', { taskClass: options.class });
     return (runner) => runner.open({ policy, ...request });
   }
-  if (options.policy !== undefined || options.workspace !== undefined || options.image !== undefined)
+  if (
+    options.policy !== undefined ||
+    options.class !== undefined ||
+    options.workspace !== undefined ||
+    options.image !== undefined
+  )
     throw new RunnerError(
       'invalid_request',
       '--fork-of takes policy, workspace and image from the run that it goes on with; leave --policy, --workspace and --image out',
@@ -76,7 +95,14 @@ async function opener(
   };
 }
 
-function openRequest(options: RunOptions): Omit<OpenRequest, 'policy'> {
+function listOf(text: string): readonly string[] {
+  return text
+    .split(',')
+    .map((name) => name.trim())
+    .filter(Boolean);
+}
+
+function openRequest(options: RunOptions): Omit<OpenRequest, 'policy' | 'intent'> & { intent?: string } {
   return {
     ...(options.workspace === undefined ? {} : { workspace: options.workspace }),
     ...(options.image === undefined ? {} : { image: options.image }),

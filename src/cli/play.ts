@@ -34,7 +34,9 @@ export function playCommand(program: Command, context: CliContext): void {
     .option('--lines <n>', 'how much of an output to show', wholeNumber(1), 8)
     .action(async (file: string, options: RunOptions & { lines: number }) => {
       await refuseUnreadable(file);
-      const { run, value } = await inRun(context, options, (opened) => play(opened, file, options));
+      const { run, value } = await inRun(context, { ...options, stdinIsTaken: file === '-' }, (opened) =>
+        play(opened, file, options),
+      );
       if (options.json === true) printJson(runSummary(run));
       else for (const line of closingLines(run)) say(line);
       throw new Exit(value);

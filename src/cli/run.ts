@@ -29,7 +29,9 @@ export function runCommand(program: Command, context: CliContext): void {
     .option('--stdin', 'pass this standard input on')
     .passThroughOptions()
     .action(async (argv: string[], options: Options & { stdin?: boolean }) => {
-      const { value, run } = await inRun(context, options, (opened) => execute(opened, argv, options));
+      const { value, run } = await inRun(context, { ...options, stdinIsTaken: options.stdin === true }, (opened) =>
+        execute(opened, argv, options),
+      );
       if (options.json === true) printJson({ ...runSummary(run), result: value });
       else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
       throw new Exit(exitOf(value));

@@ -1,7 +1,8 @@
 import pc from 'picocolors';
 import { printable } from '../journal/printable.ts';
 import type { Run } from '../runner.ts';
-import { candidateDocument, type Candidate } from '../workspace/candidate.ts';
+import { exportDocument } from '../runner.ts';
+import type { Candidate } from '../workspace/candidate.ts';
 import { bytesText } from './terminal.ts';
 
 /** What a script wants to know of a closed run. */
@@ -11,7 +12,7 @@ export function runSummary(run: Run): Record<string, unknown> {
     state: run.candidate === undefined ? 'lost' : 'closed',
     directory: run.dir.path,
     remaining: run.remaining(),
-    diff: run.candidate === undefined ? null : candidateDocument(run.candidate),
+    diff: run.candidate === undefined ? null : exportDocument(run.candidate),
   };
 }
 
@@ -38,6 +39,11 @@ export function closingLines(run: Run): string[] {
     (violation) =>
       `  ${pc.yellow('not exported')} ${printable(violation.path)} (${violation.kind} outside the write scope)`,
   );
+  const held = diff.held.map(({ path, why, approvals }) => {
+    const needs = approvals.length === 0 ? '' : `: needs ${approvals.join(', ')}`;
+    return `  ${pc.yellow('held back')} ${printable(path)} (${why.replaceAll('_', ' ')}${needs})`;
+  });
+  const due = diff.due.length > 0 ? [`  before it is put to use: ${diff.due.join(', ')}`] : [];
   const scratch =
     diff.scratch.files > 0
       ? [pc.dim(`  scratch: ${diff.scratch.files} files, ${bytesText(diff.scratch.bytes)}, never exported`)]
@@ -49,6 +55,8 @@ export function closingLines(run: Run): string[] {
     ...refused.slice(0, 20),
     ...incomplete.slice(0, 20),
     ...outside.slice(0, 20),
+    ...held.slice(0, 20),
+    ...due,
     ...scratch,
     pc.dim(`next: ${next}`),
   ];

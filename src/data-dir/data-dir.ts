@@ -16,7 +16,7 @@ export type { RunDir } from './run-dir.ts';
  *  - a run is found by its id or a prefix that only it has.
  *
  *     owner                        id of this directory
- *     runs/<id>/journal.ndjson     and policy.yaml, calls/<callId>.*, change-set.json, changes.patch, base.json
+ *     runs/<id>/journal.ndjson     and policy.json, calls/<callId>.*, change-set.json, changes.patch, base.json
  *     instances/<id>.json          runner processes: pid, start time, boot
  *     blobs/                       contents of changed files, by digest
  *     bases/                       imported trees, by digest

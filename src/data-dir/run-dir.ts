@@ -8,9 +8,10 @@ export class RunDir {
   readonly id: string;
   readonly path: string;
   readonly journal: string;
-  /** The policy as it was given. The effective one is in the journal. */
+  /** The policy files as they were given, and the task. What holds is in the journal. */
   readonly policy: string;
   readonly callsDir: string;
+  readonly approvalsDir: string;
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
@@ -21,8 +22,9 @@ export class RunDir {
     this.id = id;
     this.path = path;
     this.journal = join(path, 'journal.ndjson');
-    this.policy = join(path, 'policy.yaml');
+    this.policy = join(path, 'policy.json');
     this.callsDir = join(path, 'calls');
+    this.approvalsDir = join(path, 'approvals');
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
     this.base = join(path, 'base.json');

@@ -45,6 +45,7 @@ export type EntryOutcome = z.infer<typeof EntryOutcome>;
 const dataOf = {
   'run.opened': z.strictObject({
     intent: text.optional(),
+    request: json.optional(),
     policy: z.strictObject({ name: text, digest, effective: json }),
     image: z.strictObject({ reference: text, id: digest }),
     engine: z.strictObject({ kind: text, version: text, runtime: text, factsDigest: digest }),
@@ -100,6 +101,25 @@ const dataOf = {
     exitCode: z.int().optional(),
     stderrTail: text.optional(),
   }),
+  'approval.requested': z.strictObject({
+    id: z.string().regex(idPattern),
+    category: text,
+    at: z.enum(['call', 'export', 'budget']),
+    callId: callId.optional(),
+    rule: text,
+    digest,
+    quorum: count,
+    expiresAt: z.iso.datetime({ precision: 3 }),
+  }),
+  'approval.decided': z.strictObject({
+    id: z.string().regex(idPattern),
+    category: text,
+    verdict: z.enum(['approved', 'denied', 'expired', 'broken']),
+    by: z.array(text).max(10).readonly(),
+    reason: text,
+    digest,
+  }),
+  'risk.raised': z.strictObject({ from: text, to: text, by: text }),
   note: z.strictObject({ text }),
   'journal.recovered': z.strictObject({
     reason: text,
@@ -151,6 +171,9 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('snapshot.taken'),
   entryOf('snapshot.applied'),
   entryOf('sandbox.lost'),
+  entryOf('approval.requested'),
+  entryOf('approval.decided'),
+  entryOf('risk.raised'),
   entryOf('note'),
   entryOf('journal.recovered'),
   entryOf('run.closed'),

@@ -50,6 +50,17 @@ function storyOf(entry: Entry): string {
     }
     case 'sandbox.lost':
       return `${short(entry.data.reason)} (container ${entry.data.container})`;
+    case 'approval.requested': {
+      const { id, category, at, callId, quorum } = entry.data;
+      const what = callId === undefined ? at : `call ${callId}`;
+      return `${id} ${category} for ${what}, ${quorum === 1 ? 'one person' : `${quorum} people`}`;
+    }
+    case 'approval.decided': {
+      const { id, category, verdict, by, reason } = entry.data;
+      return `${id} ${category} ${verdict}${by.length === 0 ? '' : ` by ${by.join(', ')}`}${reason === '' ? '' : `: ${short(reason)}`}`;
+    }
+    case 'risk.raised':
+      return `${entry.data.from} to ${entry.data.to} by ${short(entry.data.by)}`;
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':

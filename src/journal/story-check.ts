@@ -64,6 +64,9 @@ export class StoryCheck {
       case 'snapshot.taken':
       case 'snapshot.applied':
       case 'sandbox.lost':
+      case 'approval.requested':
+      case 'approval.decided':
+      case 'risk.raised':
       case 'note':
       case 'journal.recovered':
         return;

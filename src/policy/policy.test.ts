@@ -3,15 +3,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { z } from 'zod';
 import { digestOf } from '../digest.ts';
 import { isRunnerError } from '../errors.ts';
 import { ToolCall } from '../tools/tool-call.ts';
 import { secretGlobs } from '../workspace/scope.ts';
-import { shapeOf } from './issue-lines.ts';
-import { defaultPolicy, loadPolicy, parsePolicy } from './policy.ts';
-import { deniedVariables, PolicyFile, toolNames } from './schema.ts';
+import { runPolicyTests } from './policy-tests.ts';
+import { defaultPolicy, loadChain, loadPolicy, parsePolicy, shippedPolicies } from './policy.ts';
+import { deniedVariables } from './language/env.ts';
+import { toolNames } from './language/tools.ts';
+import { policyJsonSchema, policyReferencePage } from './reference-page.ts';
 
+const dayMs = 86_400_000;
 const head = `apiVersion: glovebox/v1
 kind: Policy
 name: test
@@ -38,9 +40,16 @@ describe('a policy', () => {
       kind: 'Policy',
       name: 'test',
       description: '',
+      layers: ['repository test'],
+      taskClass: null,
+      lane: null,
+      risk: 'low',
       images: ['base'],
       runtime: 'runc',
       files: { read: ['**'], write: [], scratch: [], deny: [], includeIgnored: false, git: false },
+      paths: [
+        { layer: 'repository test', read: ['**'], write: [], writeAsk: [], proposeOnly: [], scratch: [], deny: [] },
+      ],
       inputs: [],
       limits: {
         memoryBytes: 2 * 1024 ** 3,
@@ -57,15 +66,35 @@ describe('a policy', () => {
         replyBytes: 30_000,
         outputPerRunBytes: 256 * 1024 ** 2,
       },
-      budget: { calls: 50, denied: 8, parallel: 4 },
+      budget: {
+        maxActionsPerRun: 50,
+        maxActionsByTag: {},
+        maxDeniedActions: 8,
+        maxConsecutiveDenials: 0,
+        maxApprovalRequests: 5,
+        maxParallelActions: 4,
+        maxActionsPerMinute: 0,
+        cpuSeconds: 0,
+        diffFiles: 0,
+        diffLines: 0,
+        diffBinaryBytes: 0,
+      },
       tools: { allow: [...toolNames] },
       env: { set: {} },
+      commands: [],
+      escalators: [],
+      approvals: { categories: {}, triggers: [], everyExport: [] },
+      egress: { profiles: [], rules: [], deny: [] },
+      credentials: {},
+      models: [],
+      requireIntent: false,
+      retention: { journalMs: 400 * dayMs, outputMs: 30 * dayMs, diffMs: 90 * dayMs },
     });
     expect({ digest, source, text }).toEqual({ digest: digestOf(canonical), source: 'p.yaml', text: head });
   });
 
   test('has one digest for one meaning, however it is written', () => {
-    const same = `# comment\nkind: 'Policy'\napiVersion: "glovebox/v1"\nfiles: {read: ['**'], write: []}\nimages:\n- base\nname: test\nlimits: {memory: 2048MiB, wall_clock: 1800s}\n`;
+    const same = `# comment\nkind: 'Policy'\napiVersion: "glovebox/v1"\nfiles: {read: ['**']}\nimages:\n- base\nname: test\nlimits: {memory: 2048MiB, wall_clock: 1800s}\n`;
     expect(parsePolicy(same, 'a').digest).toBe(parsePolicy(head, 'b').digest);
     expect(parsePolicy(`${head}runtime: runsc\n`, 'a').digest).not.toBe(parsePolicy(head, 'b').digest);
   });
@@ -107,8 +136,12 @@ describe('what is wrong is told with its place, its key and what to write instea
     ['a negative size', `${head}limits:\n  memory: -1GiB\n`, /"-1GiB" is not understood/],
     ['a size out of range', `${head}limits:\n  memory: 1KiB\n`, /1KiB is out of range: from 32MiB/],
     ['a duration without unit', `${head}limits:\n  wall_clock: 30\n`, /8:15: limits\.wall_clock: write a duration/],
-    ['a number that is text', `${head}budget:\n  calls: "50"\n`, /8:10: budget\.calls: expected number/],
-    ['no calls at all', `${head}budget:\n  calls: 0\n`, /budget\.calls: Too small/],
+    [
+      'a number that is text',
+      `${head}budget:\n  max_actions_per_run: "50"\n`,
+      /8:24: budget\.max_actions_per_run: expected number/,
+    ],
+    ['no calls at all', `${head}budget:\n  max_actions_per_run: 0\n`, /budget\.max_actions_per_run: Too small/],
     [
       'an unknown tool',
       `${head}tools:\n  allow: [exec, bash]\n`,
@@ -117,7 +150,7 @@ describe('what is wrong is told with its place, its key and what to write instea
     ['no tool', `${head}tools:\n  allow: []\n`, /no tool at all is allowed/],
     ['an unknown runtime', `${head}runtime: kata\n`, /7:10: runtime: .*"runc"/],
     ['another version', head.replace('v1', 'v2'), /^p\.yaml:1:13: apiVersion: must be glovebox\/v1$/],
-    ['no files', head.slice(0, head.indexOf('files')), /files: is missing/],
+    ['no files', head.slice(0, head.indexOf('files')), /files\.read: is missing/],
     ['no read list', `${head.slice(0, head.indexOf('  read'))}  write: []\n`, /files\.read: is missing/],
     [
       'a glob out of the workspace',
@@ -256,7 +289,7 @@ describe('policy files', () => {
 
   test('that cannot be read, or are too long, are no policy', async () => {
     await expect(loadPolicy(join(root, 'none.yaml'))).rejects.toMatchObject({ code: 'invalid_policy' });
-    await expect(loadPolicy('nosuch')).rejects.toThrow(/shipped ones are default, docs-only, locked-down/);
+    await expect(loadPolicy('nosuch')).rejects.toThrow(/shipped ones are default, docs-only, locked-down, org-floor/);
     await writeFile(join(root, 'long.yaml'), `${head}#${'x'.repeat(70_000)}`);
     await expect(loadPolicy(join(root, 'long.yaml'))).rejects.toThrow(/is longer than/);
     await expect(loadPolicy(root)).rejects.toMatchObject({ code: 'invalid_policy' });
@@ -266,13 +299,22 @@ describe('policy files', () => {
     const names = (await readdir(new URL('../../sandbox-policies/', import.meta.url))).filter((name) =>
       name.endsWith('.yaml'),
     );
-    expect(names.toSorted()).toEqual(['default.yaml', 'docs-only.yaml', 'locked-down.yaml']);
-    for (const name of names) {
-      const { policy } = await loadPolicy(name.slice(0, -'.yaml'.length));
-      expect(`${policy.name}.yaml`).toBe(name);
-      expect(policy.description).not.toBe('');
-      expect(policy.files.deny).toEqual(['**/.git/**', ...secretGlobs]);
+    expect(names.toSorted()).toEqual(shippedPolicies.map((name) => `${name}.yaml`).toSorted());
+    for (const name of shippedPolicies) {
+      const chain = await loadChain(name);
+      const { file } = chain.at(-1) ?? {};
+      expect(file?.name).toBe(name);
+      expect(file?.description).not.toBe('');
+      const denied = new Set(chain.flatMap((one) => one.file.files?.deny ?? []));
+      expect(denied).toEqual(new Set(['**/.git/**', ...secretGlobs]));
     }
+  });
+
+  test.each(shippedPolicies)('that are shipped prove themselves: the tests of %s pass', async (name) => {
+    const chain = await loadChain(name);
+    const tests = runPolicyTests(chain);
+    expect(tests.filter(({ differences }) => differences.length > 0)).toEqual([]);
+    expect(tests.length).toBeGreaterThanOrEqual(5);
   });
 
   test('that is the default one says every limit in words: they are the defaults', async () => {
@@ -290,29 +332,24 @@ describe('the lists of a policy', () => {
   });
 });
 
-describe('docs/policy.md', () => {
-  test('has one row for every key of the schema, with its default and its meaning, and no other', async () => {
-    const page = await readFile(new URL('../../docs/policy.md', import.meta.url), 'utf8');
-    const documented = [...page.matchAll(/^\| `[\w.]+` \|.*$/gm)].map(([row]) => row);
-    expect(documented).toEqual(rowsOf(PolicyFile));
-    for (const name of [...deniedVariables, ...toolNames]) expect(page).toContain(`\`${name}\``);
+describe('the pages', () => {
+  const page = (name: string): Promise<string> => readFile(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+
+  test('on every key, and the JSON Schema for editors, are those of the schema (make docs)', async () => {
+    expect(await page('policy-reference.md')).toBe(policyReferencePage());
+    expect(JSON.parse(await page('policy.schema.json'))).toEqual(JSON.parse(JSON.stringify(policyJsonSchema())));
   });
 
-  /** `| key | default | meaning |`, in the order of the schema. */
-  function rowsOf(schema: unknown, prefix = ''): string[] {
-    const rows: string[] = [];
-    for (const [key, field] of Object.entries(shapeOf(schema))) {
-      const standard = field instanceof z.ZodPrefault ? defaultText(field.def.defaultValue) : 'required';
-      const below = rowsOf(field, `${prefix}${key}.`);
-      const meaning = field instanceof z.ZodType ? field.description : undefined;
-      expect(meaning, `${prefix}${key} has no description`).toBeDefined();
-      rows.push(`| \`${prefix}${key}\` | ${below.length > 0 ? '' : standard} | ${meaning} |`, ...below);
-    }
-    return rows;
-  }
+  test('explain every key: none is without a description', () => {
+    const rows = policyReferencePage()
+      .split('\n')
+      .filter((line) => line.startsWith('| `'));
+    expect(rows.length).toBeGreaterThan(100);
+    for (const row of rows) expect(row).toMatch(/^\| `[\w.[\]]+` \| .* ?\| \S.* \|$/);
+  });
 
-  function defaultText(value: unknown): string {
-    if (Array.isArray(value) && value.length === toolNames.length) return 'all';
-    return `\`${typeof value === 'string' && value !== '' ? value : JSON.stringify(value)}\``;
-  }
+  test('name the variables that may not be set, and every tool', async () => {
+    const text = await page('policy.md');
+    for (const name of [...deniedVariables, ...toolNames]) expect(text).toContain(`\`${name}\``);
+  });
 });

@@ -1,113 +1,111 @@
 import { open, type FileHandle } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
-import { PolicyFile } from './schema.ts';
+import { checkChain } from './check-chain.ts';
+import { effectivePolicy, refuseIncomplete } from './effective.ts';
 import { issueLines } from './issue-lines.ts';
-import { readYaml, textBytesMax } from './yaml-source.ts';
+import { Intent, type IntentInput } from './language/intent.ts';
+import { expandSets, withSetsExpanded } from './path-sets.ts';
+import type { LoadedPolicy } from './effective-policy.ts';
+import type { TaskRequest } from './restriction.ts';
+import { parseSourceFile, type SourceFile } from './source-file.ts';
+import { textBytesMax } from './yaml-source.ts';
 
-/** What a run may touch; fixed when it opens, named by its digest. */
-export interface Policy {
-  readonly apiVersion: 'glovebox/v1';
-  readonly kind: 'Policy';
-  readonly name: string;
-  readonly description: string;
-  readonly images: readonly string[];
-  readonly runtime: 'runc' | 'runsc';
-  readonly files: {
-    readonly read: readonly string[];
-    readonly write: readonly string[];
-    readonly scratch: readonly string[];
-    readonly deny: readonly string[];
-    readonly includeIgnored: boolean;
-    readonly git: boolean;
+export type { EnvironmentSpec, LoadedPolicy, Policy } from './effective-policy.ts';
+
+/** The names of the shipped policies (`sandbox-policies/`). */
+export const shippedPolicies = [
+  'default',
+  'docs-only',
+  'locked-down',
+  'org-floor',
+  'balanced',
+  'ci-ephemeral',
+  'bugfix',
+  'dependency-update',
+  'release',
+] as const;
+
+const layersMax = 8;
+
+/** A file, or the name of a shipped policy, for a task. Throws `invalid_policy` or `invalid_request`. */
+export async function loadPolicy(pathOrName: string, task: TaskRequest = {}): Promise<LoadedPolicy> {
+  return policyFor(await loadChain(pathOrName), task);
+}
+
+export function defaultPolicy(task: TaskRequest = {}): Promise<LoadedPolicy> {
+  return loadPolicy('default', task);
+}
+
+/** A policy from its text. What it extends has to be given. */
+export function parsePolicy(text: string, source: string, task: TaskRequest = {}): LoadedPolicy {
+  return policyFor(parseChain([{ text, source }]), task);
+}
+
+/** The same files for a task. */
+export function policyFor(chain: readonly SourceFile[], task: TaskRequest): LoadedPolicy {
+  const effective = effectivePolicy(chain, { ...task, intent: parseIntent(chain, task.intent), written: task.intent });
+  refuseIncomplete(chain, effective.policy);
+  const found = chain.at(-1);
+  return { ...effective, source: found?.source ?? '', text: found?.text ?? '', chain, task };
+}
+
+function parseIntent(chain: readonly SourceFile[], input: IntentInput | undefined): Intent | undefined {
+  if (input === undefined) return undefined;
+  const parsed = Intent.safeParse(input, { reportInput: true });
+  if (!parsed.success)
+    throw new RunnerError(
+      'invalid_request',
+      issueLines(parsed.error.issues, { placeOf: () => 'the intent' }, Intent).join('\n'),
+    );
+  return expandSets(parsed.data, chain);
+}
+
+/** The file and all that it extends, the widest first; checked, and its own tests passed. */
+export async function loadChain(pathOrName: string): Promise<readonly SourceFile[]> {
+  const files = await readUpwards(pathOrName, pathFor(pathOrName, process.cwd()), 1);
+  return checkChain(expandAll(files));
+}
+
+/** The same from texts that were read before. */
+export function parseChain(
+  texts: readonly { readonly text: string; readonly source: string }[],
+): readonly SourceFile[] {
+  const files = texts.map(({ text, source }) => parseSourceFile(text, source));
+  const top = files[0];
+  if (top?.file.extends !== undefined && files.length === 1)
+    throw new RunnerError(
+      'invalid_policy',
+      `${top.placeOf(['extends'])}: extends: a text alone extends nothing; load the policy by its path`,
+    );
+  return checkChain(expandAll(files));
+}
+
+function expandAll(files: readonly SourceFile[]): readonly SourceFile[] {
+  return files.map((file, index) => withSetsExpanded(file, files.slice(0, index)));
+}
+
+async function readUpwards(source: string, path: string, depth: number): Promise<readonly SourceFile[]> {
+  const file = parseSourceFile(await readText(path), source);
+  const { extends: above } = file.file;
+  if (above === undefined) return [file];
+  const refuse = (why: string): never => {
+    throw new RunnerError('invalid_policy', `${file.placeOf(['extends'])}: extends: ${why}`);
   };
-  readonly inputs: readonly { readonly source: string; readonly target: string }[];
-  readonly environment?: EnvironmentSpec;
-  readonly limits: {
-    readonly memoryBytes: number;
-    readonly cpus: number;
-    readonly pidsMax: number;
-    readonly openFilesMax: number;
-    readonly workspaceBytes: number;
-    readonly workspaceFilesMax: number;
-    readonly tmpBytes: number;
-    readonly wallClockMs: number;
-    readonly commandTimeoutMs: number;
-    /** 0 = none. */
-    readonly idleTimeoutMs: number;
-    readonly outputPerCallBytes: number;
-    readonly replyBytes: number;
-    readonly outputPerRunBytes: number;
-  };
-  readonly budget: { readonly calls: number; readonly denied: number; readonly parallel: number };
-  readonly tools: { readonly allow: readonly string[] };
-  readonly env: { readonly set: Readonly<Record<string, string>> };
+  if (depth >= layersMax) refuse(`more than ${layersMax} layers; does a file extend itself?`);
+  const [name = '', digest] = above.split('@');
+  const files = await readUpwards(name, pathFor(name, dirname(path)), depth + 1);
+  const found = files.at(-1)?.digest;
+  if (digest !== undefined && digest !== found)
+    refuse(`${name} is ${found} now, not ${digest}; look at it, then name that`);
+  return [...files, file];
 }
 
-export interface EnvironmentSpec {
-  readonly image: string;
-  readonly setup: readonly (readonly string[])[];
-  readonly files: readonly string[];
-}
-
-export interface LoadedPolicy {
-  readonly policy: Policy;
-  /** Of `canonical`: the same for two files that mean the same. */
-  readonly digest: Digest;
-  readonly canonical: string;
-  /** Where it was read, for messages. */
-  readonly source: string;
-  readonly text: string;
-}
-
-/** A file, or the name of a shipped policy (`default`, `docs-only`, `locked-down`). Throws `invalid_policy`. */
-export async function loadPolicy(pathOrName: string): Promise<LoadedPolicy> {
-  const path = /^[a-z][a-z-]*$/.test(pathOrName) ? shippedPolicyPath(pathOrName) : pathOrName;
-  return parsePolicy(await readText(path), pathOrName);
-}
-
-export function defaultPolicy(): Promise<LoadedPolicy> {
-  return loadPolicy('default');
-}
-
-function shippedPolicyPath(name: string): string {
-  return fileURLToPath(new URL(`../../sandbox-policies/${name}.yaml`, import.meta.url));
-}
-
-/** Throws `invalid_policy`: each line of its message names source, line, column, key, and what to write instead. */
-export function parsePolicy(text: string, source: string): LoadedPolicy {
-  const document = readYaml(text, source);
-  const parsed = PolicyFile.safeParse(document.value, { reportInput: true });
-  if (!parsed.success) throw new RunnerError('invalid_policy', issueLines(parsed.error.issues, document).join('\n'));
-  const policy = policyOf(parsed.data);
-  const canonical = canonicalJson(policy);
-  return { policy, digest: digestOf(canonical), canonical, source, text };
-}
-
-function policyOf(file: PolicyFile): Policy {
-  const { include_ignored: includeIgnored, ...files } = file.files;
-  const { limits, environment, ...rest } = file;
-  return {
-    ...rest,
-    ...(environment === undefined ? {} : { environment }),
-    files: { ...files, includeIgnored },
-    limits: {
-      memoryBytes: limits.memory,
-      cpus: limits.cpus,
-      pidsMax: limits.pids,
-      openFilesMax: limits.open_files,
-      workspaceBytes: limits.workspace,
-      workspaceFilesMax: limits.workspace_files,
-      tmpBytes: limits.tmp,
-      wallClockMs: limits.wall_clock,
-      commandTimeoutMs: limits.command_timeout,
-      idleTimeoutMs: limits.idle_timeout,
-      outputPerCallBytes: limits.output_per_call,
-      replyBytes: limits.reply_bytes,
-      outputPerRunBytes: limits.output_per_run,
-    },
-  };
+function pathFor(pathOrName: string, directory: string): string {
+  if (/^[a-z][a-z-]*$/.test(pathOrName))
+    return fileURLToPath(new URL(`../../sandbox-policies/${pathOrName}.yaml`, import.meta.url));
+  return resolve(directory, pathOrName);
 }
 
 async function readText(path: string): Promise<string> {
@@ -118,7 +116,7 @@ async function readText(path: string): Promise<string> {
     const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
     return buffer.toString('utf8', 0, bytesRead);
   } catch (cause) {
-    const message = `cannot read the policy ${path}: ${messageOf(cause)}; shipped ones are default, docs-only, locked-down`;
+    const message = `cannot read the policy ${path}: ${messageOf(cause)}; shipped ones are ${shippedPolicies.join(', ')}`;
     throw new RunnerError('invalid_policy', message, { cause });
   } finally {
     await file?.close();

@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** Sizes and durations carry their unit, so that nobody takes 512 for megabytes where it means bytes. */
 const sizeUnits: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
-const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 export interface Range {
   readonly min: string;
@@ -16,7 +16,7 @@ export function size(range: Range) {
 
 /** A string such as `90s`, as milliseconds. */
 export function duration(range: Range) {
-  return quantity('a duration with its unit, such as 90s (ms, s, m, h)', durationUnits, range);
+  return quantity('a duration with its unit, such as 90s (ms, s, m, h, d)', durationUnits, range);
 }
 
 /** ... or `none`, as 0. */

@@ -159,6 +159,7 @@ export type ToolData = z.infer<typeof ToolData>;
 
 /** Codes of `error`: what an agent can act on. Faults of the runner are `RunnerError`s, never results. */
 const toolErrorCodes = [
+  'waiting_for_approval',
   'not_found',
   'permission_denied',
   'is_directory',

@@ -23,13 +23,18 @@ export function parseGlob(pattern: string): readonly Glob[] {
   return expandBraces(pattern).map((plain) => globOf(plain.split('/').map(parseSegment)));
 }
 
+/** The segments of each of them, for whoever compares patterns instead of matching paths. */
+export function segmentsOfGlob(pattern: string): readonly (readonly Segment[])[] {
+  return expandBraces(pattern).map((plain) => plain.split('/').map(parseSegment));
+}
+
 const patternCharsMax = 1000;
 const alternativesMax = 100;
 const segmentsMax = 30;
 
-type Segment = { readonly kind: 'any' } | { readonly kind: 'name'; readonly tokens: readonly Token[] };
+export type Segment = { readonly kind: 'any' } | { readonly kind: 'name'; readonly tokens: readonly Token[] };
 
-type Token =
+export type Token =
   | { readonly kind: 'star' }
   | { readonly kind: 'one' }
   | { readonly kind: 'char'; readonly char: string }

@@ -1,0 +1,189 @@
+import { messageOf } from '../errors.ts';
+import { Deadline } from '../deadline.ts';
+import { newId } from '../ids.ts';
+import type { Digest } from '../digest.ts';
+import { outcomeOf, type ApprovalOutcome, type ApprovalRequest, type Approver } from './approval.ts';
+import { ApprovalFiles } from './approval-files.ts';
+
+/** What is to be approved. */
+export interface Ask {
+  /** The call that waits. */
+  readonly callId?: string;
+  /** Told as soon as somebody is asked. */
+  readonly onAsked?: (request: ApprovalRequest) => void;
+  readonly category: string;
+  readonly at: ApprovalRequest['at'];
+  readonly subject: string;
+  readonly rule: string;
+  readonly reach: string;
+  readonly digest: Digest;
+  readonly terms: Terms;
+}
+
+/** How a category is approved. */
+export interface Terms {
+  readonly quorum: number;
+  readonly timeoutMs: number;
+  readonly remember: 'none' | 'run';
+  readonly reasonRequired: boolean;
+  readonly note?: string;
+}
+
+export interface ApprovalsOptions {
+  readonly run: string;
+  /** Where pending ones are kept. */
+  readonly directory: string;
+  /** Nobody can be asked: everything is denied. */
+  readonly approver: Approver | undefined;
+  /** On record before anybody is asked, and before the answer has an effect. */
+  readonly record: (event: ApprovalEvent) => Promise<unknown>;
+  readonly nowMs?: () => number;
+}
+
+export type ApprovalEvent =
+  | { readonly kind: 'requested'; readonly request: ApprovalRequest }
+  | { readonly kind: 'decided'; readonly request: ApprovalRequest; readonly outcome: ApprovalOutcome };
+
+/**
+ * The approvals of one run. Promises:
+ *  - an answer holds for exactly what was shown: it is found again by the digest of call, policy, base and run alone;
+ *  - decided once, used once, unless the category is remembered for the run;
+ *  - a time-out, an error, too few people or nobody to ask is a denial;
+ *  - what is pending is on disk before anybody is asked, and is pending still after a restart, until it expires.
+ */
+export class Approvals {
+  readonly #options: ApprovalsOptions;
+  readonly #files: ApprovalFiles;
+  readonly #nowMs: () => number;
+  readonly #closing = new AbortController();
+  readonly #pending = new Map<string, ApprovalRequest>();
+  readonly #approved = new Map<string, ApprovalRequest>();
+  readonly #asking = new Map<string, Promise<ApprovalOutcome>>();
+
+  private constructor(options: ApprovalsOptions) {
+    this.#options = options;
+    this.#files = new ApprovalFiles(options.directory);
+    this.#nowMs = options.nowMs ?? Date.now;
+  }
+
+  static async open(options: ApprovalsOptions): Promise<Approvals> {
+    const approvals = new Approvals(options);
+    for (const { request, outcome, used } of await approvals.#files.readAll()) {
+      if (outcome === null && !approvals.#isExpired(request)) approvals.#pending.set(keyOf(request), request);
+      if (outcome?.kind === 'approved' && !used) approvals.#approved.set(keyOf(request), request);
+    }
+    return approvals;
+  }
+
+  /** What waits for somebody. */
+  get pending(): readonly ApprovalRequest[] {
+    return [...this.#pending.values()];
+  }
+
+  /** Resolves with the decision, at the latest when its time is over. Throws when it cannot be kept or recorded. */
+  async ask(ask: Ask): Promise<ApprovalOutcome> {
+    const key = keyOf(ask);
+    // One answer is for one call: the same call made twice at a time is asked for twice, one after the other.
+    for (let asked = this.#asking.get(key); asked !== undefined; asked = this.#asking.get(key))
+      await asked.catch(() => undefined);
+    const asking = this.#ask(key, ask).finally(() => this.#asking.delete(key));
+    this.#asking.set(key, asking);
+    return asking;
+  }
+
+  async #ask(key: string, ask: Ask): Promise<ApprovalOutcome> {
+    const granted = this.#approved.get(key);
+    if (granted !== undefined) {
+      if (ask.terms.remember === 'none') {
+        this.#approved.delete(key);
+        await this.#files.write(granted, { kind: 'approved', by: [], reason: '' }, true);
+      }
+      return { kind: 'approved', by: [], reason: 'approved before' };
+    }
+    const request = this.#pending.get(key) ?? this.#requestOf(ask);
+    const isNew = !this.#pending.has(key);
+    this.#pending.set(key, request);
+    try {
+      if (isNew) {
+        await this.#files.write(request, null, false);
+        await this.#options.record({ kind: 'requested', request });
+      }
+      ask.onAsked?.(request);
+      const outcome = await this.#decisionOn(request);
+      const keep = outcome.kind === 'approved' && ask.terms.remember === 'run';
+      await this.#options.record({ kind: 'decided', request, outcome });
+      await this.#files.write(request, outcome, !keep);
+      if (keep) this.#approved.set(key, request);
+      return outcome;
+    } finally {
+      this.#pending.delete(key);
+    }
+  }
+
+  /** No call waits any more; what is asked for one is denied. What leaves can still be asked for. */
+  cancelCalls(): void {
+    this.#closing.abort();
+  }
+
+  async #decisionOn(request: ApprovalRequest): Promise<ApprovalOutcome> {
+    const { approver } = this.#options;
+    if (approver === undefined) return { kind: 'denied', by: [], reason: 'there is nobody to ask here' };
+    const leftMs = Date.parse(request.expiresAt) - this.#nowMs();
+    if (leftMs <= 0) return { kind: 'expired', by: [], reason: 'its time was over' };
+    const closes = request.at === 'call' ? this.#closing.signal : new AbortController().signal;
+    if (closes.aborted) return { kind: 'denied', by: [], reason: 'the run is closed' };
+    const giveUp = new AbortController();
+    const deadline = Deadline.after(leftMs, `approval ${request.id}`);
+    try {
+      const asked = Promise.resolve(approver(request, giveUp.signal));
+      const verdicts = await Promise.race([
+        asked,
+        aborted(deadline.signal, 'expired' as const),
+        aborted(closes, 'closed' as const),
+      ]);
+      if (verdicts === 'expired') return { kind: 'expired', by: [], reason: 'nobody decided in time' };
+      if (verdicts === 'closed') return { kind: 'denied', by: [], reason: 'the run is closed' };
+      return outcomeOf(request, verdicts);
+    } catch (error) {
+      return { kind: 'broken', by: [], reason: `asking failed: ${messageOf(error)}`.slice(0, 500) };
+    } finally {
+      deadline.clear();
+      giveUp.abort();
+    }
+  }
+
+  #requestOf({ callId, category, at, subject, rule, reach, digest, terms }: Ask): ApprovalRequest {
+    const nowMs = this.#nowMs();
+    return {
+      id: newId(nowMs),
+      run: this.#options.run,
+      ...(callId === undefined ? {} : { callId }),
+      category,
+      at,
+      subject: subject.slice(0, 8000),
+      rule: rule.slice(0, 300),
+      reach: reach.slice(0, 2000),
+      note: terms.note ?? '',
+      quorum: terms.quorum,
+      reasonRequired: terms.reasonRequired,
+      digest,
+      askedAt: new Date(nowMs).toISOString(),
+      expiresAt: new Date(nowMs + terms.timeoutMs).toISOString(),
+    };
+  }
+
+  #isExpired({ expiresAt }: ApprovalRequest): boolean {
+    return Date.parse(expiresAt) <= this.#nowMs();
+  }
+}
+
+function aborted<T>(signal: AbortSignal, value: T): Promise<T> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(value), { once: true });
+  });
+}
+
+/** One category never stands for another. */
+function keyOf({ category, digest }: Pick<ApprovalRequest, 'category' | 'digest'>): string {
+  return `${digest}:${category}`;
+}

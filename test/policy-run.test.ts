@@ -1,0 +1,146 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Approver } from '../src/approvals/approval.ts';
+import { checkJournal } from '../src/journal/check.ts';
+import { readEntries } from '../src/journal/read.ts';
+import { Runner, type Run } from '../src/runner.ts';
+import { Bench, smallPolicyText } from './fixtures/bench.ts';
+import { parsePolicy } from '../src/policy/policy.ts';
+
+let bench: Bench;
+const runners: Runner[] = [];
+
+beforeAll(async () => {
+  bench = await Bench.make();
+});
+afterAll(async () => {
+  for (const runner of runners) await runner.close();
+  await bench.close();
+});
+
+const rules = `approvals:
+  categories: { dependency: { timeout: 20s }, secrets: { quorum: 2 } }
+  triggers: [{ category: secrets, when: { diff_detector: [secret_looking] } }]
+commands:
+  - { id: pull, match: { program: curl }, effect: require_approval, category: dependency, tests: { match: [curl x] } }
+  - { id: push, match: { program: git, subcommand: push }, effect: deny, tests: { match: [git push] } }
+  - { id: rest, match: { program: "*" }, effect: allow, set_env: { MADE_BY: agent }, tests: { match: [ls] } }
+`;
+
+async function open(approver?: Approver, waitingAfterMs?: number): Promise<Run> {
+  const options = {
+    ...(approver === undefined ? {} : { approver }),
+    ...(waitingAfterMs === undefined ? {} : { waitingAfterMs }),
+  };
+  const runner = await Runner.create(bench.engine, bench.dataDir, options);
+  runners.push(runner);
+  const text = smallPolicyText(rules).replace(
+    'write: ["src/**"]',
+    'write: ["src/**"]\n  write_ask: [package.json, yarn.lock]\n  propose_only: ["deploy/**"]',
+  );
+  const files = {
+    'src/a.txt': 'one\n',
+    'package.json': '{}\n',
+    'deploy/prod.yaml': 'replicas: 1\n',
+    'README.md': 'x\n',
+  };
+  const workspace = await bench.workspace(files);
+  return runner.open({
+    policy: parsePolicy(text, 'test'),
+    workspace,
+    intent: { summary: 'test', requirements: ['a'] },
+  });
+}
+
+const edits = 'echo two >> src/a.txt; echo {} >> package.json; echo 2 >> deploy/prod.yaml';
+
+async function entriesOf(run: Run): Promise<string[]> {
+  const seen: string[] = [];
+  for await (const { type, data } of readEntries(run.dir.journal))
+    if (type === 'approval.decided') seen.push(`${data.category} ${data.verdict}`);
+  return seen;
+}
+
+test('what has to be approved stays behind where nobody is asked, and what is proposed is only shown', async () => {
+  const run = await open();
+  expect((await run.call('1', { tool: 'exec', script: edits })).ok).toBe(true);
+  expect(await run.call('2', { tool: 'exec', script: 'true && git push' })).toMatchObject({
+    error: { message: /rule push/ },
+  });
+  expect(await run.call('3', { tool: 'exec', argv: ['curl', 'x'] })).toMatchObject({
+    error: { message: /there is nobody to ask here \(rule approvals\.dependency\)/ },
+  });
+  expect((await run.call('4', { tool: 'exec', script: 'echo $MADE_BY' })).text).toContain('agent');
+  await run.close();
+  expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/a.txt']);
+  expect(run.candidate?.held).toEqual([
+    { path: 'deploy/prod.yaml', why: 'propose_only', approvals: [] },
+    { path: 'package.json', why: 'not_approved', approvals: ['write_ask'] },
+  ]);
+  expect(await readFile(run.dir.patch, 'utf8')).not.toContain('package.json');
+  expect(await entriesOf(run)).toEqual(['dependency denied', 'write_ask denied']);
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [], denied: 2 });
+});
+
+test('what was approved leaves, and the call that waited has run', async () => {
+  const shown: string[] = [];
+  const run = await open(async ({ category, subject, quorum }) => {
+    shown.push(`${category} ${quorum} ${subject}`);
+    return [{ approve: true, by: 'ada' }];
+  });
+  await run.call('1', { tool: 'exec', script: edits });
+  expect((await run.call('2', { tool: 'exec', script: 'curl --version || true; echo done' })).text).toContain('done');
+  await run.close();
+  expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['package.json', 'src/a.txt']);
+  expect(shown[0]).toContain('dependency 1 {"');
+  expect(shown[1]).toBe('write_ask 1 package.json +1 -0');
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+});
+
+test('a call that waits says so, resumes when it is decided, and answers under the same id', async () => {
+  let decide: (approve: boolean) => void = () => undefined;
+  const run = await open(
+    () =>
+      new Promise((resolve) => {
+        decide = (approve) => resolve([{ approve, by: 'ada' }]);
+      }),
+    20,
+  );
+  const input = { tool: 'exec', script: 'curl --version; echo ran >> src/ran' } as const;
+  const waiting = await run.call('1', input);
+  expect(waiting).toMatchObject({
+    ok: false,
+    error: { code: 'waiting_for_approval', message: /dependency, one person/ },
+  });
+  expect(await run.call('2', { tool: 'exec', script: 'ls src' })).toMatchObject({ ok: true, text: /^a\.txt\n/ });
+  expect((await run.call('1', input)).error?.code).toBe('waiting_for_approval');
+  decide(true);
+  await expect.poll(async () => (await run.call('1', input)).error?.code).not.toBe('waiting_for_approval');
+  expect((await run.call('3', { tool: 'read', path: 'src/ran' })).ok).toBe(true);
+
+  const refused = await run.call('4', input);
+  expect(refused.error?.code).toBe('waiting_for_approval');
+  await run.close();
+  expect((await run.call('4', input)).error?.message).toMatch(/the run is closed/);
+  expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+});
+
+test('what looks like a secret needs two people, and one is not two', async () => {
+  const run = await open(async () => [{ approve: true, by: 'ada' }]);
+  await run.call('1', { tool: 'exec', script: `echo key=AKIA${'ABCDEFGH'.repeat(2)} > src/config.txt` });
+  await run.close();
+  expect(run.candidate?.held).toMatchObject([{ path: 'src/config.txt', why: 'not_approved', approvals: ['secrets'] }]);
+});
+
+test('the whole intent and the policy files are kept with the run', async () => {
+  const run = await open();
+  await run.close();
+  for await (const entry of readEntries(run.dir.journal))
+    if (entry.type === 'run.opened')
+      expect(entry.data).toMatchObject({ intent: 'test', request: { requirements: ['a'] } });
+  expect(JSON.parse(await readFile(join(run.dir.path, 'policy.json'), 'utf8'))).toMatchObject({
+    files: [{ source: 'test' }],
+    intent: { summary: 'test' },
+  });
+});
