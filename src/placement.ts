@@ -1,10 +1,11 @@
-import { link, mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { link, lstat, mkdir, readFile, readdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
-import { canonicalJson, digestOf } from './digest.ts';
+import { canonicalJson, digestOf, type Digest } from './digest.ts';
 import type { Engine, Labels, MountedVolume, Runtime } from './engine/engine.ts';
 import { labelKeys } from './engine/labels.ts';
+import { findResults } from './environment/results.ts';
 import { messageOf, RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { Inputs, type SharedInput } from './inputs/inputs.ts';
@@ -35,6 +36,8 @@ export interface Placement {
   readonly sizeBytes: number;
   /** To be mounted there; undefined for memory. */
   readonly volume: string | undefined;
+  /** Whether what the image's setup left in its workspace is in it already. */
+  readonly hasResults: boolean;
   /** To be mounted beside it. */
   readonly inputs: readonly MountedVolume[];
   /** Before the sandbox opens. */
@@ -57,8 +60,8 @@ export interface PlacementRequest {
   readonly scope: Scope;
   readonly runtime: Runtime;
   readonly bound: LayerBound;
-  /** Any image, for trying out what the engine can mount. */
-  readonly image: string;
+  /** Of the run; also for trying out what the engine can mount. */
+  readonly image: Digest;
   readonly options: ImportOptions;
   readonly inputs: readonly InputSpec[];
   /** What the policy denies, in inputs as everywhere. */
@@ -123,11 +126,11 @@ export class Placements {
   }
 
   async #place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<WorkspacePlacement> {
-    const { runId, scope, bound, options } = request;
+    const { runId, scope, options } = request;
     const trial = await this.#fits(request);
     if ('base' in source) {
       const base = trial.works ? await this.#bases.holdByKey(runId, source.base) : undefined;
-      if (base?.scopeDigest === scope.digest) return this.#overlay(runId, base, bound);
+      if (base?.scopeDigest === scope.digest) return await this.#overlay(request, base);
       const why = trial.works ? 'it is not there, or was made for another scope of files' : trial.detail;
       throw new RunnerError(
         'import_refused',
@@ -137,7 +140,7 @@ export class Placements {
     if (!trial.works) return this.#copy(importWorkspace(source, scope, this.#blobs, options), scope);
     try {
       const { base } = await this.#bases.hold(runId, source, scope, this.#blobs, options);
-      return this.#overlay(runId, base, bound);
+      return await this.#overlay(request, base);
     } catch (cause) {
       if (cause instanceof RunnerError || options.signal?.aborted === true) throw cause;
       const message = `the files cannot be kept in ${this.#dataDir.path}: ${messageOf(cause)}; make room there, then try again`;
@@ -146,11 +149,11 @@ export class Placements {
   }
 
   async #reopen(base: Base, request: PlacementRequest): Promise<WorkspacePlacement> {
-    const { runId, scope, bound } = request;
+    const { runId, scope } = request;
     const trial = await this.#fits(request);
     const key = keyOf({ digest: base.digest, scopeDigest: scope.digest, kind: base.kind });
     const held = trial.works ? await this.#bases.holdByKey(runId, key) : undefined;
-    if (held !== undefined) return this.#overlay(runId, held, bound);
+    if (held !== undefined) return await this.#overlay(request, held);
     return this.#copy(reopenBase(base, scope, this.#blobs), scope);
   }
 
@@ -164,6 +167,7 @@ export class Placements {
   #copy(imported: WorkspaceImport, scope: Scope): WorkspacePlacement {
     return {
       strategy: 'copy',
+      hasResults: false,
       root: imported.root,
       files: imported.files,
       sizeBytes: imported.sizeBytes,
@@ -181,18 +185,22 @@ export class Placements {
     };
   }
 
-  #overlay(runId: string, base: StoredBase, bound: LayerBound): WorkspacePlacement {
+  async #overlay({ runId, scope, bound, image }: PlacementRequest, base: StoredBase): Promise<WorkspacePlacement> {
+    const results = await findResults(this.#dataDir.path, image);
+    const middle = results !== undefined && (await fitsOver(base, results, scope)) ? { middle: results } : {};
     const volume = `glovebox-workspace-${runId}`;
     const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };
     return {
       strategy: 'overlay',
+      hasResults: 'middle' in middle,
       root: base.meta.root,
       files: base.meta.files + base.meta.symlinks,
       sizeBytes: base.meta.bytes,
       volume,
       prepare: async (dir, labels) => {
         // The engine looks for the directories when the container starts, and not before.
-        const layers = { lower: base.directory, upper: Layer.upperOf(dir.layer), work: Layer.workOf(dir.layer) };
+        const [upper, work] = [Layer.upperOf(dir.layer), Layer.workOf(dir.layer)];
+        const layers = { lower: base.directory, ...middle, upper, work };
         await bothOf(
           Layer.make(dir.layer, bound, base.meta.root),
           this.#engine.createOverlay(volume, layers, { ...labels, ...ours }),
@@ -253,6 +261,18 @@ export class Placements {
 /** Whichever fails, the other one has ended too: what they made can be removed. */
 async function bothOf(one: Promise<unknown>, other: Promise<unknown>): Promise<void> {
   for (const end of await Promise.allSettled([one, other])) if (end.status === 'rejected') throw end.reason;
+}
+
+/** All of it scratch, and nothing of it in the base: then it hides nothing, and nothing of it is ever a change. */
+async function fitsOver(base: StoredBase, results: string, scope: Scope): Promise<boolean> {
+  const entries = await readdir(results, { withFileTypes: true });
+  for (const entry of entries) {
+    const { name } = entry;
+    const all = entry.isDirectory() ? [name, `${name}/x`] : [name];
+    if (all.some((path) => scope.classOf(path) !== 'scratch')) return false;
+    if ((await lstat(join(base.directory, name)).catch(() => undefined)) !== undefined) return false;
+  }
+  return entries.length > 0;
 }
 
 const Trial = z.strictObject({ works: z.boolean(), detail: z.string() });

@@ -1,10 +1,14 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { execa } from 'execa';
+import { pack, type Pack } from 'tar-stream';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { labelKeys } from '../src/engine/labels.ts';
 import { removeEnvironment } from '../src/environment/build.ts';
 import { listEnvironmentLocks } from '../src/environment/lock.ts';
+import { findResults, keepResults } from '../src/environment/results.ts';
+import { resultsDir } from '../src/environment/setup-script.ts';
 import { digestOf } from '../src/digest.ts';
 import { loadPolicy, parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
@@ -80,6 +84,75 @@ test('what setup installs as root, outside and inside the workspace, is there in
   await Promise.all([run.close(), fork?.close()]);
   expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/a.txt']);
   expect(run.candidate?.violations).toEqual([]);
+});
+
+test('what is installed into the workspace is shared by runs, not copied, and is the tools own: changed, removed, renamed', async () => {
+  const workspace = await bench.workspace(files);
+  const make =
+    'mkdir -p build/deps/bin; cd build/deps; for n in $(seq 2000); do echo $n > f$n; done; ln -s ../f1 bin/one';
+  const policy = policyWith(sh(make));
+  const { lock } = await build(policy, workspace);
+  const kept = await findResults(bench.dataDir.path, lock.id);
+  const look = 'ls build/deps | wc -l; cat build/deps/bin/one; stat -c "%u %a" build build/deps/f1 build/deps/bin';
+  const whole = /^2001\n1\n10001 755\n10001 644\n10001 755\n/;
+  for (const attempt of [1, 2]) {
+    const run = await runner.open({ policy, workspace });
+    expect(await text(run, look), `${attempt}`).toMatch(whole);
+    expect(await text(run, 'cat /proc/self/mountinfo')).toContain(kept);
+    await text(
+      run,
+      'cd build; echo x > deps/f1; rm deps/f2; mv deps away; mkdir deps; echo new > deps/f3; rm -r away/bin',
+    );
+    expect(await text(run, 'ls build/away | wc -l; cat build/deps/f3 build/away/f1')).toMatch(/^1999\nnew\nx\n/);
+    const [fork] = await runner.fork(await run.snapshot({ scratch: true }));
+    expect(await text(fork ?? run, 'ls build/away | wc -l; cat build/deps/f3 build/away/f1')).toMatch(
+      /^1999\nnew\nx\n/,
+    );
+    await text(run, 'rm -r build && mkdir build && echo 1 > src/a.txt');
+    await Promise.all([run.close(), fork?.close()]);
+    expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toEqual(['src/a.txt']);
+    expect(run.candidate?.findings).toEqual([]);
+    expect(run.candidate?.violations).toEqual([]);
+  }
+  // Where it cannot be a layer (the workspace has something there already), it is copied as before.
+  await mkdir(join(workspace, 'build'));
+  await writeFile(join(workspace, 'build/own'), 'own\n');
+  const run = await runner.open({ policy, workspace });
+  expect(await text(run, `cat build/own; ${look}; grep -c results /proc/self/mountinfo || true`)).toMatch(
+    new RegExp(`^own\n${whole.source.slice(1)}0\n`),
+  );
+  await run.close();
+  await removeEnvironment(bench.engine, bench.dataDir.path, lock);
+  expect(await findResults(bench.dataDir.path, lock.id)).toBeUndefined();
+});
+
+test('an archive of results is written nowhere but into its directory, and through no link', async () => {
+  const id = digestOf('hostile');
+  const inside = resultsDir.slice(1);
+  const hostile: Record<string, (tar: Pack) => void> = {
+    'through a link': (tar) => {
+      tar.entry({ name: `${inside}/a`, type: 'symlink', linkname: bench.folder });
+      tar.entry({ name: `${inside}/a/out` }, 'out');
+    },
+    'by its name': (tar) => void tar.entry({ name: `${inside}/../../../out` }, 'out'),
+    'over a link': (tar) => {
+      tar.entry({ name: `${inside}/a`, type: 'symlink', linkname: join(bench.folder, 'out') });
+      tar.entry({ name: `${inside}/a` }, 'out');
+    },
+    'by another name': (tar) => void tar.entry({ name: `${inside}/a`, type: 'link', linkname: 'etc/passwd' }),
+    'a device': (tar) => void tar.entry({ name: `${inside}/a`, type: 'character-device' }),
+  };
+  for (const [how, fill] of Object.entries(hostile)) {
+    const tar = pack();
+    fill(tar);
+    tar.finalize();
+    const file = join(bench.folder, 'hostile.tar');
+    await writeFile(file, await buffer(tar));
+    await expect(keepResults(bench.dataDir.path, id, file), how).rejects.toThrow();
+    expect(await findResults(bench.dataDir.path, id), how).toBeUndefined();
+  }
+  expect(await readdir(bench.folder)).not.toContain('out');
+  expect(await readdir(join(bench.dataDir.path, 'environments/results'))).toEqual([]);
 });
 
 test('it is built once; a changed lockfile or command is another one, and a run asks for its own', async () => {

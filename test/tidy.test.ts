@@ -39,7 +39,7 @@ const mayImport: Record<string, readonly string[]> = {
   environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'run-snapshot.ts': [...leaves, 'workspace', 'journal', 'policy', 'data-dir'], // what a run leaves, read back
-  'placement.ts': [...leaves, 'engine', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
+  'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
   'runner.ts': [
     ...leaves,
     'engine',

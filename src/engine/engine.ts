@@ -189,6 +189,8 @@ export interface VolumeFile {
 /** Absolute paths without a comma, a colon, a backslash or white space. */
 export interface OverlayLayers {
   readonly lower: string;
+  /** Shown over `lower`, and read-only too. */
+  readonly middle?: string;
   readonly upper: string;
   readonly work: string;
 }

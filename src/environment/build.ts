@@ -14,6 +14,7 @@ import { readRootfs, type RootfsFacts } from '../images/rootfs.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Wanted } from './environment.ts';
 import { findEnvironmentLock, removeEnvironmentLock, writeEnvironmentLock, type EnvironmentLock } from './lock.ts';
+import { keepResults, removeResults } from './results.ts';
 import { setupArgv, setupEnvironment, setupFiles, type SetupAccess } from './setup-script.ts';
 
 export interface BuildEnvironmentOptions {
@@ -56,6 +57,8 @@ export async function buildEnvironment(
     await engine.loadImage(writeImageArchive(description, rootfs, facts.bytes));
     const loaded = await engine.findImage(description.tags[0] ?? description.id);
     if (loaded === undefined) throw failed(wanted, 'was loaded, but the engine does not have it');
+    onProgress('keeping what setup left in its workspace');
+    await keepResults(dataDir, loaded.id as Digest, rootfs);
     const lock = lockOf(wanted, facts, loaded.id as Digest, options);
     await writeEnvironmentLock(dataDir, lock);
     const { id, content, key, builtAt: acceptedAt } = lock;
@@ -81,6 +84,7 @@ export async function removeEnvironment(engine: Engine, dataDir: string, lock: E
   // An image with tags goes with the last of them.
   const references = image === undefined ? [] : image.tags.length === 0 ? [lock.id] : image.tags;
   for (const reference of references) await engine.removeImage(reference);
+  await removeResults(dataDir, lock.id);
   await removeEnvironmentLock(dataDir, lock.name);
 }
 

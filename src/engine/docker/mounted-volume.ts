@@ -46,9 +46,10 @@ export function overlayOptions(layers: OverlayLayers): Readonly<Record<string, s
       `An overlay cannot be made of ${JSON.stringify(path)}: its path must be absolute, without commas, colons or spaces.`,
     );
   }
+  const lower = layers.middle === undefined ? layers.lower : `${layers.middle}:${layers.lower}`;
   const o = [
     'nosuid,nodev',
-    `lowerdir=${layers.lower},upperdir=${layers.upper},workdir=${layers.work}`,
+    `lowerdir=${lower},upperdir=${layers.upper},workdir=${layers.work}`,
     'redirect_dir=on,index=off,metacopy=off,xino=auto',
   ].join(',');
   return { type: 'overlay', device: 'overlay', o };
