@@ -79,9 +79,11 @@ static void open_direct(struct supervisor *supervisor) {
 }
 
 bool lanes_prepare(struct supervisor *supervisor) {
-  supervisor->lanes[LANE_ATTACHED] = (struct lane){.in = 0, .out = 1, .farIn = -1, .farOut = -1};
-  supervisor->lanes[LANE_DIRECT] = (struct lane){.in = -1, .out = -1, .farIn = -1, .farOut = -1};
-  supervisor->lane = &supervisor->lanes[LANE_ATTACHED];
+  struct lane *attached = &supervisor->lanes[LANE_ATTACHED], *direct = &supervisor->lanes[LANE_DIRECT];
+  attached->out = 1; /* and in 0: the rest is zero, and stays untouched for the sake of its pages */
+  attached->farIn = attached->farOut = -1;
+  direct->in = direct->out = direct->farIn = direct->farOut = -1;
+  supervisor->lane = attached;
   return fcntl(0, F_SETFL, O_NONBLOCK) == 0 && fcntl(1, F_SETFL, O_NONBLOCK) == 0;
 }
 
