@@ -40,7 +40,7 @@ export class BlobStore {
   }
 
   async put(bytes: Uint8Array): Promise<Digest> {
-    await this.#giveTurn();
+    await this.#giveTurn(bytes.length);
     const digest = digestOf(bytes);
     if (existsSync(this.#pathOf(digest))) return digest;
     const partial = this.#partial();
@@ -155,8 +155,10 @@ export class BlobStore {
     }
   }
 
-  async #giveTurn(): Promise<void> {
-    if (++this.#sinceTurn < filesPerTurn) return;
+  /** A file costs what 32 KiB of content cost. */
+  async #giveTurn(bytes = 0): Promise<void> {
+    this.#sinceTurn += 1 + bytes / 32_768;
+    if (this.#sinceTurn < filesPerTurn) return;
     this.#sinceTurn = 0;
     await setImmediate();
   }
