@@ -190,6 +190,7 @@ export class Placements {
     const middle = results !== undefined && (await fitsOver(base, results, scope)) ? { middle: results } : {};
     const volume = `glovebox-workspace-${runId}`;
     const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };
+    let lost: Promise<void> = Promise.resolve(); // once it throws, it always does
     return {
       strategy: 'overlay',
       hasResults: 'middle' in middle,
@@ -212,7 +213,16 @@ export class Placements {
       },
       counts: () => base.meta,
       looking: (dir) => ({
-        layered: { lower: base.directory, upper: Layer.upperOf(dir.layer), scratch: base.meta.scratch },
+        layered: {
+          lower: base.directory,
+          upper: Layer.upperOf(dir.layer),
+          scratch: base.meta.scratch,
+          checkWritten: async () => {
+            await lost;
+            lost = Layer.checkWritten(dir.layer);
+            await lost;
+          },
+        },
       }),
       discard: async (dir) => {
         await this.#engine.removeVolumes(ours, []);

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -11,6 +11,7 @@ import { Runner, type Run } from '../src/runner.ts';
 import { ToolCall, type ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
+import { Layer } from '../src/workspace/layer.ts';
 import { attachedOnly } from './fixtures/attached-only.ts';
 import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { PrivateEngine } from './fixtures/private-engine.ts';
@@ -137,6 +138,31 @@ describe('a container that somebody else lays hands on', () => {
     await run.close();
     expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
   });
+});
+
+test('a workspace that has lost what was written, because the disk below it was full, gives no diff', async () => {
+  const bench = await Bench.make({ dataDirBytes: 96 * 1024 * 1024 });
+  try {
+    const runner = await Runner.create(bench.engine, bench.dataDir);
+    const run = await runner.open({ policy: smallPolicy(), workspace: await bench.workspace(files) });
+    await call(run, 'before', { tool: 'exec', script: 'echo two > src/b.txt' });
+    expect(await run.diff()).toMatchObject({ complete: true });
+    const [filler, { bavail, bsize }] = [join(bench.dataDir.path, 'filler'), await statfs(bench.dataDir.path)];
+    await writeFile(filler, Buffer.alloc(bavail * bsize - 4 * 1024 * 1024, 1));
+    const wrote = await call(run, 'write', { tool: 'exec', script: 'head -c 16000000 /dev/urandom > src/c' });
+    expect(wrote).toMatchObject({ ok: true, data: { exitCode: 0 } }); // the kernel does not tell who wrote
+    const written = join(Layer.upperOf(run.dir.layer), 'src/c');
+    expect(() => execFileSync('sync', [written], { stdio: 'ignore' })).toThrow(); // the kernel does so in its own time
+    await rm(filler);
+    const complete = run.diff().then((candidate) => candidate.complete);
+    await expect(complete).rejects.toMatchObject({ code: 'data_dir_unusable' });
+    await expect(run.diff()).rejects.toMatchObject({ code: 'data_dir_unusable' });
+    await expect(run.close()).rejects.toMatchObject({ code: 'data_dir_unusable' });
+    expect((await entriesOf(run)).at(-1)).toMatchObject({ type: 'run.closed', data: { outcome: 'failed' } });
+    expect(await bench.containers()).toEqual([]);
+  } finally {
+    await bench.close();
+  }
 });
 
 describe('the disk of the data directory is full', () => {

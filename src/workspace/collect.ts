@@ -24,7 +24,8 @@ import { TreeIndex } from './tree-index.ts';
  *  - every exported content was read and hashed here, and is in the blob store; the sandbox's own digests only say
  *    where to look;
  *  - what was not exported is named: as a finding, a violation, or a count of scratch and ignored files;
- *  - what could not be seen counts as unchanged, and then `complete` is false. Work and memory are bounded by `limits`.
+ *  - what could not be seen counts as unchanged, and then `complete` is false. Work and memory are bounded by `limits`;
+ *  - of an overlay that has lost something that was written there are no changes to be had: `data_dir_unusable`.
  */
 export async function collectChanges(
   sandbox: { readonly files: Files },
@@ -51,6 +52,8 @@ export async function collectChanges(
     },
     keep: (path: string, bytes: Uint8Array): Promise<Digest> => contents.take(path, bytes),
   };
+  const written = options.layered?.checkWritten();
+  written?.catch(() => undefined); // waited for in the end
   const scan = await look(sandbox.files, base, scope, limits, findings, options.layered, use);
   const tallies = { scratch: scan.scratch, ignored: { files: 0, bytes: 0 } };
 
@@ -78,6 +81,8 @@ export async function collectChanges(
     });
   }
   if (options.layered !== undefined) await keepBefore(proven, base, options.layered.lower, blobs);
+  // What was read is what was written, unless some of it was lost before.
+  await written;
   const safe = (everything ? keepRestorableChanges : keepSafeChanges)(index, proven, findings);
   return {
     changeSet: { changes: sortedByBytes(safe) },
@@ -104,6 +109,8 @@ export interface CollectOptions {
 export interface Layered extends Layering {
   /** What lies in scratch paths of the base. */
   readonly scratch: Tally;
+  /** Throws when something that was written is lost. */
+  checkWritten(): Promise<void>;
 }
 
 export interface Collected {

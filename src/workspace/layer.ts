@@ -52,6 +52,23 @@ export class Layer {
     }
   }
 
+  /**
+   * Throws `data_dir_unusable` when what was written did not all reach the image: the disk below was full, and tools that
+   * wrote were not told. The kernel says so once for each loss: whoever asks remembers.
+   */
+  static async checkWritten(directory: string): Promise<void> {
+    try {
+      await tool('sync', ['-f', path.join(directory, 'mount')], syncTimeoutMs);
+    } catch (cause) {
+      throw new RunnerError(
+        'data_dir_unusable',
+        `the workspace has lost what was written to it, so that there is no diff (${messageOf(cause)}); ` +
+          `see that ${directory} has room, and run it again`,
+        { cause },
+      );
+    }
+  }
+
   /** Where a run's layer was left, if it was. */
   static async isThere(directory: string): Promise<boolean> {
     return (await lstat(directory).catch(() => undefined)) !== undefined;
@@ -75,8 +92,10 @@ export interface LayerBound {
 const mkfsOptions = '-q -F -m 0 -b 4096 -I 256 -O ^has_journal,^resize_inode -E nodiscard,lazy_itable_init=1'.split(
   ' ',
 );
-const mountOptions = 'loop,nosuid,nodev,noatime,noinit_itable';
+/** For the same reason nobody waits for the disk: `nobarrier`. */
+const mountOptions = 'loop,nosuid,nodev,noatime,noinit_itable,nobarrier';
 const toolTimeoutMs = 20_000;
+const syncTimeoutMs = 120_000;
 const inodeBytes = 256;
 /** What ext4 and the overlay keep for themselves. */
 const ownInodes = 64;
@@ -129,14 +148,14 @@ async function isMountPoint(directory: string): Promise<boolean> {
   }
 }
 
-async function tool(name: string, args: readonly string[]): Promise<void> {
+async function tool(name: string, args: readonly string[], timeout = toolTimeoutMs): Promise<void> {
   const { execa } = await import('execa');
   try {
     await execa(name, args, {
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
       extendEnv: false,
       stdin: 'ignore',
-      timeout: toolTimeoutMs,
+      timeout,
       maxBuffer: 64 * 1024,
     });
   } catch (cause) {
