@@ -38,6 +38,15 @@ describe('what is exported', () => {
     expect(collected.complete).toBe(false);
   });
 
+  test('scratch files that could not be seen count as they were', async () => {
+    box.put({ 'tmp/a': 'xx', 'tmp/b': 'yyy', 'tmp/c/d': 'z', kept: 'k' });
+    const base = await box.base();
+    rmSync(box.at('tmp'), { recursive: true });
+    execFileSync('mkfifo', [box.at('tmp').toString()]);
+    const collected = await box.collect(base, scopeOf({ read: ['**'], scratch: ['tmp/**'] }));
+    expect(collected.scratch).toEqual({ files: 3, bytes: 6 });
+  });
+
   test('base and change set are the workspace, whatever was done to it', async () => {
     await fc.assert(
       fc.asyncProperty(filledTrees, filledTrees, async (before, after) => {

@@ -161,6 +161,11 @@ async function look(
     const scan = await scanWorkspace(files, limits, findings);
     const scratch = { files: 0, bytes: 0 };
     for (const [path, entry] of scan.entries) if (scope.classOf(path) === 'scratch') count(scratch, entry);
+    for (const [path, node] of notSeen(base, scan)) {
+      if (node.kind === 'directory' || scope.classOf(path) !== 'scratch') continue;
+      scratch.files++;
+      scratch.bytes += sizeOf(node);
+    }
     return { changes: claimedChanges(base, scan, scope).changes, entries: scan.entries, scratch };
   }
   const { changes, entries } = await scanLayer(files, base.tree, layered, limits, findings, use);
@@ -212,11 +217,17 @@ function claimedChanges(base: Base, scan: Scan, scope: Scope): ChangeSet {
     const before = base.tree.get(path);
     now.set(path, before !== undefined && isUntold(node, before, path, scope) ? before : node);
   }
-  for (const [path, node] of base.tree) {
-    const seen = scan.whole && ![path, ...ancestorsOf(path)].some((at) => scan.unseen.has(at));
-    if (!seen && !now.has(path)) now.set(path, node);
-  }
+  for (const [path, node] of notSeen(base, scan)) now.set(path, node);
   return diffTrees(base.tree, now);
+}
+
+/** Of the base, and nobody knows whether it is still there: it counts as unchanged. */
+function* notSeen(base: Base, scan: Scan): Generator<readonly [string, Node], void, undefined> {
+  if (scan.whole && scan.unseen.size === 0) return;
+  for (const [path, node] of base.tree) {
+    if (scan.entries.has(path)) continue;
+    if (!scan.whole || [path, ...ancestorsOf(path)].some((at) => scan.unseen.has(at))) yield [path, node];
+  }
 }
 
 /** Not hashed, and never fetched: out of the write scope only a new size or mode tells. */
