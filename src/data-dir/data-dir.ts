@@ -125,6 +125,8 @@ export class DataDir {
       [join(this.path, 'instances'), (name) => name.startsWith('.')],
       [join(this.blobsDir, 'partial'), () => true],
       [this.basesDir, (name) => name.startsWith('.')],
+      [this.path, (name) => name.startsWith('.partial-')],
+      [join(this.path, 'environments', 'results'), (name) => name.startsWith('.partial-')],
     ];
     for (const [directory, isPartial] of places) {
       const names = (await readdir(directory).catch(ignoreMissing)) ?? [];

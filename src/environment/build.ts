@@ -1,6 +1,5 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
@@ -42,7 +41,7 @@ export async function buildEnvironment(
   const known = options.rebuild === true ? undefined : await findEnvironmentLock(dataDir, wanted.name);
   if (known?.key === wanted.key && (await engine.findImage(known.id)) !== undefined)
     return { lock: known, upToDate: true };
-  const dir = await mkdtemp(join(tmpdir(), 'glovebox-environment-'));
+  const dir = await mkdtemp(join(dataDir, '.partial-')); // `glovebox gc` takes it away if we cannot
   try {
     const rootfs = join(dir, 'rootfs.tar');
     await setUp(wanted, options, join(dir, 'export.tar'));

@@ -2,7 +2,6 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { chown, lchown, link, lstat, mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { execa } from 'execa';
 import { extract } from 'tar-stream';
 import type { Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
@@ -26,6 +25,7 @@ export async function keepResults(dataDir: string, image: Digest, rootfs: string
     await mkdir(tree, { mode: 0o755 });
     await unpackResults(rootfs, tree);
     if ((await readdir(tree)).length === 0) return;
+    const { execa } = await import('execa');
     await execa('sync', ['-f', tree], { timeout: syncMs });
     await rename(tree, directory);
   } finally {
@@ -66,14 +66,14 @@ async function unpackResults(rootfs: string, tree: string): Promise<void> {
     else if (++count > entriesMax) throw broken(path, `it has more than ${entriesMax} files`);
     else if (!directories.has(dirname(`/${path}`).slice(1))) throw broken(path, 'its directory is none');
     else {
-      await writeEntry(entry, tree, path);
+      await writeEntry(entry, tree, path, directories);
       if (entry.header.type === 'directory') directories.add(path);
     }
   }
   await reading;
 }
 
-async function writeEntry(entry: Entry, tree: string, path: string): Promise<void> {
+async function writeEntry(entry: Entry, tree: string, path: string, directories: ReadonlySet<string>): Promise<void> {
   const { type, mode, linkname } = entry.header;
   const at = join(tree, path);
   switch (type) {
@@ -89,7 +89,8 @@ async function writeEntry(entry: Entry, tree: string, path: string): Promise<voi
       break;
     case 'link': {
       const target = below(linkname ?? '');
-      if (target === undefined) throw broken(path, 'it is another name of a file that is not there');
+      if (target === undefined || !directories.has(dirname(`/${target}`).slice(1)))
+        throw broken(path, 'it is another name of a file that is not there');
       await link(join(tree, target), at);
       break;
     }

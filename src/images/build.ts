@@ -1,6 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createReadStream } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { RunnerError } from '../errors.ts';
@@ -95,7 +94,7 @@ async function make(
   imagesDir: string,
   options: BuildOptions,
 ): Promise<Ready> {
-  const dir = await mkdtemp(join(tmpdir(), 'glovebox-image-'));
+  const dir = await mkdtemp(join(options.dataDir, '.partial-')); // `glovebox gc` takes it away if we cannot
   const onProgress: Progress = (line) => options.onProgress(`${recipe.image}: ${line}`);
   try {
     const made = await makeRootfs(recipe, lock, imagesDir, { ...options, onProgress }, dir);
