@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { execa } from 'execa';
@@ -140,8 +140,13 @@ test('an archive of results is written nowhere but into its directory, and throu
       tar.entry({ name: `${inside}/a` }, 'out');
     },
     'by another name': (tar) => void tar.entry({ name: `${inside}/a`, type: 'link', linkname: 'etc/passwd' }),
+    'by another name, through a link': (tar) => {
+      tar.entry({ name: `${inside}/a`, type: 'symlink', linkname: bench.folder });
+      tar.entry({ name: `${inside}/b`, type: 'link', linkname: `${inside}/a/of-the-host` });
+    },
     'a device': (tar) => void tar.entry({ name: `${inside}/a`, type: 'character-device' }),
   };
+  await writeFile(join(bench.folder, 'of-the-host'), 'secret');
   for (const [how, fill] of Object.entries(hostile)) {
     const tar = pack();
     fill(tar);
@@ -152,6 +157,7 @@ test('an archive of results is written nowhere but into its directory, and throu
     expect(await findResults(bench.dataDir.path, id), how).toBeUndefined();
   }
   expect(await readdir(bench.folder)).not.toContain('out');
+  expect(await stat(join(bench.folder, 'of-the-host'))).toMatchObject({ uid: 0, nlink: 1 });
   expect(await readdir(join(bench.dataDir.path, 'environments/results'))).toEqual([]);
 });
 
@@ -251,12 +257,28 @@ test('a setup that fails says its last words and leaves nothing: no container, i
   expect(await listEnvironmentLocks(bench.dataDir.path)).toEqual([]);
 });
 
+test('a setup that leaves more than the disk has room for fails before it is full, and leaves nothing', async () => {
+  const small = await Bench.make({ dataDirBytes: 64 * 1024 * 1024 });
+  try {
+    const runnerThere = await Runner.create(small.engine, small.dataDir);
+    const { policy } = policyWith(['truncate', '-s', '1T', '/opt/sparse']);
+    const building = runnerThere.buildEnvironment(policy, undefined, { onProgress: () => undefined });
+    await expect(building).rejects.toThrow(/left more than \d+ bytes/);
+    expect((await readdir(small.dataDir.path)).filter((name) => name.startsWith('.partial'))).toEqual([]);
+    expect(await small.containers()).toEqual([]);
+    await runnerThere.close();
+  } finally {
+    await small.close();
+  }
+});
+
 test('env build, ls and rm on the command line', async () => {
   const workspace = await bench.workspace(files);
   const policy = join(bench.folder, 'policy.yaml');
-  await writeFile(policy, policyText([['cp', 'deps.lock', '/opt/deps']]));
+  await writeFile(policy, policyText([['cp', 'deps.lock', '/opt/deps'], sh("printf '\\033]0;owned\\007\\n'")]));
   const built = await bench.cli(['env', 'build', '-p', policy, '-w', workspace]);
   expect(built.stderr).toMatch(/\+ cp deps\.lock \/opt\/deps/);
+  expect(built.stderr).toContain('\\x1b]0;owned\\x07\n');
   expect(built.stdout).toMatch(/^built env-[0-9a-f]{16} /);
   const ran = await bench.cli(['run', '-q', '-p', policy, '-w', workspace, '--', 'cat', '/opt/deps']);
   expect(ran).toMatchObject({ exitCode: 0, stdout: 'lib 1' });

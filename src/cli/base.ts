@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { RunnerError } from '../errors.ts';
 import { BaseStore, type BaseInfo } from '../workspace/bases.ts';
+import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';
 import { print, printJson, table } from './terminal.ts';
 
@@ -21,7 +22,7 @@ export function baseCommand(program: Command, context: CliContext): void {
         `${Math.ceil(bytes / 1024)} KiB`,
         `${holders.length}`,
         new Date(usedMs).toISOString(),
-        source,
+        printable(source),
       ]);
       print(table([['BASE', 'FILES', 'SIZE', 'RUNS', 'LAST USED', 'FROM'], ...rows]));
     });

@@ -7,6 +7,7 @@ import { listEnvironmentLocks } from '../environment/lock.ts';
 import type { SetupAccess } from '../environment/setup-script.ts';
 import { loadPolicy } from '../policy/policy.ts';
 import { Runner } from '../runner.ts';
+import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';
 import { bytesText, durationText, print, printJson, say, table } from './terminal.ts';
 
@@ -57,7 +58,7 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
       network: options.setupNetwork === true,
       ...(await accessOf(options)),
       rebuild: options.rebuild === true,
-      onProgress: say,
+      onProgress: (line) => say(printable(line)),
     });
     if (options.json === true) printJson({ ...lock, upToDate });
     else if (upToDate) print(`${lock.name} is up to date  ${lock.id.slice(0, 19)}`);

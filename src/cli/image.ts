@@ -4,6 +4,7 @@ import { buildImage } from '../images/build.ts';
 import { listImages } from '../images/list.ts';
 import { imageNames } from '../images/recipe.ts';
 import { verifyImage } from '../images/verify.ts';
+import { printable } from '../journal/printable.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { bytesText, durationText, print, printJson, say, table } from './terminal.ts';
 
@@ -52,7 +53,7 @@ async function build(names: string[], options: BuildOptions, context: CliContext
     const built = await buildImage(name, {
       engine,
       dataDir: dataDir.path,
-      onProgress: say,
+      onProgress: (line) => say(printable(line)),
       from: options.from,
       update: options.update === true,
       rebuild: options.rebuild === true,
@@ -88,7 +89,11 @@ async function verify(
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   let good = true;
   for (const name of names.length > 0 ? names : await imageNames()) {
-    const result = await verifyImage(name, { engine, dataDir: dataDir.path, onProgress: say });
+    const result = await verifyImage(name, {
+      engine,
+      dataDir: dataDir.path,
+      onProgress: (line) => say(printable(line)),
+    });
     good &&= result.verdict === 'verified' || (result.verdict === 'moved' && options.allowMoved === true);
     if (options.json === true) printJson(result);
     else {

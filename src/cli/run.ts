@@ -3,6 +3,7 @@ import { exitCodeOf, type Outcome } from '../sandbox/outcome.ts';
 import type { Run } from '../runner.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { printable } from '../journal/printable.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { wholeNumber } from './numbers.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
@@ -63,7 +64,7 @@ function exitOf(result: ToolResult): number {
     explain(result.data.outcome);
     return exitCodeOf(result.data.outcome);
   }
-  say(`glovebox: ${result.text}`);
+  say(`glovebox: ${printable(result.text, { newlines: 'keep' })}`);
   return exitCodes.runner;
 }
 
@@ -73,7 +74,7 @@ function explain(outcome: Outcome): void {
     case 'exited':
       return;
     case 'not_started':
-      return say(`glovebox: the command did not start: ${outcome.message}`);
+      return say(`glovebox: the command did not start: ${printable(outcome.message)}`);
     case 'timed_out':
       return say(`glovebox: ended after ${outcome.afterMs} ms (--timeout, or limits.command_timeout in the policy)`);
     case 'idle_timed_out':
@@ -95,6 +96,6 @@ function explain(outcome: Outcome): void {
     case 'denied':
       return say(`glovebox: denied: ${outcome.reason} (rule ${outcome.rule})`);
     case 'sandbox_lost':
-      return say(`glovebox: the sandbox was lost: ${outcome.reason}`);
+      return say(`glovebox: the sandbox was lost: ${printable(outcome.reason)}`);
   }
 }

@@ -1,6 +1,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import type { Engine, Labels, SetUpSpec } from '../engine/engine.ts';
@@ -106,7 +107,7 @@ async function setUp(wanted: Wanted, options: BuildEnvironmentOptions, to: strin
       timeoutMs: options.timeoutMs ?? setupTimeoutMs,
       onOutput: (bytes) => output.push(bytes),
     },
-    (rootfs) => pipeline(rootfs, createWriteStream(to)),
+    (rootfs) => keepExport(rootfs, to, wanted),
   );
   if (end.kind === 'done') return;
   const hint = options.network === true ? '' : '; it has no network: --setup-network gives it one';
@@ -114,6 +115,24 @@ async function setUp(wanted: Wanted, options: BuildEnvironmentOptions, to: strin
 }
 
 const setupTimeoutMs = 1_800_000;
+const rootfsBytesMax = 16 * 1024 ** 3;
+/** The archive as it comes, as it is packed, and what of it is kept: the disk has room for each, and for others. */
+const copies = 4;
+
+/** A sparse file of terabytes costs setup nothing, and would fill the disk on which journals are written. */
+async function keepExport(rootfs: Readable, to: string, wanted: Wanted): Promise<void> {
+  const { bavail, bsize } = await statfs(dirname(to));
+  const bytesMax = Math.min(rootfsBytesMax, Math.floor((bavail * bsize) / copies));
+  let bytes = 0;
+  const bounded = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      if (bytes <= bytesMax) done(undefined, chunk);
+      else done(failed(wanted, `left more than ${bytesMax} bytes, which is all there is room for in ${dirname(to)}`));
+    },
+  });
+  await pipeline(rootfs, bounded, createWriteStream(to));
+}
 
 /** Each line is told once; the last ones are kept, bounded. */
 class OutputTail {

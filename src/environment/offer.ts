@@ -22,10 +22,10 @@ export async function offerResults(sandbox: CommandHost, scope: Scope): Promise<
   );
   const chosen = scratchOf(decodePath(found.said).split('\0'), scope);
   if (chosen.length === 0) return;
-  const script = `cd ${resultsDir} && tr '\\n' '\\0' <<'end' | xargs -0 cp -a --no-preserve=ownership --parents -t ${workspace} --\n`;
-  const names = encodePath(`${chosen.join('\n')}\n`);
+  const script = `cd ${resultsDir} && xargs -0 cp -a --no-preserve=ownership --parents -t ${workspace} --`;
   const { outcome, said } = await runInside(sandbox, {
-    command: { kind: 'script', script: Buffer.concat([Buffer.from(script), names, Buffer.from('end\n')]) },
+    command: { kind: 'script', script },
+    stdin: { kind: 'bytes', bytes: encodePath(chosen.map((name) => `${name}\0`).join('')) },
     killAfterMs: copyingMs,
   });
   if (outcome.kind === 'exited' && outcome.code === 0) return;
@@ -35,13 +35,13 @@ export async function offerResults(sandbox: CommandHost, scope: Scope): Promise<
   );
 }
 
-/** The topmost scratch paths among them; a name with a line break is not offered. */
+/** The topmost scratch paths among them. */
 function scratchOf(listing: readonly string[], scope: Scope): readonly string[] {
   const chosen = new Set<string>();
   const paths = listing.map((line) => ({ directory: line.startsWith('d'), path: line.slice(1) }));
   for (const { directory, path } of paths.sort((a, b) => (a.path < b.path ? -1 : 1))) {
     const parents = path.split('/').map((_, at, names) => names.slice(0, at).join('/'));
-    if (path === '' || path.includes('\n') || parents.some((parent) => chosen.has(parent))) continue;
+    if (path === '' || parents.some((parent) => chosen.has(parent))) continue;
     if (
       scope.classOf(directory ? `${path}/x` : path) === 'scratch' &&
       (!directory || scope.classOf(path) === 'scratch')

@@ -85,6 +85,18 @@ describe('a root file system that must not run names its fault:', () => {
   });
 });
 
+test('manifests of npm that are broken or huge are no packages, and nothing is kept of them', async () => {
+  const manifest = (name: string, text: string): Entry => ({ name: `./opt/node_modules/${name}/package.json`, text });
+  const { facts } = await image([
+    ...good,
+    manifest('whole', '{"name":"whole","version":"1.0.0"}'),
+    manifest('broken', '{"name":'),
+    manifest('null', 'null'),
+    manifest('huge', `{"name":"huge","version":"${'1'.repeat(2_000_000)}"}`),
+  ]);
+  expect(facts.npm).toEqual([{ name: 'whole', version: '1.0.0' }]);
+});
+
 test('dpkg lists what is installed and leaves out what was removed', () => {
   const removed = 'Package: vim\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 9\n';
   expect(parseDpkgStatus(`${status}\n${removed}`).map(({ name }) => name)).toEqual(['bash']);

@@ -28,6 +28,9 @@ export interface DebianPackage {
 }
 
 const keptBytesMax = 16 * 1024 * 1024;
+const manifestBytesMax = 1024 * 1024;
+/** Of one kind. Whoever fills a root file system may put any number of them there. */
+const namedMax = 100_000;
 const npmManifest = /^(?:usr|opt)\/(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+\/package\.json$/;
 
 const pythonMetadata = /\/([^/]+)-([^/-]+)\.dist-info\/METADATA$/;
@@ -50,7 +53,7 @@ export async function readRootfs(tar: Readable): Promise<RootfsFacts> {
     bytes,
     architecture: packages.find((found) => found.architecture !== 'all')?.architecture ?? 'unknown',
     packages,
-    npm: npmPackages(seen.texts),
+    npm: [...seen.npm.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, found]) => found),
     python: [...seen.python].sort(),
     faults: [...seen.faults, ...missing(seen)],
   };
@@ -72,13 +75,17 @@ export function parseDpkgStatus(text: string): readonly DebianPackage[] {
 interface Seen {
   readonly headers: ReadonlyMap<string, Header>;
   readonly texts: ReadonlyMap<string, string>;
+  readonly npm: ReadonlyMap<string, NpmPackage>;
   readonly python: ReadonlySet<string>;
   readonly faults: readonly string[];
 }
 
+type NpmPackage = RootfsFacts['npm'][number];
+
 async function readEntries(entries: ReturnType<typeof extract>): Promise<Seen> {
   const headers = new Map<string, Header>();
   const texts = new Map<string, string>();
+  const npm = new Map<string, NpmPackage>();
   const python = new Set<string>();
   const faults: string[] = [];
   for await (const entry of entries) {
@@ -86,12 +93,16 @@ async function readEntries(entries: ReturnType<typeof extract>): Promise<Seen> {
     const fault = faultOf(name, entry.header);
     if (fault !== undefined && faults.length < 100) faults.push(fault);
     const [, pythonName, pythonVersion] = pythonMetadata.exec(name) ?? [];
-    if (pythonName !== undefined) python.add(`${pythonName}==${pythonVersion ?? ''}`);
+    if (pythonName !== undefined && python.size < namedMax) python.add(`${pythonName}==${pythonVersion ?? ''}`);
     if (isMountPoint(name)) headers.set(name, entry.header);
-    if (isText(name) && entry.header.size <= keptBytesMax) texts.set(name, (await bytesOf(entry)).toString('utf8'));
+    if (npmManifest.test(name) && entry.header.size <= manifestBytesMax && npm.size < namedMax) {
+      const found = npmPackage((await bytesOf(entry)).toString('utf8'));
+      if (found !== undefined) npm.set(`${found.name}@${found.version}`, found);
+    } else if (isText(name) && entry.header.size <= keptBytesMax)
+      texts.set(name, (await bytesOf(entry)).toString('utf8'));
     else entry.resume();
   }
-  return { headers, texts, python, faults };
+  return { headers, texts, npm, python, faults };
 }
 
 /** A whole entry of a tar. */
@@ -102,7 +113,7 @@ export async function bytesOf(entry: AsyncIterable<unknown>): Promise<Buffer> {
 }
 
 function isText(name: string): boolean {
-  return name === 'etc/passwd' || name === 'var/lib/dpkg/status' || npmManifest.test(name);
+  return name === 'etc/passwd' || name === 'var/lib/dpkg/status';
 }
 
 function isMountPoint(name: string): boolean {
@@ -147,15 +158,19 @@ function missing({ headers, texts }: Seen): readonly string[] {
   return faults;
 }
 
-function npmPackages(texts: ReadonlyMap<string, string>): RootfsFacts['npm'] {
-  const found = new Map<string, { name: string; version: string }>();
-  for (const [path, text] of texts) {
-    if (!npmManifest.test(path)) continue;
+/** Undefined for what is none: some packages carry broken ones, for their own tests. */
+function npmPackage(text: string): NpmPackage | undefined {
+  try {
     const manifest: unknown = JSON.parse(text);
     if (typeof manifest !== 'object' || manifest === null || !('name' in manifest) || !('version' in manifest))
-      continue;
-    const [name, version] = [String(manifest.name), String(manifest.version)];
-    found.set(`${name}@${version}`, { name, version });
+      return undefined;
+    return {
+      name: String(manifest.name).slice(0, nameCharsMax),
+      version: String(manifest.version).slice(0, nameCharsMax),
+    };
+  } catch {
+    return undefined;
   }
-  return [...found.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
 }
+
+const nameCharsMax = 256;
