@@ -11,6 +11,7 @@ import { BlobStore } from './blobs.ts';
 import { importWorkspace, type Base } from './import.ts';
 import { Scope, type FileScope } from './scope.ts';
 import { selectFiles, type SelectOptions } from './select.ts';
+import { readingBuffer, readSteadily } from './steady-read.ts';
 
 let home: string;
 let host: string;
@@ -188,6 +189,19 @@ describe('which files of a git work tree are brought in', () => {
     const base = await bringIn(everything);
     expect([...base.tree.keys()].sort()).toEqual([...odd].sort());
   });
+});
+
+test('a directory that becomes a link before it is read leads nowhere', async () => {
+  put({ 'sub/a.txt': 'mine' });
+  const outside = path.join(home, 'outside');
+  put({ 'a.txt': 'of the host' }, outside);
+  const selection = await selectFiles(host, everything);
+  rmSync(path.join(host, 'sub'), { recursive: true });
+  symlinkSync(outside, path.join(host, 'sub'));
+  const imported = importWorkspace(selection, everything, blobs);
+  await expect(files.unpack('.', imported.items)).rejects.toMatchObject({ code: 'import_refused' });
+  const read = (): unknown => readSteadily(host, 'sub/a.txt', readingBuffer(), 100, () => () => undefined);
+  expect(read).toThrow(/a directory above it was replaced/);
 });
 
 describe('which files of a plain directory are brought in', () => {

@@ -11,7 +11,7 @@ import { defaultLimits, type WorkspaceLimits } from './limits.ts';
 import { digestOfTree } from './manifest.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from './scope.ts';
-import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import { hostPath, liesAt, type SelectedFile, type Selection } from './select.ts';
 import { TreeIndex } from './tree-index.ts';
 
 /**
@@ -157,6 +157,8 @@ async function readFile(
     throw refused(file.path, `cannot be read (${messageOf(cause)})`, cause);
   }
   try {
+    if (!liesAt(handle.fd, root, file.path))
+      throw refused(file.path, 'is not where it was: a directory above it was replaced');
     for (let attempt = 0; attempt < attempts; attempt++) {
       const before = await handle.stat({ bigint: true });
       if (!before.isFile()) throw refused(file.path, 'is no longer a file');

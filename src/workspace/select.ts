@@ -273,5 +273,10 @@ function refused(name: string, why: string, then = 'narrow the read scope or rai
 
 /** Where a path of the workspace lies on the host, as bytes. */
 export function hostPath(root: string, name: string): Buffer {
-  return Buffer.concat([Buffer.from(root), Buffer.from(path.sep), encodePath(name)]);
+  return Buffer.concat([Buffer.from(root === path.sep ? '' : root), Buffer.from(path.sep), encodePath(name)]);
+}
+
+/** Whether an open file is the one at that path: a directory above it may have become a link before it was opened. */
+export function liesAt(descriptor: number, root: string, name: string): boolean {
+  return readlinkSync(`/proc/self/fd/${descriptor}`, 'buffer').equals(hostPath(root, name));
 }

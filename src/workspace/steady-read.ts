@@ -5,7 +5,7 @@ import { digestOf, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { Node } from './change-set.ts';
 import { fileSeen, isSettled } from './seen.ts';
-import { hostPath } from './select.ts';
+import { hostPath, liesAt } from './select.ts';
 
 /** What was read of a file of the host that did not change meanwhile. */
 export interface SteadyRead {
@@ -15,7 +15,7 @@ export interface SteadyRead {
 }
 
 /**
- * Opens a file once, never through a link, and passes its bytes on in pieces that are only good for the moment. One that
+ * Opens a file once, never through a link (of the directories above it neither), and passes its bytes on in pieces that are only good for the moment. One that
  * changes meanwhile is begun anew (`begin`); one that keeps changing, or cannot be read, is `import_refused`.
  */
 export function readSteadily(
@@ -33,6 +33,7 @@ export function readSteadily(
     throw refused(path, `cannot be read (${messageOf(cause)})`, cause);
   }
   try {
+    if (!liesAt(source, root, path)) throw refused(path, 'is not where it was: a directory above it was replaced');
     for (let attempt = 0; attempt < attempts; attempt++) {
       const readMs = Date.now();
       const before = fstatSync(source);
