@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GenericContainer } from 'testcontainers';
 import type { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Bed } from './bed.ts';
+import { decideRow } from './decide-row.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
@@ -24,6 +25,7 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'idle-memory': idleMemory,
   'echo-gvisor': echoGvisor,
   fork,
+  decide: decideRow,
   'open-50k': open50k,
   'diff-20-of-50k': diff20,
   'import-50k': import50k,

@@ -13,7 +13,10 @@ git -C "$work/ledger" add -A
 git -C "$work/ledger" -c user.name=demo -c user.email=demo@example.org commit -qm 'ledger 1.0'
 
 echo "A scripted agent works on a repository with a failing test, inside a sealed container."
-$glovebox play examples/demo.jsonl --policy examples/demo-policy.yaml --workspace "$work/ledger" --intent "make the failing test pass"
+$glovebox play examples/demo.jsonl --policy examples/demo-policy.yaml --workspace "$work/ledger" --intent "make the failing test pass" --approve dependency < /dev/null
+
+echo; echo "Why was the push refused? (glovebox policy why):"
+$glovebox policy why examples/demo-policy.yaml -- git push | sed 's/^/    /' || true
 
 run=$($glovebox runs --number 1 --json | node -p 'JSON.parse(require("fs").readFileSync(0, "utf8"))[0].run')
 echo; echo "The diff (glovebox diff ${run:0:12}…):"

@@ -69,8 +69,8 @@ export async function holdBack(
 }
 
 /** `diff.json`. */
-export function exportDocument(exported: Exported): Record<string, unknown> {
-  return { ...candidateDocument(exported), held: exported.held, due: exported.due };
+export function exportDocument(exported: Exported, policy: string): Record<string, unknown> {
+  return { policy, ...candidateDocument(exported), held: exported.held, due: exported.due };
 }
 
 function riskOf(rules: Rules, { classified }: Candidate) {

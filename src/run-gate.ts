@@ -99,6 +99,12 @@ export class RunGate {
     return { kind: 'admitted', number, release, setEnv: decision.setEnv, ...(warning === '' ? {} : { warning }) };
   }
 
+  /** Of what costs nothing and is not recorded when it is allowed. */
+  refuses(call: ToolCall): Refusal | undefined {
+    const judged = this.#judge(call);
+    return judged.kind === 'refused' ? judged : undefined;
+  }
+
   /** From here on the run has at least this risk. A refusal: its sandbox cannot be what that risk asks for. */
   async raise(risk: Decision['risk'], by: string): Promise<Refusal | undefined> {
     const turn = this.#raising.then(() => this.#raise(risk, by));

@@ -1,13 +1,11 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { Approvals } from './approvals/approvals.ts';
 import type { Budget, Remaining } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
-import { callIdPattern } from './ids.ts';
 import { boundArguments } from './journal/bound-arguments.ts';
 import type { EntryData } from './journal/entry.ts';
 import type { Journal } from './journal/writer.ts';
@@ -23,6 +21,8 @@ import { collectedData, endOfVerb, sizeOf } from './run-entries.ts';
 import { exportDocument, holdBack, type Exported } from './run-export.ts';
 import type { RunGate, Refusal } from './run-gate.ts';
 import { WaitingCall } from './run-waiting.ts';
+import { parseCall } from './tools/parse-call.ts';
+import { describeTools, type ToolDescription } from './tools/describe.ts';
 import { runTool } from './tools/run-tool.ts';
 import { ToolContext } from './tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
@@ -102,7 +102,7 @@ export class Run {
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
   async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
     const call = parseCall(callId, input);
-    if (observers.has(call.tool)) return runTool(this.#context, callId, call);
+    if (observers.has(call.tool)) return this.#observe(callId, call);
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, () => {
       this.#waiting.set(callId, waiting);
@@ -111,6 +111,21 @@ export class Run {
       return dispatched;
     });
     return waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer);
+  }
+
+  /** What is offered here: what is not is neither listed nor answered. */
+  tools(): readonly ToolDescription[] {
+    return describeTools(this.policy.policy.tools.allow);
+  }
+
+  /** How a command stands, for whoever opened the run; what runs inside asks with `exec_poll`, where that is offered. */
+  poll(callId: string, yieldMs: number): Promise<ToolResult> {
+    return runTool(this.#context, callId, ToolCall.parse({ tool: 'exec_poll', callId, yieldMs }));
+  }
+
+  async #observe(callId: string, call: ToolCall): Promise<ToolResult> {
+    const refused = this.#parts.gate.refuses(call);
+    return refused === undefined ? runTool(this.#context, callId, call) : this.#deny(callId, call, refused);
   }
 
   /** A command of this run, running or ended, for reading along. */
@@ -264,7 +279,7 @@ export class Run {
       await Promise.all([
         writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
         writeFile(dir.patch, candidate.patch.bytes),
-        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate))}\n`),
+        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate, this.policy.digest))}\n`),
       ]);
     } catch (cause) {
       const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
@@ -361,17 +376,6 @@ export class Run {
   get candidate(): Exported | undefined {
     return this.#candidate;
   }
-}
-
-function parseCall(callId: string, input: ToolCallInput): ToolCall {
-  if (!callIdPattern.test(callId))
-    throw new RunnerError(
-      'invalid_request',
-      `call id ${JSON.stringify(callId.slice(0, 80))} must match ${callIdPattern.source}`,
-    );
-  const parsed = ToolCall.safeParse(input);
-  if (!parsed.success) throw new RunnerError('invalid_request', `call ${callId}: ${z.prettifyError(parsed.error)}`);
-  return parsed.data;
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;

@@ -325,7 +325,7 @@ export class Runner {
     await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#blobs), { owners: true });
   }
 
-  #sandboxSpec(runId: string, image: string, { policy }: LoadedPolicy, placement: Placement): SandboxSpec {
+  #sandboxSpec(runId: string, image: string, { policy, digest }: LoadedPolicy, placement: Placement): SandboxSpec {
     const { limits } = policy;
     const id = newId();
     return {
@@ -353,6 +353,7 @@ export class Runner {
         run: runId,
         sandbox: id,
         created: new Date(),
+        policy: digest,
       }),
     };
   }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Approver } from '../src/approvals/approval.ts';
@@ -143,4 +143,42 @@ test('the whole intent and the policy files are kept with the run', async () => 
     files: [{ source: 'test' }],
     intent: { summary: 'test' },
   });
+});
+
+test('the policy commands answer on the command line, for people and for machines, by their exit code too', async () => {
+  const cli = (...argv: string[]) => bench.cli(['policy', ...argv]);
+  expect(await cli('validate', 'balanced')).toMatchObject({ exitCode: 0, stdout: /class feature, risk medium/ });
+  expect(await cli('lint', 'org-floor')).toMatchObject({ exitCode: 0, stdout: 'nothing found' });
+  expect(await cli('test', 'org-floor')).toMatchObject({ exitCode: 0, stdout: /10 of 10 tests pass/ });
+  const why = await cli('why', 'bugfix', '--json', '--', 'sudo', 'git', '-C', '.', 'push');
+  expect(why.exitCode).toBe(1);
+  expect(JSON.parse(why.stdout)).toMatchObject({
+    decision: { effect: 'deny', rule: 'c-push', layer: 'organisation org-floor' },
+  });
+  expect(await cli('why', 'balanced', '-c', 'feature', '-w', 'package.json')).toMatchObject({
+    exitCode: 0,
+    stdout: /approvals: dependency/,
+  });
+  expect(JSON.parse((await cli('explain', 'bugfix', '--json')).stdout)).toMatchObject({
+    lines: expect.arrayContaining([expect.objectContaining({ key: 'runtime' })]),
+  });
+  expect((await cli('diff', 'bugfix', 'default')).stdout).toMatch(/\*\*Becomes possible\*\*/);
+  expect(JSON.parse((await cli('schema')).stdout)).toMatchObject({ type: 'object' });
+
+  const broken = join(bench.folder, 'broken.yaml');
+  await writeFile(broken, `${smallPolicyText()}tests: [{name: no, given: {read: .env}, expect: {effect: allow}}]\n`);
+  expect(await cli('validate', broken)).toMatchObject({ exitCode: 125, stderr: /:12:9: the test "no" fails/ });
+  expect(await cli('test', broken)).toMatchObject({ exitCode: 1, stdout: /FAIL no: effect is deny, not allow/ });
+});
+
+test('what is not offered is neither listed nor answered, watching included', async () => {
+  const runner = await Runner.create(bench.engine, bench.dataDir);
+  runners.push(runner);
+  const run = await runner.open({ policy: parsePolicy(smallPolicyText('tools: { allow: [exec, read] }\n'), 'test') });
+  expect(run.tools().map(({ name }) => name)).toEqual(['exec', 'read']);
+  expect(await run.call('1', { tool: 'exec', script: 'echo hi' })).toMatchObject({ ok: true });
+  for (const call of [{ tool: 'exec_list' }, { tool: 'output', callId: '1' }, { tool: 'list', path: '.' }] as const)
+    expect(await run.call(call.tool, call)).toMatchObject({ error: { code: 'denied', message: /rule tools\.allow/ } });
+  expect(await run.poll('1', 0)).toMatchObject({ ok: true });
+  await run.close();
 });

@@ -160,7 +160,10 @@ export class Approvals {
       ...(callId === undefined ? {} : { callId }),
       category,
       at,
-      subject: subject.slice(0, 8000),
+      subject:
+        subject.length <= subjectMax
+          ? subject
+          : `${subject.slice(0, subjectMax)} ... and ${subject.length - subjectMax} characters more`,
       rule: rule.slice(0, 300),
       reach: reach.slice(0, 2000),
       note: terms.note ?? '',
@@ -182,6 +185,8 @@ function aborted<T>(signal: AbortSignal, value: T): Promise<T> {
     signal.addEventListener('abort', () => resolve(value), { once: true });
   });
 }
+
+const subjectMax = 7900;
 
 /** One category never stands for another. */
 function keyOf({ category, digest }: Pick<ApprovalRequest, 'category' | 'digest'>): string {

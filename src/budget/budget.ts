@@ -93,7 +93,7 @@ export class Budget {
       deniedInARow: least(now.deniedInARow, limits.deniedInARow),
       perMinute: least(now.perMinute, limits.perMinute),
       cpuMs: least(now.cpuMs, limits.cpuMs),
-      byTag: { ...now.byTag, ...limits.byTag },
+      byTag: leastOfEach(now.byTag, limits.byTag),
     };
   }
 
@@ -251,6 +251,14 @@ export interface Refused {
 
 const warnAt = 0.8;
 const minuteMs = 60_000;
+
+function leastOfEach(
+  a: Readonly<Record<string, number>>,
+  b: Readonly<Record<string, number>>,
+): Readonly<Record<string, number>> {
+  const least = Object.entries(b).map(([tag, limit]) => [tag, Math.min(limit, a[tag] ?? limit)] as const);
+  return { ...a, ...Object.fromEntries(least) };
+}
 
 function final(rule: string, reason: string): Refused {
   const hint = 'No further call gets through in this run: close it, keep its diff, and open another for the rest.';

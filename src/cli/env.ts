@@ -5,7 +5,7 @@ import { RunnerError, messageOf } from '../errors.ts';
 import { removeEnvironment } from '../environment/build.ts';
 import { listEnvironmentLocks } from '../environment/lock.ts';
 import type { SetupAccess } from '../environment/setup-script.ts';
-import { loadPolicy } from '../policy/policy.ts';
+import { loadPolicyFor } from '../policy/repository-layer.ts';
 import { Runner } from '../runner.ts';
 import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';
@@ -19,6 +19,7 @@ export function envCommand(program: Command, context: CliContext): void {
     .command('build')
     .description("build what a policy's environment says for a directory; cheap when it is built already")
     .requiredOption('-p, --policy <file>', 'policy with an environment')
+    .option('-c, --class <name>', 'task class, where the policy has classes')
     .option('-w, --workspace <dir>', 'directory that environment.files are taken from')
     .option('--setup-network', 'give the setup commands a bridge network; without it they have none')
     .option('--setup-env <name=value...>', 'variables of the setup commands alone: a proxy, a mirror')
@@ -40,6 +41,7 @@ export function envCommand(program: Command, context: CliContext): void {
 
 interface BuildOptions {
   readonly policy: string;
+  readonly class?: string;
   readonly workspace?: string;
   readonly setupNetwork?: boolean;
   readonly setupEnv?: readonly string[];
@@ -49,7 +51,7 @@ interface BuildOptions {
 }
 
 async function build(options: BuildOptions, context: CliContext): Promise<void> {
-  const { policy } = await loadPolicy(options.policy);
+  const { policy } = await loadPolicyFor(options.policy, options.workspace, { taskClass: options.class });
   const startedMs = performance.now();
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   const runner = await Runner.create(engine, dataDir);

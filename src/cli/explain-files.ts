@@ -3,13 +3,15 @@ import pc from 'picocolors';
 import { RunnerError, messageOf } from '../errors.ts';
 import { openInput, type InputSpec } from '../inputs/open-input.ts';
 import { printable } from '../journal/printable.ts';
-import { defaultPolicy, loadPolicy, type LoadedPolicy } from '../policy/policy.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import { loadPolicyFor } from '../policy/repository-layer.ts';
 import { explainFiles, type ExplainedFile, type FilesExplained } from '../workspace/explain.ts';
 import type { CliContext } from './context.ts';
 import { bytesText, print, printJson, table } from './terminal.ts';
 
 interface Options {
   readonly policy?: string;
+  readonly class?: string;
   readonly workspace: string;
   readonly status?: string;
   readonly all?: boolean;
@@ -23,6 +25,7 @@ export function explainFilesCommand(program: Command, context: CliContext): void
     .command('explain-files')
     .description('what a run would find in its workspace: writable, read-only, scratch, absent, and why; opens nothing')
     .option('-p, --policy <file>', 'policy file (default: the shipped "default" policy)')
+    .option('-c, --class <name>', 'task class, where the policy has classes')
     .option('-w, --workspace <dir>', 'directory to explain', '.')
     .option('--status <status>', `only these: ${statuses.join(', ')}`)
     .option('--all', 'every path; otherwise a directory whose files all have one reason is one line')
@@ -30,7 +33,8 @@ export function explainFilesCommand(program: Command, context: CliContext): void
     .action(async (options: Options) => {
       if (options.status !== undefined && !statuses.some((status) => status === options.status))
         throw new RunnerError('invalid_request', `--status wants one of ${statuses.join(', ')}, not ${options.status}`);
-      const policy = options.policy === undefined ? await defaultPolicy() : await loadPolicy(options.policy);
+      const { policy: name = 'default', workspace, class: taskClass } = options;
+      const policy = await loadPolicyFor(name, workspace, { taskClass });
       const { includeIgnored, ...lists } = policy.policy.files;
       const explained = await explainFiles(options.workspace, lists, { includeIgnored: includeIgnored ? ['**'] : [] });
       const apart = [(await context.openDataDir()).path, explained.root];

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { messageOf, RunnerError } from '../errors.ts';
-import { loadPolicy } from '../policy/policy.ts';
+import { loadPolicyFor } from '../policy/repository-layer.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
 import { terminalApprover } from './ask-approval.ts';
@@ -75,7 +75,7 @@ async function opener(
   const { forkOf } = options;
   const request = { ...openRequest(options), signal };
   if (forkOf === undefined) {
-    const policy = await loadPolicy(options.policy ?? 'default', { taskClass: options.class });
+    const policy = await loadPolicyFor(options.policy ?? 'default', options.workspace, { taskClass: options.class });
     return (runner) => runner.open({ policy, ...request });
   }
   if (

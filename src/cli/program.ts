@@ -15,6 +15,7 @@ import { imageCommand } from './image.ts';
 import { watchOutput } from './interruption.ts';
 import { checkCommand, logCommand } from './log.ts';
 import { outputCommand } from './output.ts';
+import { policyCommand } from './policy.ts';
 import { playCommand } from './play.ts';
 import { runCommand } from './run.ts';
 import { runsCommand } from './runs.ts';
@@ -48,6 +49,7 @@ function buildProgram(context: CliContext): Command {
     runCommand,
     shellCommand,
     playCommand,
+    policyCommand,
     diffCommand,
     logCommand,
     outputCommand,

@@ -56,7 +56,7 @@ async function execute(run: Run, argv: string[], options: Options & { stdin?: bo
   if (command === undefined) return first;
   if (options.json !== true) await streamOutput(command, options.stdin === true);
   await command.ended;
-  return run.call('poll', { tool: 'exec_poll', callId, yieldMs: 1000 });
+  return run.poll(callId, 1000);
 }
 
 function exitOf(result: ToolResult): number {

@@ -12,7 +12,7 @@ export function runSummary(run: Run): Record<string, unknown> {
     state: run.candidate === undefined ? 'lost' : 'closed',
     directory: run.dir.path,
     remaining: run.remaining(),
-    diff: run.candidate === undefined ? null : exportDocument(run.candidate),
+    diff: run.candidate === undefined ? null : exportDocument(run.candidate, run.policy.digest),
   };
 }
 

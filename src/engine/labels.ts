@@ -13,6 +13,8 @@ export const labelKeys = {
   sandbox: 'glovebox.sandbox',
   /** When, by the runner's clock, as ISO 8601. */
   created: 'glovebox.created',
+  /** Digest of the policy that holds in it. */
+  policy: 'glovebox.policy',
   /** Digest of the files in a volume made by `ensureFiles`. */
   files: 'glovebox.files',
   /** On the volume of a run's workspace: the run. */
@@ -30,6 +32,7 @@ export function sandboxLabels(of: {
   readonly run: string;
   readonly sandbox: string;
   readonly created: Date;
+  readonly policy?: string;
 }): Labels {
   return {
     [labelKeys.owner]: of.owner,
@@ -37,6 +40,7 @@ export function sandboxLabels(of: {
     [labelKeys.run]: of.run,
     [labelKeys.sandbox]: of.sandbox,
     [labelKeys.created]: of.created.toISOString(),
+    ...(of.policy === undefined ? {} : { [labelKeys.policy]: of.policy }),
   };
 }
 

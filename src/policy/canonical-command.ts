@@ -45,7 +45,8 @@ function commandsIn({ words: all, input }: SimpleCommand, depth: number): readon
   if (first.unknown || program === '' || depth > depthMax) return [opaque(first.unknown ? '' : program, rest)];
   const own = plain(program, rest);
   const inner = unwrap(program, rest, input, depth + 1);
-  return inner === undefined ? [own] : [...(transparent.has(program) ? [] : [own]), ...inner];
+  if (inner === undefined || inner.length === 0) return [own];
+  return transparent.has(program) ? inner : [own, ...inner];
 }
 
 /** What the program runs in its turn; undefined where it is no wrapper. */

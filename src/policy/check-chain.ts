@@ -15,11 +15,14 @@ const problemsMax = 10;
  * Whether files fit together; the widest comes first. Throws `invalid_policy`, a line for each thing that is wrong: a name
  * that nothing has, a layer that widens, an example that a rule does not match, a test of the policy that fails.
  */
-export function checkChain(chain: readonly SourceFile[]): readonly SourceFile[] {
+export function checkChain(
+  chain: readonly SourceFile[],
+  { withoutTests = false }: { readonly withoutTests?: boolean } = {},
+): readonly SourceFile[] {
   refuse(chain.flatMap((_, index) => [...unknownNames(chain, index), ...redefinitions(chain, index)]));
   refuse(chain.flatMap((file) => wrongExamples(file)));
   refuse([...widenings(chain), ...chain.flatMap((_, index) => widerCommands(chain, index))]);
-  refuse(failedTests(chain));
+  if (!withoutTests) refuse(failedTests(chain));
   return chain;
 }
 

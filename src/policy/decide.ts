@@ -230,10 +230,19 @@ function writeFinding({ paths, policy }: Rules, path: string, kind: 'file' | 'di
   switch (found.class) {
     case 'write':
     case 'scratch':
-    case 'propose_only':
-      return [];
+    case 'propose_only': {
+      const rule = `files.${found.class}`;
+      const reason = found.class === 'write' ? `${rule} names it` : `${rule} names it: it stays in the sandbox`;
+      return [{ effect: 'allow', rule, layer, reason, hint: '' }];
+    }
     case 'write_ask':
-      return approvalFinding(policy, { category: writeAskCategory, at: 'export' }, layer, `files.write_ask`);
+      return approvalFinding(
+        policy,
+        { category: writeAskCategory, at: 'export' },
+        layer,
+        'files.write_ask',
+        'files.write_ask names it',
+      );
     case 'read':
     case 'absent': {
       const reason = `${shown(path)} is outside what the policy "${policy.name}" lets you change`;
@@ -319,7 +328,10 @@ function decision(
   rest: Partial<Pick<Decision, 'risk' | 'tags' | 'setEnv'>> & { readonly findings?: readonly Finding[] } = {},
 ): Decision {
   const { effect, rule, layer, reason, hint } = finding;
-  const approvals = (rest.findings ?? [finding]).flatMap(({ approvals: needed = [] }) => needed);
+  const all = effect === 'deny' ? [] : (rest.findings ?? [finding]).flatMap(({ approvals: needed = [] }) => needed);
+  // Where a trigger says which approval it is, that one stands for the list too.
+  const named = all.filter(({ category, at }) => at === 'export' && category !== writeAskCategory);
+  const approvals = named.length === 0 ? all : all.filter(({ category }) => category !== writeAskCategory);
   return {
     effect,
     rule,

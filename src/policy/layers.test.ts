@@ -1,7 +1,12 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { isRunnerError } from '../errors.ts';
 import { PathRules } from './path-rules.ts';
 import { parseChain, policyFor } from './policy.ts';
+import { loadPolicyFor } from './repository-layer.ts';
 import type { TaskRequest } from './restriction.ts';
 
 const head = (name: string): string => `apiVersion: glovebox/v1\nkind: Policy\nname: ${name}\n`;
@@ -315,5 +320,38 @@ classes:
     expect(messageOf([repo(minimal + tests)])).toBe(
       'repo.yaml:6:9: the test "docs can be written" fails: effect is deny, not allow',
     );
+  });
+});
+
+describe('a repository says more in .glovebox/policy.yaml', () => {
+  test('and what holds is what was committed, not what stands in the work tree', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'glovebox-repository-'));
+    try {
+      const git = (...argv: string[]) =>
+        execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.org', ...argv], { cwd: root });
+      const write = (text: string) => writeFile(join(root, '.glovebox/policy.yaml'), text);
+      await git('init', '-q');
+      expect((await loadPolicyFor('default', root)).policy.layers).toEqual(['repository default']);
+      await mkdir(join(root, '.glovebox'));
+      await write(repo('budget: {max_actions_per_run: 7}\n'));
+      expect((await loadPolicyFor('default', root)).policy.budget.maxActionsPerRun).toBe(50);
+      await git('add', '-A');
+      await git('commit', '-qm', 'policy');
+      await write(repo('budget: {max_actions_per_run: 9}\n'));
+      const { policy } = await loadPolicyFor('default', root);
+      expect(policy.budget.maxActionsPerRun).toBe(7);
+      expect(policy.layers).toEqual(['organisation default', 'repository repo']);
+
+      await write(repo('budget: {max_actions_per_run: 51}\n'));
+      await git('commit', '-qam', 'more');
+      await expect(loadPolicyFor('default', root)).rejects.toThrow(
+        /^HEAD:\.glovebox\/policy\.yaml:4:31: .* 51 is more than/,
+      );
+      await write(repo('extends: default\n'));
+      await git('commit', '-qam', 'above');
+      await expect(loadPolicyFor('default', root)).rejects.toThrow(/extends: what is above/);
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
   });
 });

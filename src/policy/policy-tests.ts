@@ -62,7 +62,7 @@ function approvalDifferences(expect: PolicyTest['expect'], found: Decision, poli
 }
 
 /** A question as tests and `policy why` put it; undefined where a URL is none. */
-function questionOf(given: Omit<PolicyTest['given'], 'class'>): Question | undefined {
+export function questionOf(given: Omit<PolicyTest['given'], 'class'>): Question | undefined {
   if (given.read !== undefined) return { kind: 'call', tool: 'read', reads: [given.read] };
   if (given.write !== undefined) return { kind: 'call', tool: 'write', writes: [given.write] };
   if (given.command !== undefined) return { kind: 'call', tool: 'exec', command: { script: given.command } };

@@ -12,6 +12,7 @@ import type { TaskRequest } from './restriction.ts';
 import { parseSourceFile, type SourceFile } from './source-file.ts';
 import { textBytesMax } from './yaml-source.ts';
 
+export { classesOf } from './effective.ts';
 export type { EnvironmentSpec, LoadedPolicy, Policy } from './effective-policy.ts';
 
 /** The names of the shipped policies (`sandbox-policies/`). */
@@ -43,10 +44,14 @@ export function parsePolicy(text: string, source: string, task: TaskRequest = {}
   return policyFor(parseChain([{ text, source }]), task);
 }
 
-/** The same files for a task. */
-export function policyFor(chain: readonly SourceFile[], task: TaskRequest): LoadedPolicy {
+/** The same files for a task. `incomplete`: also what is only there to be extended, to look at it. */
+export function policyFor(
+  chain: readonly SourceFile[],
+  task: TaskRequest,
+  { incomplete = false }: { readonly incomplete?: boolean } = {},
+): LoadedPolicy {
   const effective = effectivePolicy(chain, { ...task, intent: parseIntent(chain, task.intent), written: task.intent });
-  refuseIncomplete(chain, effective.policy);
+  if (!incomplete) refuseIncomplete(chain, effective.policy);
   const found = chain.at(-1);
   return { ...effective, source: found?.source ?? '', text: found?.text ?? '', chain, task };
 }
@@ -63,9 +68,17 @@ function parseIntent(chain: readonly SourceFile[], input: IntentInput | undefine
 }
 
 /** The file and all that it extends, the widest first; checked, and its own tests passed. */
-export async function loadChain(pathOrName: string): Promise<readonly SourceFile[]> {
+export async function loadChain(
+  pathOrName: string,
+  { withoutTests = false }: { readonly withoutTests?: boolean } = {},
+): Promise<readonly SourceFile[]> {
   const files = await readUpwards(pathOrName, pathFor(pathOrName, process.cwd()), 1);
-  return checkChain(expandAll(files));
+  return checkChain(expandAll(files), { withoutTests });
+}
+
+/** One more file below the others, which can only narrow them. */
+export function withLayer(chain: readonly SourceFile[], layer: SourceFile): readonly SourceFile[] {
+  return checkChain([...chain, withSetsExpanded(layer, chain)]);
 }
 
 /** The same from texts that were read before. */

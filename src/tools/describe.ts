@@ -8,9 +8,10 @@ export interface ToolDescription {
   readonly inputSchema: Record<string, unknown>;
 }
 
-/** Every tool, from the one schema that also validates. */
-export function describeTools(): ToolDescription[] {
-  return ToolCall.options.map((option) => {
+/** The tools that are offered, from the one schema that also validates; without a list, every one. */
+export function describeTools(offered?: readonly string[]): ToolDescription[] {
+  const all = ToolCall.options.filter((option) => offered?.includes(option.shape.tool.value) !== false);
+  return all.map((option) => {
     const { properties, required, ...schema } = z.toJSONSchema(option, {
       io: 'input',
       unrepresentable: 'any',

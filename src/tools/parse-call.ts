@@ -1,0 +1,16 @@
+import { z } from 'zod';
+import { RunnerError } from '../errors.ts';
+import { callIdPattern } from '../ids.ts';
+import { ToolCall, type ToolCallInput } from './tool-call.ts';
+
+/** At the door: a call as a harness writes it, with its id. Throws `invalid_request`. */
+export function parseCall(callId: string, input: ToolCallInput): ToolCall {
+  if (!callIdPattern.test(callId))
+    throw new RunnerError(
+      'invalid_request',
+      `call id ${JSON.stringify(callId.slice(0, 80))} must match ${callIdPattern.source}`,
+    );
+  const parsed = ToolCall.safeParse(input);
+  if (!parsed.success) throw new RunnerError('invalid_request', `call ${callId}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
