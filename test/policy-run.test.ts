@@ -1,5 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Approver } from '../src/approvals/approval.ts';
 import { checkJournal } from '../src/journal/check.ts';
@@ -181,4 +183,41 @@ test('what is not offered is neither listed nor answered, watching included', as
     expect(await run.call(call.tool, call)).toMatchObject({ error: { code: 'denied', message: /rule tools\.allow/ } });
   expect(await run.poll('1', 0)).toMatchObject({ ok: true });
   await run.close();
+});
+
+test('an intent from a file narrows, is recorded, and cannot widen', async () => {
+  const policy = join(bench.folder, 'policy.yaml');
+  const intent = join(bench.folder, 'intent.yaml');
+  await writeFile(policy, smallPolicyText());
+  const run = () => bench.cli(['run', '-p', policy, '--intent-file', intent, '--json', '--', 'true']);
+  await writeFile(intent, 'summary: look\nsource: issue_comment\nbudget: { max_actions_per_run: 1 }\n');
+  const ran = await run();
+  expect(ran.exitCode, ran.stderr).toBe(0);
+  expect(JSON.parse(ran.stdout)).toMatchObject({ remaining: { calls: 0 } });
+  await writeFile(intent, 'budget: { max_actions_per_run: 51 }\n');
+  expect(await run()).toMatchObject({
+    exitCode: 125,
+    stderr: /the intent: budget\.max_actions_per_run: 51 is more than/,
+  });
+  await writeFile(intent, 'sumary: look\n');
+  expect(await run()).toMatchObject({ exitCode: 125, stderr: /sumary: unknown key; did you mean summary/ });
+});
+
+test('on a terminal whoever started the run is asked, and their answer is what happens', async () => {
+  const policy = join(bench.folder, 'asking.yaml');
+  await writeFile(policy, smallPolicyText(rules));
+  const program = fileURLToPath(new URL('../bin/glovebox.js', import.meta.url));
+  const glovebox = `${process.execPath} ${program} run -p ${policy} -- sh -c "curl x; echo it ran"`;
+  const answer = (input: string) =>
+    execa('script', ['-qec', glovebox, '/dev/null'], {
+      reject: false,
+      input,
+      env: { GLOVEBOX_DATA: bench.dataDir.path, NO_COLOR: '1' },
+      timeout: 40_000,
+    });
+  const [yes, no] = await Promise.all([answer('y\n'), answer('n\n')]);
+  expect(yes.stdout).toMatch(/approval needed: dependency \(rule pull/);
+  expect(yes.stdout).toMatch(/it ran/);
+  expect(no.stdout).toMatch(/the approval \(dependency\) was denied by \w+: refused on the terminal/);
+  expect(no.stdout).not.toMatch(/^it ran/m);
 });

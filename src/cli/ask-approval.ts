@@ -28,7 +28,7 @@ function show(request: ApprovalRequest): void {
   say('');
   say(
     pc.bold(pc.yellow(`approval needed: ${request.category}`)) +
-      pc.dim(` (rule ${request.rule}${people}, until ${request.expiresAt})`),
+      pc.dim(` (rule ${printable(request.rule)}${people}, until ${request.expiresAt})`),
   );
   if (request.note !== '') say(`  ${request.note}`);
   say(`  ${printable(request.reach)}`);

@@ -1,6 +1,9 @@
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { messageOf, RunnerError } from '../errors.ts';
+import type { IntentInput } from '../policy/language/intent.ts';
+import { readYaml } from '../policy/yaml-source.ts';
 import { loadPolicyFor } from '../policy/repository-layer.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
@@ -19,6 +22,7 @@ export interface RunOptions {
   readonly workspace?: string;
   readonly image?: string;
   readonly intent?: string;
+  readonly intentFile?: string;
   readonly approve?: readonly string[];
   readonly forkOf?: string;
   readonly json?: boolean;
@@ -32,6 +36,7 @@ export function withRunOptions(command: Command): Command {
     .option('-w, --workspace <dir>', 'directory whose allowed files are copied in (default: an empty workspace)')
     .option('-i, --image <image>', "one of the policy's images")
     .option('--intent <text>', 'what the run is for; recorded first')
+    .option('--intent-file <file>', 'the whole intent (YAML or JSON), which can narrow the policy')
     .option(
       '--approve <categories>',
       'approve these in advance (a list with commas); others are asked for here',
@@ -75,24 +80,34 @@ async function opener(
   const { forkOf } = options;
   const request = { ...openRequest(options), signal };
   if (forkOf === undefined) {
-    const policy = await loadPolicyFor(options.policy ?? 'default', options.workspace, { taskClass: options.class });
+    const intent = options.intentFile === undefined ? undefined : await readIntent(options.intentFile);
+    const task = { taskClass: options.class, intent };
+    const policy = await loadPolicyFor(options.policy ?? 'default', options.workspace, task);
     return (runner) => runner.open({ policy, ...request });
   }
   if (
     options.policy !== undefined ||
     options.class !== undefined ||
+    options.intentFile !== undefined ||
     options.workspace !== undefined ||
     options.image !== undefined
   )
     throw new RunnerError(
       'invalid_request',
-      '--fork-of takes policy, workspace and image from the run that it goes on with; leave --policy, --workspace and --image out',
+      '--fork-of takes policy, class, intent, workspace and image from the run that it goes on with; leave those options out',
     );
   return async (runner, dataDir) => {
     const [fork] = await runner.fork(await findRunSnapshot(dataDir, forkOf), request);
     if (fork === undefined) throw new RunnerError('internal', `no fork of run ${forkOf} was opened`);
     return fork;
   };
+}
+
+async function readIntent(file: string): Promise<IntentInput> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new RunnerError('invalid_request', `the intent ${file} cannot be read: ${messageOf(cause)}`, { cause });
+  });
+  return readYaml(text, file).value as IntentInput; // understood, and refused, with the policy
 }
 
 function listOf(text: string): readonly string[] {

@@ -4,6 +4,7 @@ import { CommandRules, matchesCommand } from './command-rules.ts';
 import { classesOf, isSameInput } from './effective.ts';
 import { suggestion } from './issue-lines.ts';
 import type { CommandRule } from './language/rules.ts';
+import { lintPolicy } from './lint.ts';
 import { meet } from './meet.ts';
 import { failedTests } from './policy-tests.ts';
 import { restrictionsOf } from './restriction.ts';
@@ -22,6 +23,7 @@ export function checkChain(
   refuse(chain.flatMap((_, index) => [...unknownNames(chain, index), ...redefinitions(chain, index)]));
   refuse(chain.flatMap((file) => wrongExamples(file)));
   refuse([...widenings(chain), ...chain.flatMap((_, index) => widerCommands(chain, index))]);
+  refuse(senseless(chain));
   if (!withoutTests) refuse(failedTests(chain));
   return chain;
 }
@@ -30,6 +32,13 @@ function refuse(problems: readonly string[]): void {
   if (problems.length === 0) return;
   const more = problems.length > problemsMax ? [`... and ${problems.length - problemsMax} more`] : [];
   throw new RunnerError('invalid_policy', [...problems.slice(0, problemsMax), ...more].join('\n'));
+}
+
+/** Rules that can never match, and egress rules that disagree on how: whichever was meant, it would not be what holds. */
+function senseless(chain: readonly SourceFile[]): readonly string[] {
+  return lintPolicy(chain)
+    .filter(({ kind, key }) => kind === 'never_matches' || (kind === 'ambiguous' && key.startsWith('egress')))
+    .map(({ place, key, message }) => `${place}: ${key}: ${message}`);
 }
 
 /** At critical risk every level counts, so that each is compared; without a class and in each class. */

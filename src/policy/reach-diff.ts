@@ -177,7 +177,7 @@ export function decisionDiff(
     if (question === undefined) return [];
     const [a, b] = [decide(then, question), decide(now, question)];
     const text = ({ effect, rule }: typeof a): string => `${effect} (${rule})`;
-    const [asked] = Object.entries(one).filter(([key, value]) => key !== 'class' && typeof value === 'string');
+    const asked = Object.entries(one).find(([key, value]) => key !== 'class' && typeof value === 'string');
     return a.effect === b.effect
       ? []
       : [{ asked: asked?.map(String).join(' ') ?? '', before: text(a), after: text(b) }];
