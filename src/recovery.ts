@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
 import { collect } from './engine/gc.ts';
@@ -80,7 +81,7 @@ async function dropLayer(dir: RunDir, dryRun: boolean): Promise<boolean> {
 /** Whoever died while it tried overlays has left a mount there, and what is mounted cannot be swept. */
 async function dropTrials(basesDir: string): Promise<void> {
   for (const name of await readdir(basesDir).catch(() => []))
-    if (name.startsWith('.trial-')) await Layer.remove(join(basesDir, name, 'layer'));
+    if (name.startsWith('.trial-')) await Layer.remove(join(basesDir, name, 'layer')).catch(() => undefined); // swept by another
 }
 
 async function dropBases(dataDir: DataDir): Promise<readonly string[]> {
@@ -135,15 +136,25 @@ async function neverBegan(dir: RunDir, othersLive: boolean): Promise<boolean> {
 /** From the directory to the first entry a runner takes a few milliseconds. */
 const beginsWithinMs = 60_000;
 
+/** Undefined when somebody was faster. Who came at the same moment may have let go again before it is looked for. */
+async function reopen({ journal }: RunDir): Promise<Awaited<ReturnType<typeof Journal.reopen>> | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await Journal.reopen(journal);
+    } catch (error) {
+      if (isRunnerError(error, 'run_not_open') || (await WriterLock.isHeld(journal))) return undefined;
+      if (!isRunnerError(error, 'journal_unavailable') || attempt === reopenAttempts) throw error;
+      await sleep(Math.random() * 20);
+    }
+  }
+}
+
+const reopenAttempts = 5;
+
 /** The number of calls that were left without an outcome; undefined when there was nothing to do. */
 async function closeLost(dir: RunDir): Promise<number | undefined> {
-  let reopened: Awaited<ReturnType<typeof Journal.reopen>>;
-  try {
-    reopened = await Journal.reopen(dir.journal);
-  } catch (error) {
-    if (isRunnerError(error, 'run_not_open') || (await WriterLock.isHeld(dir.journal))) return undefined; // somebody was faster
-    throw error;
-  }
+  const reopened = await reopen(dir);
+  if (reopened === undefined) return undefined;
   const { journal, recovery } = reopened;
   try {
     let outputBytes = 0;
