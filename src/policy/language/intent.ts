@@ -9,7 +9,7 @@ import { Tools } from './tools.ts';
  * What a run is opened with: recorded first, and the last layer. It can only narrow what the policy allows.
  */
 export const Intent = z.strictObject({
-  summary: field(z.string().max(4000), 'What the run is for, in a sentence.', ''),
+  summary: field(z.string().max(4096), 'What the run is for, in a sentence.', ''),
   requirements: field(z.array(shortText).max(64).readonly(), 'What has to be so afterwards.', []),
   constraints: field(z.array(shortText).max(64).readonly(), 'What has to be left alone.', []),
   source: field(z.enum(requestSources), 'Where the request came from; escalators look at it.', 'person'),
