@@ -92,6 +92,15 @@ async function startedOf(run: Run): Promise<unknown> {
   return undefined;
 }
 
+test('what its path spells is no option of its mount: commas, colons, blanks, backslashes, line breaks', async () => {
+  const odd = join(bench.folder, 'a,rw,suid:b \\\\ "q"\n%s');
+  await mkdir(odd);
+  await writeFile(join(odd, 'here'), 'odd\n');
+  const run = await runner.open({ policy: policyWith(odd) });
+  expect(await sh(run, 'cat /inputs/data/here; touch /inputs/data/x || echo refused')).toMatch(/^odd\n[^]*refused/);
+  await run.close();
+});
+
 test('it is mounted read-only without devices and set-id programs, and nothing of the host beside it is there', async () => {
   await mkdir(join(dirname(source), 'beside'), { recursive: true });
   const run = await runner.open({ policy: policyWith(source) });
