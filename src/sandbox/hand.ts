@@ -63,6 +63,7 @@ export class Hand {
   #receivedBytes = 0;
   #unackedBytes = 0;
   #room = true;
+  #cancelled = false;
   #failure: FileError | undefined;
   #exit: ExitRecord | undefined;
   #finish: (error?: Error) => void = () => undefined;
@@ -97,8 +98,9 @@ export class Hand {
     this.#acknowledge(0);
   }
 
-  /** Its result is not wanted any more. */
+  /** Its result is not wanted any more: what still comes is taken and dropped, or it could not end. */
   cancel(): void {
+    this.#cancelled = true;
     this.#room = true;
     this.#wire.kill(0, killCause.cancelled);
     this.#acknowledge(0);
@@ -139,7 +141,7 @@ export class Hand {
 
   readonly #record = (record: HandRecord): void => {
     if (record.kind === 'failed') this.#failure = fileErrorOf(record.errno, record.path, this.#request.verb);
-    else this.#room = this.#sink(record) && this.#room;
+    else if (!this.#cancelled) this.#room = this.#sink(record) && this.#room;
   };
 
   #acknowledge(leastBytes: number): void {
