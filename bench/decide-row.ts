@@ -1,4 +1,4 @@
-import { compileRules, decide, type Question } from '../src/policy/decide.ts';
+import { compileRules, decide, type Question } from '../src/policy/decisions/decide.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
 import { lessIsBetter, median, type Row } from './measure.ts';
 

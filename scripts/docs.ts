@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { policyJsonSchema, policyReferencePage } from '../src/policy/reference-page.ts';
+import { policyJsonSchema, policyReferencePage } from '../src/policy/language/reference-page.ts';
 import { toolsPage } from '../src/tools/describe.ts';
 
 /** Writes the pages that are made from the code (`make docs`). Tests fail when they are out of date. */

@@ -5,7 +5,7 @@ import { Runner, type RunnerOptions } from './runner.ts';
 
 export type { ApprovalRequest, Approver, Verdict } from './approvals/approval.ts';
 export { RunnerError, type ErrorCode } from './errors.ts';
-export { loadPolicyFor } from './policy/repository-layer.ts';
+export { loadPolicyFor } from './policy/layers/repository-layer.ts';
 export { defaultPolicy, loadPolicy, parsePolicy, type LoadedPolicy } from './policy/policy.ts';
 export { Run, Runner, type CloseReason, type OpenRequest } from './runner.ts';
 export type { Candidate } from './workspace/candidate.ts';

@@ -20,13 +20,13 @@ import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
 import { policyFor, type LoadedPolicy, type Policy } from './policy/policy.ts';
-import { refuseTask } from './policy/refuse-task.ts';
+import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
-import { budgetLimits, RunGate, type GateParts } from './run-gate.ts';
-import { approvalEntry, openedEntry, sizeOf, startedWith } from './run-entries.ts';
-import { Run } from './run.ts';
-import { leftOutText, placementFor, select } from './run-workspace.ts';
-import type { RunImage, RunSnapshot } from './run-snapshot.ts';
+import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
+import { approvalEntry, openedEntry, sizeOf, startedWith } from './run/entries.ts';
+import { Run } from './run/run.ts';
+import { leftOutText, placementFor, select } from './run/workspace.ts';
+import type { RunImage, RunSnapshot } from './run/snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
@@ -35,9 +35,9 @@ import { Scope } from './workspace/scope.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
 import { toUnpackItems } from './workspace/snapshot.ts';
 
-export { Run, type CloseReason } from './run.ts';
-export { exportDocument } from './run-export.ts';
-export { findRunSnapshot, type RunSnapshot } from './run-snapshot.ts';
+export { Run, type CloseReason } from './run/run.ts';
+export { exportDocument } from './run/export.ts';
+export { findRunSnapshot, type RunSnapshot } from './run/snapshot.ts';
 
 export interface OpenRequest {
   readonly policy: LoadedPolicy;

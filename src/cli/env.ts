@@ -5,7 +5,7 @@ import { RunnerError, messageOf } from '../errors.ts';
 import { removeEnvironment } from '../environment/build.ts';
 import { listEnvironmentLocks } from '../environment/lock.ts';
 import type { SetupAccess } from '../environment/setup-script.ts';
-import { loadPolicyFor } from '../policy/repository-layer.ts';
+import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
 import { Runner } from '../runner.ts';
 import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';

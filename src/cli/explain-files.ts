@@ -4,7 +4,7 @@ import { RunnerError, messageOf } from '../errors.ts';
 import { openInput, type InputSpec } from '../inputs/open-input.ts';
 import { printable } from '../journal/printable.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import { loadPolicyFor } from '../policy/repository-layer.ts';
+import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
 import { explainFiles, type ExplainedFile, type FilesExplained } from '../workspace/explain.ts';
 import type { CliContext } from './context.ts';
 import { bytesText, print, printJson, table } from './terminal.ts';

@@ -1,18 +1,8 @@
 import { accessSync, constants } from 'node:fs';
 import { isRunnerError, messageOf } from '../errors.ts';
+import type { Check } from './check.ts';
 import type { Engine, EngineFacts, ImageFacts, Labels } from './engine.ts';
 import { trials } from './trials.ts';
-
-/** One thing an engine can or cannot do, what that means, and how to get it. */
-export interface Check {
-  readonly id: string;
-  /** `limited`: it works, but a promise is weaker or could not be tried out. */
-  readonly ok: 'yes' | 'no' | 'limited';
-  readonly found: string;
-  readonly means: string;
-  /** Empty when there is nothing to do. */
-  readonly remedy: string;
-}
 
 export interface Diagnosis {
   /** Whether sandboxes can run here at all. */

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { isRunnerError, messageOf } from '../errors.ts';
-import type { Check } from './doctor.ts';
+import type { Check } from './check.ts';
 import type { Engine, EngineFacts, ImageFacts, Labels, VolumeKind } from './engine.ts';
 
 /** What has to be tried out, because what an engine says of itself is not enough. Leaves nothing behind. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { messageOf, RunnerError } from '../errors.ts';
 import { riskLevels } from './language/fields.ts';
-import type { LoadedPolicy } from './effective-policy.ts';
+import type { LoadedPolicy } from './layers/effective-policy.ts';
 import { parseChain, policyFor } from './policy.ts';
 import type { IntentInput } from './language/intent.ts';
 

@@ -7,11 +7,11 @@ import { digestOf } from '../digest.ts';
 import { isRunnerError } from '../errors.ts';
 import { ToolCall } from '../tools/tool-call.ts';
 import { secretGlobs } from '../workspace/scope.ts';
-import { runPolicyTests } from './policy-tests.ts';
+import { runPolicyTests } from './decisions/policy-tests.ts';
 import { defaultPolicy, loadChain, loadPolicy, parsePolicy, shippedPolicies } from './policy.ts';
 import { deniedVariables } from './language/env.ts';
 import { toolNames } from './language/tools.ts';
-import { policyJsonSchema, policyReferencePage } from './reference-page.ts';
+import { policyJsonSchema, policyReferencePage } from './language/reference-page.ts';
 
 const dayMs = 86_400_000;
 const head = `apiVersion: glovebox/v1

@@ -2,18 +2,18 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { messageOf, RunnerError } from '../errors.ts';
-import { checkChain } from './check-chain.ts';
-import { effectivePolicy, refuseIncomplete } from './effective.ts';
-import { issueLines } from './issue-lines.ts';
+import { checkChain } from './layers/check-chain.ts';
+import { effectivePolicy, refuseIncomplete } from './layers/effective.ts';
+import { issueLines } from './language/issue-lines.ts';
 import { Intent, type IntentInput } from './language/intent.ts';
-import { expandSets, withSetsExpanded } from './path-sets.ts';
-import type { LoadedPolicy } from './effective-policy.ts';
-import type { TaskRequest } from './restriction.ts';
-import { parseSourceFile, type SourceFile } from './source-file.ts';
-import { textBytesMax } from './yaml-source.ts';
+import { expandSets, withSetsExpanded } from './layers/path-sets.ts';
+import type { LoadedPolicy } from './layers/effective-policy.ts';
+import type { TaskRequest } from './layers/restriction.ts';
+import { parseSourceFile, type SourceFile } from './language/source-file.ts';
+import { textBytesMax } from './language/yaml-source.ts';
 
-export { classesOf } from './effective.ts';
-export type { EnvironmentSpec, LoadedPolicy, Policy } from './effective-policy.ts';
+export { classesOf } from './layers/effective.ts';
+export type { EnvironmentSpec, LoadedPolicy, Policy } from './layers/effective-policy.ts';
 
 /** The names of the shipped policies (`sandbox-policies/`). */
 export const shippedPolicies = [

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { duration, size } from '../units.ts';
+import { duration, size } from './units.ts';
 import { byName, field, names, ownName, ruleId, shortText } from './fields.ts';
 
 /** `a.example`, `*.a.example` (one label more) or `**.a.example` (one or more). Never a bare star. */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { duration, durationOrNone, size } from '../units.ts';
+import { duration, durationOrNone, size } from './units.ts';
 import { field, ownName } from './fields.ts';
 
 export const Limits = z.strictObject({

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { duration } from '../units.ts';
+import { duration } from './units.ts';
 import { variables } from './env.ts';
 import { byName, field, names, ownName, paths, riskLevels, ruleId, shortText } from './fields.ts';
 

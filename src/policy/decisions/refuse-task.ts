@@ -1,0 +1,19 @@
+import { RunnerError } from '../../errors.ts';
+import type { Policy } from '../layers/effective-policy.ts';
+import type { Intent } from '../language/intent.ts';
+
+/** What a lane asks of whoever opens a run in it. Throws `invalid_request`. */
+export function refuseTask(policy: Policy, intent: Pick<Intent, 'summary' | 'model'> | undefined): void {
+  const { lane, models, requireIntent } = policy;
+  if (requireIntent && (intent?.summary ?? '').trim() === '')
+    throw new RunnerError('invalid_request', `lane ${lane} asks what a run is for; say so in its intent (--intent)`);
+  if (models.length === 0 || models.some((pattern) => matches(pattern, intent?.model))) return;
+  const named = intent?.model === undefined ? 'the intent names no model' : `${JSON.stringify(intent.model)} may not`;
+  throw new RunnerError('invalid_request', `in lane ${lane} only ${models.join(', ')} may work; ${named}`);
+}
+
+function matches(pattern: string, model: string | undefined): boolean {
+  if (model === undefined) return false;
+  const parts = pattern.split('*').map((part) => part.replaceAll(/[.\\/]/g, String.raw`\$&`));
+  return new RegExp(`^${parts.join('.*')}$`).test(model);
+}

@@ -1,0 +1,123 @@
+import type { Digest } from '../../digest.ts';
+import type { FileRules } from './file-rules.ts';
+import type { EgressRule } from '../language/egress.ts';
+import type { RiskLevel } from '../language/fields.ts';
+import type { CommandRule, Escalator, When } from '../language/rules.ts';
+import type { Held } from './held.ts';
+import type { TaskRequest } from './restriction.ts';
+import type { PolicyFile } from '../language/schema.ts';
+import type { SourceFile } from '../language/source-file.ts';
+
+/** What a run may touch: all layers together, for one task. Fixed when it opens, named by its digest. */
+export interface Policy {
+  readonly apiVersion: 'glovebox/v1';
+  readonly kind: 'Policy';
+  readonly name: string;
+  readonly description: string;
+  /** The files that it was made of, the widest first. */
+  readonly layers: readonly string[];
+  readonly taskClass: string | null;
+  readonly lane: string | null;
+  readonly risk: RiskLevel;
+  readonly images: readonly string[];
+  readonly runtime: 'runc' | 'runsc';
+  /** The scope of the sandbox; `paths` says more exactly what of it is exported. */
+  readonly files: {
+    readonly read: readonly string[];
+    readonly write: readonly string[];
+    readonly scratch: readonly string[];
+    readonly deny: readonly string[];
+    readonly includeIgnored: boolean;
+    readonly git: boolean;
+  };
+  readonly paths: readonly FileRules[];
+  readonly inputs: readonly { readonly source: string; readonly target: string }[];
+  readonly environment?: EnvironmentSpec;
+  readonly limits: {
+    readonly memoryBytes: number;
+    readonly cpus: number;
+    readonly pidsMax: number;
+    readonly openFilesMax: number;
+    readonly workspaceBytes: number;
+    readonly workspaceFilesMax: number;
+    readonly tmpBytes: number;
+    readonly wallClockMs: number;
+    readonly commandTimeoutMs: number;
+    /** 0 = none. */
+    readonly idleTimeoutMs: number;
+    readonly outputPerCallBytes: number;
+    readonly replyBytes: number;
+    readonly outputPerRunBytes: number;
+  };
+  /** Of those below `maxParallelActions`, and of `maxConsecutiveDenials`, 0 = none. */
+  readonly budget: {
+    readonly maxActionsPerRun: number;
+    readonly maxActionsByTag: Readonly<Record<string, number>>;
+    readonly maxDeniedActions: number;
+    readonly maxConsecutiveDenials: number;
+    readonly maxApprovalRequests: number;
+    readonly maxParallelActions: number;
+    readonly maxActionsPerMinute: number;
+    readonly cpuSeconds: number;
+    readonly diffFiles: number;
+    readonly diffLines: number;
+    readonly diffBinaryBytes: number;
+  };
+  readonly tools: { readonly allow: readonly string[] };
+  readonly env: { readonly set: Readonly<Record<string, string>> };
+  /** Of each layer that has some; every one of them has to allow a command. */
+  readonly commands: readonly { readonly layer: string; readonly rules: readonly CommandRule[] }[];
+  readonly escalators: readonly Escalator[];
+  readonly approvals: {
+    readonly categories: Readonly<Record<string, ApprovalCategory>>;
+    readonly triggers: readonly { readonly category: string; readonly when: When }[];
+    /** Categories that every export needs. */
+    readonly everyExport: readonly string[];
+  };
+  /** Data: no run of this version has a network. */
+  readonly egress: {
+    readonly profiles: readonly string[];
+    readonly rules: readonly (EgressRule & { readonly profile: string })[];
+    readonly deny: NonNullable<NonNullable<PolicyFile['egress']>['deny']>;
+  };
+  readonly credentials: NonNullable<PolicyFile['credentials']>;
+  /** Models that may work here; all of them where none is named. */
+  readonly models: readonly string[];
+  readonly requireIntent: boolean;
+  readonly handOver?: { readonly to: string; readonly actionsUsed: number };
+  readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
+}
+
+export interface ApprovalCategory {
+  readonly effect: 'ask' | 'deny';
+  readonly quorum: number;
+  readonly timeoutMs: number;
+  readonly remember: 'none' | 'run';
+  readonly reasonRequired: boolean;
+  readonly note?: string;
+}
+
+export interface EnvironmentSpec {
+  readonly image: string;
+  readonly setup: readonly (readonly string[])[];
+  readonly files: readonly string[];
+}
+
+/** What holds for one task, and where each part of it was decided. */
+export interface Effective {
+  readonly policy: Policy;
+  readonly canonical: string;
+  readonly digest: Digest;
+  /** By key, as it is written in a file. */
+  readonly decidedBy: ReadonlyMap<string, Held<unknown>>;
+}
+
+/** A policy that is ready for a run. `digest` is of `canonical`: the same for files that mean the same. */
+export interface LoadedPolicy extends Effective {
+  /** Where its last file was read, for messages, and what that says. */
+  readonly source: string;
+  readonly text: string;
+  /** The files it was made of, the widest first, and the task: enough to make it again, or for another task. */
+  readonly chain: readonly SourceFile[];
+  readonly task: TaskRequest;
+}

@@ -1,0 +1,96 @@
+import type { ApprovalEvent } from '../approvals/approvals.ts';
+import { canonicalJson, digestOf } from '../digest.ts';
+import type { EngineFacts } from '../engine/engine.ts';
+import type { Draft, EntryData } from '../journal/entry.ts';
+import type { Placement } from '../placement.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import type { RunImage, RunSnapshot } from './snapshot.ts';
+import type { SandboxSpec } from '../sandbox/container-body.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import type { Exported } from './export.ts';
+import type { Base } from '../workspace/import.ts';
+import { digestOfChangeSet } from '../workspace/manifest.ts';
+import { contentBytesOf, type Snapshot } from '../workspace/snapshot.ts';
+
+/** What a run writes into its journal, made of what it knows. */
+
+interface Opened {
+  readonly policy: LoadedPolicy;
+  readonly image: RunImage;
+  readonly facts: EngineFacts;
+  readonly snapshot?: RunSnapshot;
+}
+
+/** The first entry of a run: what is intended, under which policy, with what. */
+export function openedEntry({ policy, image, facts, snapshot }: Opened, spec: SandboxSpec): Draft {
+  const { name } = policy.policy;
+  const { intent } = policy.task;
+  return {
+    type: 'run.opened',
+    data: {
+      ...(intent?.summary === undefined ? {} : { intent: intent.summary }),
+      ...(intent === undefined || Object.keys(intent).every((key) => key === 'summary')
+        ? {}
+        : { request: intent as EntryData<'run.opened'>['request'] }),
+      policy: { name, digest: policy.digest, effective: JSON.parse(policy.canonical) },
+      image,
+      engine: {
+        kind: facts.kind,
+        version: facts.version,
+        runtime: spec.runtime,
+        factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })),
+      },
+      limits: { ...spec.limits },
+      versions: { node: process.version, kernel: facts.kernel },
+      ...(snapshot === undefined
+        ? {}
+        : { forkedFrom: { run: snapshot.run, snapshot: snapshot.digest, base: snapshot.base.digest } }),
+    },
+  };
+}
+
+export function approvalEntry(event: ApprovalEvent): Draft {
+  const { id, category, at, callId, rule, digest, quorum, expiresAt } = event.request;
+  if (event.kind === 'decided') {
+    const { kind: verdict, by, reason } = event.outcome;
+    return { type: 'approval.decided', data: { id, category, verdict, by, reason, digest } };
+  }
+  const call = callId === undefined ? {} : { callId };
+  return { type: 'approval.requested', data: { id, category, at, ...call, rule, digest, quorum, expiresAt } };
+}
+
+export function startedWith(base: Base, placement: Placement): EntryData<'sandbox.started'>['workspace'] {
+  const { files, directories, symlinks, bytes } = placement.counts(base);
+  return { kind: base.kind, digest: base.digest, files, directories, symlinks, bytes, strategy: placement.strategy };
+}
+
+export function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>, 'callId'> {
+  const common = { ms: Math.round(ms) };
+  if (result.ok) return { ...common, outcome: { kind: 'done' } };
+  const error = result.error === null ? {} : { error: { code: result.error.code, message: result.error.message } };
+  return { ...common, outcome: { kind: 'failed' }, ...error };
+}
+
+export function sizeOf({ changeSet }: Snapshot): { readonly changes: number; readonly bytes: number } {
+  return { changes: changeSet.changes.size, bytes: contentBytesOf(changeSet) };
+}
+
+export function collectedData(candidate: Exported): EntryData<'workspace.collected'> {
+  const { changeSet, classified, violations, violationsLeftOut } = candidate;
+  const count = (status: string) => classified.filter((change) => change.status === status).length;
+  const findings: Record<string, number> = {};
+  for (const finding of candidate.findings) findings[finding.kind] = (findings[finding.kind] ?? 0) + 1;
+  if (violations.length > 0) findings['outside_write_scope'] = violations.length + violationsLeftOut;
+  if (candidate.held.length > 0) findings['held_back'] = candidate.held.length;
+  const sizes = [...changeSet.changes.values()].map((change) => (change.kind === 'file' ? change.sizeBytes : 0));
+  const added = count('added');
+  const deleted = count('deleted');
+  return {
+    digest: digestOfChangeSet(changeSet),
+    added,
+    deleted,
+    modified: classified.length - added - deleted,
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
+    findings,
+  };
+}

@@ -1,0 +1,391 @@
+import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Approvals } from '../approvals/approvals.ts';
+import type { Budget, Remaining } from '../budget/budget.ts';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import { RunnerError, messageOf } from '../errors.ts';
+import { failpoint } from '../failpoint.ts';
+import { boundArguments } from '../journal/bound-arguments.ts';
+import type { EntryData } from '../journal/entry.ts';
+import type { Journal } from '../journal/writer.ts';
+import type { Placement } from '../placement.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import type { RunningCall } from '../sandbox/call.ts';
+import { exitCodeOf } from '../sandbox/outcome.ts';
+import type { Sandbox } from '../sandbox/sandbox.ts';
+import type { ExecSpec } from '../sandbox/spec.ts';
+import type { RunImage, RunSnapshot } from './snapshot.ts';
+import { Answers } from './answers.ts';
+import { collectedData, endOfVerb, sizeOf } from './entries.ts';
+import { exportDocument, holdBack, type Exported } from './export.ts';
+import type { RunGate, Refusal } from './gate.ts';
+import { WaitingCall } from './waiting.ts';
+import { parseCall } from '../tools/parse-call.ts';
+import { describeTools, type ToolDescription } from '../tools/describe.ts';
+import { runTool } from '../tools/run-tool.ts';
+import { ToolContext } from '../tools/tool-context.ts';
+import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import type { BlobStore } from '../workspace/blobs.ts';
+import { takeCandidate } from '../workspace/candidate.ts';
+import type { Base } from '../workspace/import.ts';
+import { encodeChangeSet } from '../workspace/manifest.ts';
+import type { Scope } from '../workspace/scope.ts';
+import { snapshotRepositoryEnvironment } from '../workspace/snapshot-repository.ts';
+import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
+
+/** Looking at what is already on record costs nothing and leaves no entry of its own. */
+const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
+
+/** What a run is made of; `Runner.open` puts it together. */
+export interface RunParts {
+  readonly dir: RunDir;
+  readonly policy: LoadedPolicy;
+  readonly image: RunImage;
+  readonly sandbox: Sandbox;
+  readonly journal: Journal;
+  readonly budget: Budget;
+  readonly gate: RunGate;
+  readonly approvals: Approvals;
+  /** After so long a call that waits for people answers that it waits. */
+  readonly waitingAfterMs: number;
+  readonly scope: Scope;
+  readonly base: Base;
+  readonly blobs: BlobStore;
+  readonly placement: Placement;
+}
+
+export type CloseReason = 'finished' | 'failed' | 'cancelled';
+
+/**
+ * One delegated task, from open to closed. Promises:
+ *  - nothing reaches the sandbox before its intent is in the journal, and no answer leaves before its outcome is;
+ *  - the same call id twice is the same call: it never runs twice;
+ *  - a denied call has no effect, and an effect always has an entry.
+ */
+export class Run {
+  readonly id: string;
+  readonly dir: RunDir;
+  readonly policy: LoadedPolicy;
+  readonly sandbox: Sandbox;
+  readonly image: RunImage;
+  readonly base: Base;
+  readonly #parts: RunParts;
+  readonly #context: ToolContext;
+  readonly #commands = new Map<string, RunningCall>();
+  readonly #answers = new Answers();
+  readonly #waiting = new Map<string, WaitingCall>();
+  readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
+  readonly #recording = new Set<Promise<void>>();
+  readonly #openedMs = performance.now();
+  #closing: Promise<void> | undefined;
+  #candidate: Exported | undefined;
+  #outputBytes = 0;
+
+  constructor(parts: RunParts) {
+    this.#parts = parts;
+    this.id = parts.dir.id;
+    ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
+    this.#context = new ToolContext({
+      files: parts.sandbox.files,
+      start: async (callId, spec) => {
+        const command = await parts.sandbox.start(callId, this.#bounded(callId, spec));
+        this.#commands.set(callId, command);
+        await failpoint('call.dispatched');
+        return command;
+      },
+    });
+    void this.#recordLoss();
+  }
+
+  /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
+  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+    const call = parseCall(callId, input);
+    if (observers.has(call.tool)) return this.#observe(callId, call);
+    const waiting = this.#waiting.get(callId) ?? new WaitingCall();
+    const answer = this.#answers.once(callId, () => {
+      this.#waiting.set(callId, waiting);
+      const dispatched = this.#dispatch(callId, call, waiting).finally(() => this.#waiting.delete(callId));
+      void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
+      return dispatched;
+    });
+    return waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer);
+  }
+
+  /** What is offered here: what is not is neither listed nor answered. */
+  tools(): readonly ToolDescription[] {
+    return describeTools(this.policy.policy.tools.allow);
+  }
+
+  /** How a command stands, for whoever opened the run; what runs inside asks with `exec_poll`, where that is offered. */
+  poll(callId: string, yieldMs: number): Promise<ToolResult> {
+    return runTool(this.#context, callId, ToolCall.parse({ tool: 'exec_poll', callId, yieldMs }));
+  }
+
+  async #observe(callId: string, call: ToolCall): Promise<ToolResult> {
+    const refused = this.#parts.gate.refuses(call);
+    return refused === undefined ? runTool(this.#context, callId, call) : this.#deny(callId, call, refused);
+  }
+
+  /** A command of this run, running or ended, for reading along. */
+  findCommand(callId: string): RunningCall | undefined {
+    return this.#commands.get(callId);
+  }
+
+  /** What is left of the budget. */
+  remaining(): Remaining {
+    return this.#parts.budget.remaining();
+  }
+
+  async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall): Promise<ToolResult> {
+    if (this.#closing !== undefined)
+      throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
+    const { journal, gate } = this.#parts;
+    const slot = await gate.admit(callId, call, waiting.onAsked);
+    if (slot.kind === 'refused') return this.#deny(callId, call, slot);
+    this.#setEnv.set(callId, slot.setEnv);
+
+    try {
+      const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
+      const started = performance.now();
+      const result = await this.#perform(callId, call, end, started);
+      const command = call.tool === 'exec' ? this.#commands.get(callId) : undefined;
+      if (command === undefined) {
+        await end(endOfVerb(result, performance.now() - started));
+        slot.release();
+      } else {
+        const recorded = command.ended.then(() => this.#recordCommand(command, end, slot.release));
+        if (command.result === undefined) this.#track(recorded);
+        else await recorded;
+      }
+      await failpoint('call.recorded');
+      return slot.warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${slot.warning}]` };
+    } catch (error) {
+      slot.release();
+      throw error;
+    } finally {
+      this.#setEnv.delete(callId);
+    }
+  }
+
+  /** A fault of ours in the middle of a call is on record before it is thrown. */
+  async #perform(callId: string, call: ToolCall, end: End, startedMs: number): Promise<ToolResult> {
+    try {
+      await failpoint('call.intended');
+      const result = await runTool(this.#context, callId, call);
+      await failpoint('call.ended');
+      return result;
+    } catch (error) {
+      const code = error instanceof RunnerError ? error.code : 'internal';
+      await end({
+        outcome: code === 'sandbox_lost' ? { kind: 'sandbox_lost', reason: messageOf(error) } : { kind: 'failed' },
+        ms: Math.round(performance.now() - startedMs),
+        error: { code, message: messageOf(error) },
+      });
+      throw error;
+    }
+  }
+
+  async #deny(callId: string, call: ToolCall, denial: Pick<Refusal, 'rule' | 'reason' | 'hint'>): Promise<ToolResult> {
+    await this.#parts.journal.append({
+      type: 'call.denied',
+      data: { callId, tool: call.tool, rule: denial.rule, reason: denial.reason },
+    });
+    const message = `${denial.reason} (rule ${denial.rule}). ${denial.hint}`;
+    return {
+      callId,
+      tool: call.tool,
+      ok: false,
+      text: `Denied: ${message}`,
+      data: null,
+      error: { code: 'denied', message, path: null },
+    };
+  }
+
+  /** The policy's limits hold whatever a call asks for. */
+  #bounded(callId: string, spec: ExecSpec): ExecSpec {
+    const { limits, env, files } = this.policy.policy;
+    const idleMs =
+      limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
+    return {
+      ...spec,
+      env: {
+        ...(files.git ? snapshotRepositoryEnvironment : {}),
+        ...env.set,
+        ...spec.env,
+        ...this.#setEnv.get(callId),
+      },
+      killAfterMs: Math.min(spec.killAfterMs ?? limits.commandTimeoutMs, limits.commandTimeoutMs),
+      ...(idleMs === undefined ? {} : { idleMs }),
+      outputMaxBytes: Math.min(spec.outputMaxBytes ?? limits.outputPerCallBytes, limits.outputPerCallBytes),
+    };
+  }
+
+  /** Ends what still runs, descendants that were kept too, and waits until no process is left. */
+  async #endCommands(): Promise<void> {
+    const commands = [...this.#commands.values()];
+    for (const command of commands) if (!command.output.finished) command.kill({ graceMs: 500 });
+    await Promise.all(commands.map((command) => command.gone));
+  }
+
+  async #recordCommand(command: RunningCall, end: End, release: () => void): Promise<void> {
+    const result = await command.ended;
+    release();
+    const bytes = result.output.totalBytes;
+    this.#outputBytes += bytes;
+    this.#parts.budget.countOutput(bytes);
+    this.#parts.budget.countCpu(result.cpuMs);
+    await end({
+      outcome: result.outcome,
+      // What nobody saw end has no exit code.
+      ...(result.outcome.kind === 'sandbox_lost' ? {} : { exitCode: exitCodeOf(result.outcome) }),
+      ms: Math.round(result.wallMs),
+      cpuMs: Math.round(result.cpuMs),
+      output: { bytes, digest: await outputDigest(command), ref: `calls/${command.id}` },
+      descendants: result.descendantsAlive,
+    });
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work.catch(() => undefined).finally(() => this.#recording.delete(tracked));
+    this.#recording.add(tracked);
+  }
+
+  async #recordLoss(): Promise<void> {
+    const loss = await this.sandbox.lost;
+    if (loss.code === 'run_not_open') return;
+    const data = { sandbox: this.sandbox.spec.id, reason: loss.reason, container: 'unknown' as const };
+    await this.#parts.journal.append({ type: 'sandbox.lost', data }).catch(() => undefined);
+  }
+
+  /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
+  async diff(): Promise<Exported> {
+    if (this.#candidate !== undefined) return this.#candidate;
+    this.#refuseWhileRunning('ask for the diff');
+    return this.#collect();
+  }
+
+  /** With `ask`, people are asked for what waits for them. */
+  async #collect(ask = false): Promise<Exported> {
+    const { sandbox, base, scope, blobs, dir, journal, gate, approvals } = this.#parts;
+    const taken = await takeCandidate(sandbox, base, scope, blobs, {
+      ...this.#parts.placement.looking(this.dir),
+      snapshotRepository: this.policy.policy.files.git,
+    });
+    const asked = { approvals, run: this.id, policy: this.policy.digest };
+    const candidate = await holdBack(taken, { gate, base, blobs }, ask ? asked : undefined);
+    try {
+      await Promise.all([
+        writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
+        writeFile(dir.patch, candidate.patch.bytes),
+        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate, this.policy.digest))}\n`),
+      ]);
+    } catch (cause) {
+      const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
+      throw new RunnerError('data_dir_unusable', message, { cause });
+    }
+    await journal.append({ type: 'workspace.collected', data: collectedData(candidate) });
+    return candidate;
+  }
+
+  /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
+  async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
+    this.#refuseWhileRunning('take the snapshot');
+    const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
+    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, {
+      ...options,
+      ...this.#parts.placement.looking(this.dir),
+    });
+    const { digest, scratch } = snapshot;
+    await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
+    return { ...snapshot, run: this.id, policy, image };
+  }
+
+  /** Back to a snapshot of a run with the same base. Processes that the agent left, /tmp and home stay as they are. */
+  async restore(snapshot: RunSnapshot): Promise<void> {
+    this.#refuseWhileRunning('restore the snapshot');
+    const { sandbox, base, scope, blobs, journal } = this.#parts;
+    if (snapshot.base.digest !== base.digest || snapshot.base.scopeDigest !== base.scopeDigest)
+      throw new RunnerError(
+        'invalid_request',
+        `the snapshot of run ${snapshot.run} has another base than run ${this.id}; open a fork of it instead`,
+      );
+    const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
+    await journal.append({ type: 'snapshot.applied', data });
+    await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, this.#parts.placement.looking(this.dir));
+  }
+
+  #refuseWhileRunning(then: string): void {
+    const running = [...this.#commands.values()].filter((command) => !command.output.finished);
+    if (running.length === 0) return;
+    const ids = running.map((command) => command.id).join(', ');
+    throw new RunnerError(
+      'invalid_request',
+      `commands are still running (${ids}); wait for them or end them with exec_kill, then ${then}`,
+    );
+  }
+
+  /**
+   * Ends what still runs, takes the diff, seals the journal, removes the sandbox. May be called twice.
+   * A sandbox that is lost has no diff; the journal says so.
+   */
+  close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
+    this.#closing ??= this.#close(reason, summary);
+    return this.#closing;
+  }
+
+  async #close(reason: CloseReason, summary: string): Promise<void> {
+    const { journal, sandbox } = this.#parts;
+    try {
+      this.#parts.approvals.cancelCalls();
+      await this.#endCommands();
+      await Promise.all(this.#recording);
+      const lost = sandbox.state !== 'running';
+      if (!lost) this.#candidate = await this.#collect(true);
+      await failpoint('close.collected');
+      await this.#seal(lost ? 'lost' : reason, summary);
+      await failpoint('close.journaled');
+    } catch (error) {
+      const outcome = sandbox.state === 'running' ? 'failed' : 'lost';
+      // Sealed already, or the journal itself is what failed: then what stands there stands.
+      await this.#seal(outcome, `did not close: ${messageOf(error)}`).catch(() => undefined);
+      throw error;
+    } finally {
+      try {
+        await sandbox.close();
+        await failpoint('close.destroyed');
+      } finally {
+        try {
+          await this.#parts.placement.discard(this.dir);
+        } finally {
+          await journal.close();
+        }
+      }
+    }
+  }
+
+  async #seal(outcome: EntryData<'run.closed'>['outcome'], summary: string): Promise<void> {
+    const { journal } = this.#parts;
+    const ms = Math.round(performance.now() - this.#openedMs);
+    const data = { outcome, summary, ...journal.totals, outputBytes: this.#outputBytes, ms };
+    await journal.append({ type: 'run.closed', data });
+  }
+
+  /** What was taken at close; undefined before it, and when the sandbox was lost. */
+  get candidate(): Exported | undefined {
+    return this.#candidate;
+  }
+}
+
+type End = Awaited<ReturnType<Journal['intend']>>;
+
+async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
+  const hash = createHash('sha256');
+  for (let offset = 0; ;) {
+    const { bytes, nextOffset, done } = await command.output.read(offset, 1 << 20);
+    hash.update(bytes);
+    if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
+    offset = nextOffset;
+  }
+}

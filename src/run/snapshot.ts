@@ -1,0 +1,87 @@
+import { readFile } from 'node:fs/promises';
+import type { DataDir } from '../data-dir/data-dir.ts';
+import { RunnerError, messageOf } from '../errors.ts';
+import type { EntryData } from '../journal/entry.ts';
+import { checkJournal } from '../journal/check.ts';
+import { readEntries } from '../journal/read.ts';
+import { parsePolicyRecord } from '../policy/policy-record.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import type { Base } from '../workspace/import.ts';
+import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
+import { Scope } from '../workspace/scope.ts';
+import type { Snapshot } from '../workspace/snapshot.ts';
+
+/** All that a fork needs to start where a run stood: its policy and image, its base, and what is laid over it. */
+export interface RunSnapshot extends Snapshot {
+  readonly run: string;
+  readonly policy: LoadedPolicy;
+  readonly image: RunImage;
+}
+
+/** As it was asked for, and what ran. */
+export type RunImage = EntryData<'run.opened'>['image'];
+
+/**
+ * Where a closed run ended, from its directory: the change set of its diff, without scratch. Every part must be what the
+ * run's journal says, and the journal whole; else `journal_broken`.
+ */
+export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Promise<RunSnapshot> {
+  const dir = await dataDir.findRun(idOrPrefix);
+  const check = await checkJournal(dir.journal);
+  if (check.verdict === 'broken')
+    throw new RunnerError(
+      'journal_broken',
+      `run ${dir.id} cannot be forked: glovebox check ${dir.id} names what is wrong`,
+    );
+  const { opened, started, collected } = await readStory(dir.journal);
+  if (opened === undefined || started === undefined || collected === undefined || !check.closed)
+    throw new RunnerError(
+      'run_not_open',
+      `run ${dir.id} cannot be forked: ${check.closed ? 'its sandbox was lost, so that there is no diff' : 'it is not closed'}; glovebox log ${dir.id} tells`,
+    );
+  const [baseText, changesText, policyText] = await Promise.all(
+    [dir.base, dir.changeSet, dir.policy].map((file) => readWhole(file, dir.id)),
+  );
+  const tree = parseTree(baseText ?? '');
+  const changeSet = parseChangeSet(changesText ?? '');
+  const policy = parsePolicyRecord(policyText ?? '', `policy of run ${dir.id}`);
+  const facts = [
+    ['base.json', digestOfTree(tree), started.workspace.digest],
+    ['change-set.json', digestOfChangeSet(changeSet), collected.digest],
+    ['policy.json', policy.digest, opened.policy.digest],
+  ] as const;
+  for (const [name, found, recorded] of facts) {
+    if (found !== recorded)
+      throw new RunnerError(
+        'journal_broken',
+        `run ${dir.id} cannot be forked: its ${name} is not the one its journal names`,
+      );
+  }
+  const base: Base = {
+    tree,
+    digest: started.workspace.digest,
+    scopeDigest: Scope.compile(policy.policy.files).digest,
+    kind: started.workspace.kind ?? 'plain',
+  };
+  return { run: dir.id, policy, image: opened.image, base, changeSet, digest: collected.digest, scratch: false };
+}
+
+async function readStory(journal: string): Promise<{
+  opened?: EntryData<'run.opened'>;
+  started?: EntryData<'sandbox.started'>;
+  collected?: EntryData<'workspace.collected'>;
+}> {
+  const story: Awaited<ReturnType<typeof readStory>> = {};
+  for await (const entry of readEntries(journal)) {
+    if (entry.type === 'run.opened') story.opened = entry.data;
+    if (entry.type === 'sandbox.started') story.started = entry.data;
+    if (entry.type === 'workspace.collected') story.collected = entry.data;
+  }
+  return story;
+}
+
+function readWhole(file: string, run: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new RunnerError('run_not_found', `run ${run} cannot be forked: ${file}: ${messageOf(cause)}`, { cause });
+  });
+}

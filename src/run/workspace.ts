@@ -1,0 +1,58 @@
+import type { PlacementRequest } from '../placement.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import type { RunImage } from './snapshot.ts';
+import type { ImportOptions } from '../workspace/import.ts';
+import type { Scope } from '../workspace/scope.ts';
+import { selectFiles, type Selection } from '../workspace/select.ts';
+
+interface Progress {
+  readonly onProgress?: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a run asks of its workspace. */
+export function placementFor(
+  runId: string,
+  { policy }: LoadedPolicy,
+  scope: Scope,
+  image: RunImage,
+  request: Progress,
+): PlacementRequest {
+  const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
+  const { runtime, inputs, files } = policy;
+  return { runId, scope, runtime, bound, image: image.id, options: importOptions(request), inputs, deny: files.deny };
+}
+
+/** A large import says how far it is, now and then. */
+function importOptions({ onProgress, signal }: Progress): ImportOptions {
+  let toldMs = performance.now();
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: ({ files, filesTotal, bytes }) => {
+      if (performance.now() - toldMs < progressEveryMs) return;
+      toldMs = performance.now();
+      onProgress?.(`workspace: ${files} of ${filesTotal} files, ${Math.ceil(bytes / 1024)} KiB`);
+    },
+  };
+}
+
+const progressEveryMs = 1000;
+
+/** The files of the host that the policy lets in. */
+export async function select(
+  request: Progress & { readonly policy: LoadedPolicy; readonly workspace?: string },
+  scope: Scope,
+): Promise<Selection> {
+  if (request.workspace === undefined)
+    return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
+  return selectFiles(request.workspace, scope, {
+    includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+  });
+}
+
+/** What a person may miss inside; what was denied or ignored on purpose counts too. */
+export function leftOutText({ leftOut }: Selection): string {
+  const counts = Object.entries(leftOut.counts).map(([reason, count]) => `${count} ${reason.replaceAll('_', ' ')}`);
+  return counts.length === 0 ? '' : `; left out: ${counts.join(', ')}`;
+}
