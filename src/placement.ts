@@ -5,7 +5,7 @@ import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf, type Digest } from './digest.ts';
 import type { Engine, Labels, MountedVolume, Runtime } from './engine/engine.ts';
 import { labelKeys } from './engine/labels.ts';
-import { findResults } from './environment/results.ts';
+import { findResults, isAllScratch } from './environment/results.ts';
 import { messageOf, RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { Inputs, type SharedInput } from './inputs/inputs.ts';
@@ -275,14 +275,10 @@ async function bothOf(one: Promise<unknown>, other: Promise<unknown>): Promise<v
 
 /** All of it scratch, and nothing of it in the base: then it hides nothing, and nothing of it is ever a change. */
 async function fitsOver(base: StoredBase, results: string, scope: Scope): Promise<boolean> {
-  const entries = await readdir(results, { withFileTypes: true });
-  for (const entry of entries) {
-    const { name } = entry;
-    const all = entry.isDirectory() ? [name, `${name}/x`] : [name];
-    if (all.some((path) => scope.classOf(path) !== 'scratch')) return false;
+  const names = await readdir(results);
+  for (const name of names)
     if ((await lstat(join(base.directory, name)).catch(() => undefined)) !== undefined) return false;
-  }
-  return entries.length > 0;
+  return names.length > 0 && (await isAllScratch(results, scope));
 }
 
 const Trial = z.strictObject({ works: z.boolean(), detail: z.string() });

@@ -307,7 +307,7 @@ export class Runner {
         ...(inputs.length === 0 ? {} : { inputs }),
       };
       await journal.append({ type: 'sandbox.started', data });
-      if (isEnvironmentName(image.reference) && !placement.hasResults) await offerResults(sandbox, scope);
+      if (isEnvironmentName(image.reference) && !placement.hasResults) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
       await failpoint('open.recorded');

@@ -126,6 +126,56 @@ test('what is installed into the workspace is shared by runs, not copied, and is
   expect(await findResults(bench.dataDir.path, lock.id)).toBeUndefined();
 });
 
+test('nothing of it is blamed on the agent, whatever its names and what the policy takes out of scratch; shared and copied', async () => {
+  const deps = `mkdir -p build/deps/node_modules/a; cd build; echo t > deps/.env; echo l > deps/lib
+    echo p > deps/node_modules/a/cert.pem; echo r > deps/node_modules/a/.npmrc`;
+  // Out of scratch, and in a directory that the workspace does not have.
+  const more = 'mkdir -p keep ../other; echo k > keep/x; cp -r deps/node_modules ../other';
+  const policyFor = (setup: string, scratch: string, write: string): LoadedPolicy =>
+    parsePolicy(
+      policyText([sh(setup)])
+        .replace('["build/**"]', `["**/node_modules/**", "build/**", ${scratch}]`)
+        .replace('["src/**"]', `["src/**"${write}]`)
+        .replace('["**/.env"]', '["**/.env", "**/*.{pem,key}", "**/.npmrc"]'),
+      'test',
+    );
+  const plain = await bench.workspace(files);
+  const own = await bench.workspace({ ...files, 'build/own': 'own\n' });
+  const [kept, keptWrite, all] = ['"!build/keep/**"', ', "build/keep/**"', `${deps}\n${more}`];
+  const cases = [
+    { how: 'a layer', workspace: plain, policy: policyFor(deps, kept, ''), shared: 1 },
+    { how: 'a copy', workspace: plain, policy: policyFor(all, kept, ''), shared: 0 },
+    // It could be anywhere: every path is asked for.
+    { how: 'exported', workspace: own, policy: policyFor(all, '"!**/keep/**"', keptWrite), shared: 0 },
+  ];
+  for (const { how, workspace, policy, shared } of cases) {
+    await build(policy, workspace);
+    const run = await runner.open({ policy, workspace });
+    const look = 'cat build/deps/.env build/deps/lib build/deps/node_modules/a/*.pem build/deps/node_modules/a/.npmrc';
+    expect(
+      await text(
+        run,
+        `${look}; grep -c environments/results /proc/self/mountinfo; ls -d build/keep other 2>/dev/null; true`,
+      ),
+      how,
+    ).toMatch(new RegExp(`^t\nl\np\nr\n${shared}\n(?!build|other)`));
+    const untouched = await run.diff();
+    expect([...untouched.changeSet.changes.keys()], how).toEqual([]);
+    expect([untouched.findings, untouched.violations], how).toEqual([[], []]);
+    expect(untouched.scratch.files, how).toBe(workspace === own ? 5 : 4);
+
+    await text(run, 'mkdir build/keep; echo mine > build/keep/x; echo q > build/deps/node_modules/a/cert.pem');
+    const forks = how === 'exported' ? await runner.fork(await run.snapshot({ scratch: true })) : [];
+    for (const fork of forks) expect(await text(fork, 'cat build/deps/node_modules/a/cert.pem')).toMatch(/^q\n/);
+    await Promise.all([run, ...forks].map((each) => each.close()));
+    const changed = [...(run.candidate?.changeSet.changes.keys() ?? [])];
+    const blamed = run.candidate?.violations.map(({ path }) => path);
+    const its = ['build/keep', 'build/keep/x'];
+    expect([changed, blamed], how).toEqual(workspace === own ? [its, []] : [[], its]);
+    expect(run.candidate?.findings, how).toEqual([]);
+  }
+});
+
 test('an archive of results is written nowhere but into its directory, and through no link', async () => {
   const id = digestOf('hostile');
   const inside = resultsDir.slice(1);

@@ -6,7 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import { pack, type Header } from 'tar-stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../digest.ts';
-import { findResults, keepResults } from './results.ts';
+import { Scope } from '../workspace/scope.ts';
+import { findResults, isAllScratch, keepResults } from './results.ts';
 import { resultsDir } from './setup-script.ts';
 
 const image = digestOf('an image');
@@ -77,4 +78,21 @@ test.each<[string, Member[]]>([
   if (isRoot) await expect(keep(...members)).rejects.toThrow();
   expect(await findResults(folder, image)).toBeUndefined();
   expect(await readdir(join(folder, 'environments/results')).catch(() => [])).toEqual([]);
+});
+
+test.each<[readonly string[], boolean]>([
+  [['**/node_modules/**'], true],
+  [['node_modules/**', '!node_modules/b/**'], true],
+  [['node_modules/**', '!**/*.b'], true],
+  [['node_modules/**/*', 'node_modules'], true],
+  [['node_modules/**', '!node_modules/a/**'], false],
+  [['node_modules/**', '!**/*.js'], false],
+  [['node_modules', 'node_modules/*'], false],
+  [['build/**'], false],
+])('with scratch %j, a node_modules is all scratch: %j', async (scratch, expected) => {
+  await mkdir(join(folder, 'node_modules/a'), { recursive: true });
+  await writeFile(join(folder, 'node_modules/a/x.js'), '');
+  await writeFile(join(folder, 'node_modules/a/.npmrc'), '');
+  const scope = Scope.compile({ read: [], write: [], scratch: [...scratch], deny: ['**/.npmrc'] });
+  expect(await isAllScratch(folder, scope)).toBe(expected);
 });

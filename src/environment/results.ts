@@ -4,8 +4,11 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
 import type { Digest } from '../digest.ts';
+import { decodePath } from '../bytes-path.ts';
 import { RunnerError } from '../errors.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
+import type { Scope } from '../workspace/scope.ts';
+import { hostPath } from '../workspace/select.ts';
 import { resultsDir } from './setup-script.ts';
 
 /**
@@ -38,6 +41,20 @@ export async function findResults(dataDir: string, image: Digest): Promise<strin
   const directory = placeOf(dataDir, image);
   const there = await lstat(directory).catch(() => undefined);
   return there?.isDirectory() === true ? directory : undefined;
+}
+
+/** Looked at only as far as the globs alone do not tell: an exclusion that could be anywhere makes that everything. */
+export async function isAllScratch(results: string, scope: Scope): Promise<boolean> {
+  const places = [''];
+  for (let place = places.pop(); place !== undefined; place = places.pop()) {
+    const below = place === '' ? '' : `${place}/`;
+    for (const entry of await readdir(hostPath(results, place), { withFileTypes: true, encoding: 'buffer' })) {
+      const path = `${below}${decodePath(entry.name)}`;
+      if (!scope.isScratch(path)) return false;
+      if (entry.isDirectory() && !scope.isScratchBelow(path)) places.push(path);
+    }
+  }
+  return true;
 }
 
 /** Absent is fine. Only when no run uses the image any more. */

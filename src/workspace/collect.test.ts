@@ -47,6 +47,19 @@ describe('what is exported', () => {
     expect(collected.scratch).toEqual({ files: 3, bytes: 6 });
   });
 
+  test('what is made below scratch is scratch, also under names that the policy denies; elsewhere they are violations', async () => {
+    box.put({ 'a/b': 'x' });
+    const scope = scopeOf({ read: ['**'], write: ['**'], scratch: ['deps/**'], deny: ['**/*.pem', '**/.git/**'] });
+    const base = await box.base();
+    box.put({ 'deps/c.pem': 'xx', 'deps/d': 'y', 'deps/.git/config': 'z', 'a/e.pem': 'e' });
+    const collected = await box.collect(base, scope);
+    expect(changed(collected)).toEqual([]);
+    expect(collected.violations).toEqual([{ path: 'a/e.pem', kind: 'added', class: 'absent' }]);
+    expect([collected.findings, collected.scratch]).toEqual([[], { files: 2, bytes: 3 }]);
+    const whole = await box.collect(base, scope, { everything: true });
+    expect([changed(whole), whole.findings]).toEqual([['deps', 'deps/c.pem', 'deps/d'], []]);
+  });
+
   test('base and change set are the workspace, whatever was done to it', async () => {
     await fc.assert(
       fc.asyncProperty(filledTrees, filledTrees, async (before, after) => {

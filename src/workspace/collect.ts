@@ -13,8 +13,9 @@ import { IgnoreRules } from './ignored.ts';
 import type { Base } from './import.ts';
 import { scanLayer, type ContentUse, type Layering } from './layer-scan.ts';
 import { defaultLimits, type WorkspaceLimits } from './limits.ts';
+import { isGitName } from './names.ts';
 import { scanWorkspace, unknownDigest, type Scan, type ScannedEntry } from './scan.ts';
-import type { Scope } from './scope.ts';
+import type { PathClass, Scope } from './scope.ts';
 import { hostPath } from './select.ts';
 import { TreeIndex } from './tree-index.ts';
 
@@ -41,11 +42,13 @@ export async function collectChanges(
   const ignored = base.kind === 'git' ? await index.ignoreRules(blobs) : IgnoreRules.none;
   const contents = new Contents(sandbox.files, base, blobs, limits);
   const everything = options.everything === true;
+  const classOf = (path: string, kind: 'file' | 'directory'): PathClass =>
+    scope.isScratch(path) ? 'scratch' : scope.classOf(path, kind);
   const isUnasked = (path: string, kind: 'file' | 'directory'): boolean =>
     !everything && !base.tree.has(path) && ignored.covers(path, kind);
   const use = {
     of: (path: string): 'keep' | 'compare' | 'nothing' => {
-      const pathClass = scope.classOf(path);
+      const pathClass = classOf(path, 'file');
       if (isUnasked(path, 'file')) return 'nothing';
       if (pathClass === 'write' || (pathClass === 'scratch' && everything)) return 'keep';
       return pathClass !== 'scratch' && base.tree.has(path) ? 'compare' : 'nothing';
@@ -60,9 +63,11 @@ export async function collectChanges(
   const inScope = new Map<string, Change>();
   for (const [path, change] of scan.changes) {
     const kind = kindOf(change, base.tree.get(path));
-    const pathClass = scope.classOf(path, kind === 'directory' ? 'directory' : 'file');
+    const pathClass = classOf(path, kind);
     if (path === '.git' && options.snapshotRepository === true) continue;
     if (pathClass === 'scratch' && !everything) continue;
+    // What no snapshot can hold, and the policy does not want to be there.
+    if (pathClass === 'scratch' && scope.denies(path) && path.split('/').some(isGitName)) continue;
     const before = base.tree.get(path);
     if (isUnasked(path, kind)) count(tallies.ignored, scan.entries.get(path));
     else if (pathClass === 'write' || pathClass === 'scratch') inScope.set(path, change);
@@ -160,9 +165,9 @@ async function look(
   if (layered === undefined) {
     const scan = await scanWorkspace(files, limits, findings);
     const scratch = { files: 0, bytes: 0 };
-    for (const [path, entry] of scan.entries) if (scope.classOf(path) === 'scratch') count(scratch, entry);
+    for (const [path, entry] of scan.entries) if (scope.isScratch(path)) count(scratch, entry);
     for (const [path, node] of notSeen(base, scan)) {
-      if (node.kind === 'directory' || scope.classOf(path) !== 'scratch') continue;
+      if (node.kind === 'directory' || !scope.isScratch(path)) continue;
       scratch.files++;
       scratch.bytes += sizeOf(node);
     }
@@ -172,7 +177,7 @@ async function look(
   const scratch = { ...layered.scratch };
   const told = [...changes].filter(([path, change]) => !isUntold(change, base.tree.get(path), path, scope));
   for (const [path, change] of changes) {
-    if (scope.classOf(path) !== 'scratch') continue;
+    if (!scope.isScratch(path)) continue;
     const before = base.tree.get(path);
     if (before !== undefined && before.kind !== 'directory') {
       scratch.files--;
@@ -249,7 +254,7 @@ function statusOf(change: Change, before: Node | undefined): Violation['kind'] {
 function noteModes(entries: Looked['entries'], scope: Scope, findings: Findings): void {
   for (const [path, { node, mode }] of entries) {
     const dangerous = node.kind === 'file' ? mode & 0o7002 : node.kind === 'directory' ? mode & 0o6000 : 0;
-    if (dangerous === 0 || scope.classOf(path) === 'scratch') continue;
+    if (dangerous === 0 || scope.isScratch(path)) continue;
     findings.add({ kind: 'mode_normalised', path, effect: 'noted', detail: `mode ${mode.toString(8)}` });
   }
 }

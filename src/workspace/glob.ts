@@ -8,6 +8,8 @@
  */
 export interface Glob {
   matches(segments: readonly string[]): boolean;
+  /** Whether it ends in `**`: then it matches all that is below what it matches. */
+  readonly covers: boolean;
   /** What a name directly below this directory must look like for something at or below it to match. */
   openings(directory: readonly string[]): readonly Opening[];
 }
@@ -43,14 +45,15 @@ export type Token =
 function globOf(segments: readonly Segment[]): Glob {
   if (segments.length > segmentsMax) throw new SyntaxError(`has more than ${segmentsMax} segments`);
   const end = 1 << segments.length;
-  const [first, last] = segments;
-  if (segments.length === 2 && first?.kind === 'any' && last?.kind === 'name') {
+  const [first, second] = segments;
+  if (segments.length === 2 && first?.kind === 'any' && second?.kind === 'name') {
     // `**/name` is what most lists are made of: only the last name counts.
-    const matches = (path: readonly string[]): boolean => nameMatches(last.tokens, path.at(-1) ?? '');
-    return { matches, openings: () => [{ name: undefined }] };
+    const matches = (path: readonly string[]): boolean => nameMatches(second.tokens, path.at(-1) ?? '');
+    return { matches, covers: false, openings: () => [{ name: undefined }] };
   }
   return {
     matches: (path) => (reach(segments, path) & end) !== 0,
+    covers: segments.at(-1)?.kind === 'any',
     openings: (directory) => {
       const alive = reach(segments, directory);
       const openings: Opening[] = [];

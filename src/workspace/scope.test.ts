@@ -11,6 +11,34 @@ const scopeOf = (scope: Partial<FileScope>): Scope => Scope.compile({ ...empty, 
 const matches = (pattern: string, path: string): boolean =>
   parseGlob(pattern).some((glob) => glob.matches(path.split('/')));
 
+test.each<[Partial<FileScope>, string, boolean]>([
+  [{ scratch: ['**/node_modules/**'], deny: ['**/*.pem'] }, 'a/node_modules', true],
+  [{ scratch: ['**/node_modules/**'] }, 'a', false],
+  [{ scratch: ['build/**'] }, 'build/x', true],
+  [{ scratch: ['{build,build/*}'] }, 'build', false],
+  [{ scratch: ['build/**/*'] }, 'build/x', false],
+  [{ scratch: ['build/**', '!build/keep/**'] }, 'build', false],
+  [{ scratch: ['build/**', '!build/keep/**'] }, 'build/deps', true],
+  [{ scratch: ['build/**', '!build/keep/**'] }, 'build/keep', false],
+  [{ scratch: ['build/**', '!**/keep'] }, 'build/deps', false],
+])('%j: all below %j is scratch: %j', (scope, directory, expected) => {
+  expect(scopeOf(scope).isScratchBelow(directory)).toBe(expected);
+});
+
+test('where the globs say that all below is scratch, whatever is below is', () => {
+  const name = fc.constantFrom('a', 'b', 'build', '.x');
+  const path = fc.array(name, { minLength: 1, maxLength: 4 }).map((names) => names.join('/'));
+  const segment = fc.oneof(name, fc.constantFrom('**', '*', 'b*', '{a,b}'));
+  const glob = fc.array(segment, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('/'));
+  const not = fc.array(glob, { maxLength: 2 }).map((globs) => globs.map((each) => `!${each}`));
+  fc.assert(
+    fc.property(glob, not, path, path, (included, excluded, directory, below) => {
+      const scope = scopeOf({ scratch: [`${included}/**`, ...excluded] });
+      if (scope.isScratchBelow(directory)) expect(scope.isScratch(`${directory}/${below}`)).toBe(true);
+    }),
+  );
+});
+
 describe('globs', () => {
   test.each([
     ['**', 'a/b/c', true],

@@ -99,6 +99,19 @@ export class Scope {
     return this.#denies(segmentsOf(path));
   }
 
+  /**
+   * Of what was made inside, whatever it is called: `deny` keeps files of the host out, and that no scratch path ever
+   * comes out holds without it. An installed package has its `.npmrc`.
+   */
+  isScratch(path: string): boolean {
+    return this.#scratch.has(segmentsOf(path));
+  }
+
+  /** Whether the globs say of a directory that all below it is scratch; when not, what is there has to be asked. */
+  isScratchBelow(directory: string): boolean {
+    return this.#scratch.covers(segmentsOf(directory));
+  }
+
   /** Whether a file of the host at this path is brought into the sandbox. */
   imports(path: string): boolean {
     const segments = segmentsOf(path);
@@ -156,6 +169,8 @@ export const secretGlobs: readonly string[] = [
 
 interface GlobList {
   has(segments: readonly string[]): boolean;
+  /** Whether all that can be below a directory is in it. */
+  covers(directory: readonly string[]): boolean;
   openings(directory: readonly string[]): readonly { readonly name: string | undefined }[];
   /** As they are written: the first glob that includes the path, and the first that takes it away (with its `!`). */
   naming(segments: readonly string[]): string | undefined;
@@ -183,6 +198,9 @@ function compileList(name: string, patterns: readonly string[]): GlobList {
   }
   return {
     has: (path) => included.some(({ glob }) => glob.matches(path)) && !excluded.some(({ glob }) => glob.matches(path)),
+    covers: (directory) =>
+      included.some(({ glob }) => glob.covers && glob.matches(directory)) &&
+      !excluded.some(({ glob }) => glob.matches(directory) || glob.openings(directory).length > 0),
     openings: (directory) =>
       excluded.some(({ glob }) => glob.matches(directory))
         ? []

@@ -91,7 +91,7 @@ function mismatch(
 }
 
 function pathGlobs(path: string): readonly Glob[] {
-  if (path === '/') return [{ matches: (segments) => segments.join('/') === '', openings: () => [] }];
+  if (path === '/') return [{ matches: (segments) => segments.join('/') === '', covers: false, openings: () => [] }];
   return parseGlob(path.slice(1));
 }
 
