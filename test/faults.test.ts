@@ -194,6 +194,24 @@ describe('the disk of the data directory is full', () => {
     await (await open()).close();
   });
 
+  test('a diff or snapshot whose contents cannot be kept is refused as that; with room it is whole', async () => {
+    const run = await open();
+    // As far as the disk below the workspace: what is lost there is another test's.
+    const script = 'head -c 600000 /dev/urandom > src/big; sync -f src';
+    expect(await call(run, 'big', { tool: 'exec', script })).toMatchObject({ ok: true });
+    await bench.fillDataDir();
+    const told = {
+      code: 'data_dir_unusable',
+      message: expect.stringMatching(/^blob: .*make room there, then try again$/) as string,
+    };
+    await expect(run.diff()).rejects.toMatchObject(told);
+    await expect(run.snapshot()).rejects.toMatchObject(told);
+    await makeRoom();
+    expect((await run.snapshot()).changeSet.changes.has('src/big')).toBe(true);
+    await run.close();
+    expect(run.candidate).toMatchObject({ complete: true, findings: [] });
+  });
+
   test('output that cannot be kept is not told as if it were whole', async () => {
     const run = await open();
     const result = await call(run, 'much', {

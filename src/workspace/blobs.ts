@@ -9,7 +9,6 @@ import {
   readFileSync,
   readSync,
   renameSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
@@ -17,12 +16,13 @@ import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 
 import { digestOf, digestPattern, type Digest } from '../digest.ts';
-import { RunnerError } from '../errors.ts';
+import { messageOf, RunnerError } from '../errors.ts';
 
 /**
  * Contents by their digest, as files `sha256/ab/cdef…` under one directory. Promises:
  *  - a blob is whole or absent: it is written beside and renamed into place, also with many writers at once;
- *  - what is read is what the digest says, or `internal` is thrown; nothing is changed once it is there.
+ *  - what is read is what the digest says, or `internal` is thrown; nothing is changed once it is there;
+ *  - what cannot be written (the disk is full) is `data_dir_unusable`, and nothing of it stays.
  * Small files are read and written synchronously, which takes a tenth of the time; others have their turn in between.
  */
 export class BlobStore {
@@ -48,8 +48,8 @@ export class BlobStore {
       writeFileSync(partial, bytes, { mode: 0o400, flag: 'wx' });
       this.#publish(partial, digest);
     } catch (error) {
-      rmSync(partial, { force: true });
-      throw error;
+      await drop(partial);
+      throw this.#unwritten(error);
     }
     return digest;
   }
@@ -60,7 +60,7 @@ export class BlobStore {
     bytesMax: number,
   ): Promise<{ readonly digest: Digest; readonly sizeBytes: number }> {
     const partial = this.#partial();
-    const file = await open(partial, 'wx', 0o400);
+    const file = await this.#writing(() => open(partial, 'wx', 0o400));
     try {
       const hash = createHash('sha256');
       let sizeBytes = 0;
@@ -68,13 +68,13 @@ export class BlobStore {
         sizeBytes += chunk.length;
         if (sizeBytes > bytesMax) throw new RunnerError('limit_exceeded', `blob: more than ${bytesMax} bytes arrived`);
         hash.update(chunk);
-        await file.writeFile(chunk);
+        await this.#writing(() => file.writeFile(chunk));
       }
       const digest: Digest = `sha256:${hash.digest('hex')}`;
-      this.#publish(partial, digest);
+      await this.#writing(async () => this.#publish(partial, digest));
       return { digest, sizeBytes };
     } catch (error) {
-      await rm(partial, { force: true });
+      await drop(partial);
       throw error;
     } finally {
       await file.close();
@@ -130,6 +130,20 @@ export class BlobStore {
     return path.join(this.#directory, 'sha256', hex.slice(0, 2), hex.slice(2));
   }
 
+  /** Only of our own writes: what `chunks` throws is not the disk's. */
+  async #writing<Value>(work: () => Promise<Value>): Promise<Value> {
+    try {
+      return await work();
+    } catch (error) {
+      throw this.#unwritten(error);
+    }
+  }
+
+  #unwritten(cause: unknown): RunnerError {
+    const message = `blob: contents cannot be kept in ${this.#directory}: ${messageOf(cause)}; make room there, then try again`;
+    return new RunnerError('data_dir_unusable', message, { cause });
+  }
+
   #partial(): string {
     return path.join(this.#directory, 'partial', randomBytes(12).toString('hex'));
   }
@@ -162,6 +176,11 @@ export class BlobStore {
     this.#sinceTurn = 0;
     await setImmediate();
   }
+}
+
+/** What stays is swept (`data-dir.ts`): why it was to go is what counts. */
+async function drop(partial: string): Promise<void> {
+  await rm(partial, { force: true }).catch(() => undefined);
 }
 
 const syncBytesMax = 1024 * 1024;
