@@ -159,6 +159,35 @@ test('a run goes back to a snapshot, and forward again', async () => {
   expect((await entriesOf(run)).filter((entry) => entry.type === 'snapshot.applied')).toHaveLength(2);
 });
 
+test('what an agent leaves against going back is named; a fork of the snapshot is where the way back goes on', async () => {
+  const run = await open();
+  await sh(run, 'echo kept > src/a.txt');
+  const before = await sh(run, listing);
+  const snapshot = await run.snapshot();
+  const traps = [
+    ['mkfifo src/trap', 'rm src/trap', 'special_file'],
+    ['mkdir src/trap; chmod 0 src/trap', 'rmdir src/trap', 'unreadable'],
+    ['ln -s /etc/passwd src/trap', 'rm src/trap', 'link_leaves_tree'],
+  ] as const;
+  for (const [leave, remove, kind] of traps) {
+    await sh(run, `${leave}; echo lost > src/a.txt`);
+    await expect(run.restore(snapshot), kind).rejects.toMatchObject({
+      code: 'export_refused',
+      message: `restore: the workspace holds what cannot be put back: "src/trap" (${kind}); open a fork of the snapshot, or remove it and restore again`,
+    });
+    expect(await sh(run, 'cat src/a.txt'), kind).toMatch(/^lost\n/);
+    if (kind === 'special_file') {
+      const fork = await only(runner.fork(snapshot));
+      expect(await sh(fork, listing)).toBe(before);
+      await fork.close();
+    }
+    await sh(run, remove);
+    await run.restore(snapshot);
+    expect(await sh(run, listing), kind).toBe(before);
+  }
+  await run.close();
+});
+
 test('scratch comes along when it is asked for, and stays out of the diff of the fork', async () => {
   const run = await open();
   await sh(run, 'mkdir -p build/deps; echo lib > build/deps/lib; echo s > src/s');

@@ -37,6 +37,19 @@ export async function takeSnapshot(
   blobs: BlobStore,
   options: SnapshotOptions = {},
 ): Promise<Snapshot> {
+  return take(sandbox, base, scope, blobs, options, (named) => {
+    return `snapshot: the workspace holds what cannot be taken: ${named}; remove it, then take the snapshot again`;
+  });
+}
+
+async function take(
+  sandbox: { readonly files: Files },
+  base: Base,
+  scope: Scope,
+  blobs: BlobStore,
+  options: SnapshotOptions,
+  refusal: (named: string) => string,
+): Promise<Snapshot> {
   const scratch = options.scratch === true;
   const collected = await collectChanges(sandbox, base, scope, blobs, {
     everything: scratch,
@@ -46,10 +59,7 @@ export async function takeSnapshot(
   const lacking = collected.findings.filter(({ effect }) => effect !== 'noted');
   if (lacking.length > 0 || !collected.complete) {
     const named = lacking.slice(0, 5).map(({ kind, path }) => `${JSON.stringify(path.slice(0, 200))} (${kind})`);
-    throw new RunnerError(
-      'export_refused',
-      `snapshot: the workspace holds what cannot be taken: ${named.join(', ')}; remove it, then take the snapshot again`,
-    );
+    throw new RunnerError('export_refused', refusal(named.join(', ')));
   }
   const { changeSet } = collected;
   return { base, changeSet, digest: digestOfChangeSet(changeSet), scratch };
@@ -57,7 +67,8 @@ export async function takeSnapshot(
 
 /**
  * Puts a workspace of the same base back to a snapshot, and looks again: what it promises is the result. Without scratch
- * in the snapshot, scratch paths stay as they are.
+ * in the snapshot, scratch paths stay as they are. What could not be taken cannot be put back either: `export_refused`.
+ * An agent can leave such things on purpose; a fork of the snapshot does not depend on what it left.
  */
 export async function restoreSnapshot(
   sandbox: { readonly files: Files },
@@ -67,11 +78,14 @@ export async function restoreSnapshot(
   options: Pick<SnapshotOptions, 'layered'> = {},
 ): Promise<void> {
   const { base, scratch } = snapshot;
-  const asked = { ...options, scratch };
-  const now = overlay(base.tree, (await takeSnapshot(sandbox, base, scope, blobs, asked)).changeSet.changes);
+  const look = (): Promise<Snapshot> =>
+    take(sandbox, base, scope, blobs, { ...options, scratch }, (named) => {
+      return `restore: the workspace holds what cannot be put back: ${named}; open a fork of the snapshot, or remove it and restore again`;
+    });
+  const now = overlay(base.tree, (await look()).changeSet.changes);
   const wayBack = diffTrees(now, overlay(base.tree, snapshot.changeSet.changes));
   await sandbox.files.unpack('.', toUnpackItems(now, wayBack, blobs), { owners: true });
-  const { digest } = await takeSnapshot(sandbox, base, scope, blobs, asked);
+  const { digest } = await look();
   if (digest === snapshot.digest) return;
   throw new RunnerError(
     'internal',
