@@ -10,15 +10,20 @@ import { listEnvironmentLocks } from '../src/environment/lock.ts';
 import { findResults, keepResults } from '../src/environment/results.ts';
 import { resultsDir } from '../src/environment/setup-script.ts';
 import { digestOf } from '../src/digest.ts';
+import { newId } from '../src/ids.ts';
 import { loadPolicy, parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
+import { importSetupImage } from './fixtures/tiny-image.ts';
 
 let bench: Bench;
 let runner: Runner;
+/** Id of an image from which environments are quick to build. */
+let small: string;
 
 beforeAll(async () => {
   bench = await Bench.make();
+  small = await importSetupImage(bench.engine, setupImage);
   runner = await Runner.create(bench.engine, bench.dataDir);
 });
 afterEach(async () => {
@@ -26,16 +31,17 @@ afterEach(async () => {
   for (const lock of await listEnvironmentLocks(path)) await removeEnvironment(bench.engine, path, lock);
 });
 afterAll(async () => {
+  await bench.engine.removeImage(setupImage);
   await runner.close();
   await bench.close();
 });
 
+const setupImage = `glovebox-test/setup-${newId()}:1`;
 const files = { 'deps.lock': 'lib 1\n', 'src/a.txt': 'one\n', '.env': 'TOKEN=secret\n' };
 
-function policyText(setup: readonly (readonly string[])[], more = ''): string {
-  return smallPolicyText(
-    `environment:\n  image: base\n  setup: ${JSON.stringify(setup)}\n  files: ["deps.lock", ".env"]\n${more}`,
-  );
+function policyText(setup: readonly (readonly string[])[], more = '', image = small): string {
+  const extra = `environment:\n  image: ${image}\n  setup: ${JSON.stringify(setup)}\n  files: ["deps.lock", ".env"]\n${more}`;
+  return smallPolicyText(extra).replace('[base]', `["${image}"]`);
 }
 
 const policyWith = (...setup: readonly (readonly string[])[]): LoadedPolicy => parsePolicy(policyText(setup), 'test');
@@ -55,13 +61,14 @@ async function text(run: Run, script: string): Promise<string> {
 
 test('what setup installs as root, outside and inside the workspace, is there in a run and not in its diff', async () => {
   const workspace = await bench.workspace(files);
-  const policy = policyWith(
+  const setup = [
     sh('id -u; pwd; cat deps.lock; test ! -e .env; test ! -e src'),
     sh("mkdir -p /opt/lib && echo 'it'\\''s here' > /opt/lib/x && install -m 4755 /bin/true /usr/local/bin/setid"),
     sh(
       'mkdir -p build/deps && echo lib > build/deps/lib && ln -s lib build/deps/link && echo no > stray && echo l > /var/log/x',
     ),
-  );
+  ];
+  const policy = parsePolicy(policyText(setup, '', 'base'), 'test');
   const lines: string[] = [];
   const built = await build(policy, workspace, lines);
   expect(built.upToDate).toBe(false);

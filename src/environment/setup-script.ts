@@ -92,7 +92,7 @@ find /workspace -mindepth 1 -maxdepth 1 -exec mv -t ${resultsDir} -- {} +
 chown -R 0:0 ${resultsDir}
 chmod -R a+rX,go-w ${resultsDir}
 rm -rf /root/.cache /root/.npm /var/tmp/* /glovebox-setup
-find /var/log /var/cache/apt /var/lib/apt/lists -type f -delete
+for place in /var/log /var/cache/apt /var/lib/apt/lists; do [ ! -d $place ] || find $place -type f -delete; done
 find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 exit 0
 }

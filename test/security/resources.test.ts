@@ -14,7 +14,7 @@ import { rawDocker } from '../fixtures/raw-docker.ts';
 /** What one sandbox eats ends at its bounds: it goes on, and another one beside it does not notice. */
 const MiB = 1024 * 1024;
 /** Alone an echo takes one or two milliseconds; on a machine that is busy with other things it is what it is then. */
-const echoMs = 100;
+const echoMs = 200;
 const worseBy = 4;
 
 let boxes: Boxes;
