@@ -62,6 +62,8 @@ export interface PlacementRequest {
   readonly bound: LayerBound;
   /** Of the run; also for trying out what the engine can mount. */
   readonly image: Digest;
+  /** Whether what the image's setup left may be in it; a snapshot with scratch has what became of that. */
+  readonly withResults: boolean;
   readonly options: ImportOptions;
   readonly inputs: readonly InputSpec[];
   /** What the policy denies, in inputs as everywhere. */
@@ -185,8 +187,11 @@ export class Placements {
     };
   }
 
-  async #overlay({ runId, scope, bound, image }: PlacementRequest, base: StoredBase): Promise<WorkspacePlacement> {
-    const results = await findResults(this.#dataDir.path, image);
+  async #overlay(
+    { runId, scope, bound, image, withResults }: PlacementRequest,
+    base: StoredBase,
+  ): Promise<WorkspacePlacement> {
+    const results = withResults ? await findResults(this.#dataDir.path, image) : undefined;
     const middle = results !== undefined && (await fitsOver(base, results, scope)) ? { middle: results } : {};
     const volume = `glovebox-workspace-${runId}`;
     const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };

@@ -162,7 +162,10 @@ export class Runner {
     const opened = await Promise.allSettled(
       Array.from({ length: count }, async () => {
         const id = newId();
-        const placement = await this.#placements.reopen(base, placementFor(id, policy, scope, image, rest));
+        const placement = await this.#placements.reopen(
+          base,
+          placementFor(id, policy, scope, image, { ...rest, snapshot }),
+        );
         return this.#open({ ...rest, id, policy, image, scope, facts, placement, snapshot });
       }),
     );
@@ -307,7 +310,8 @@ export class Runner {
         ...(inputs.length === 0 ? {} : { inputs }),
       };
       await journal.append({ type: 'sandbox.started', data });
-      if (isEnvironmentName(image.reference) && !placement.hasResults) await offerResults(sandbox, scope, base);
+      const offered = placement.hasResults || snapshot?.scratch === true;
+      if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
       await failpoint('open.recorded');

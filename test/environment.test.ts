@@ -112,8 +112,10 @@ test('what is installed into the workspace is shared by runs, not copied, and is
     );
     expect(await text(run, 'ls build/away | wc -l; cat build/deps/f3 build/away/f1')).toMatch(/^1999\nnew\nx\n/);
     const [fork] = await runner.fork(await run.snapshot({ scratch: true }));
-    expect(await text(fork ?? run, 'ls build/away | wc -l; cat build/deps/f3 build/away/f1')).toMatch(
-      /^1999\nnew\nx\n/,
+    // What was removed does not come back with the environment.
+    const gone = 'ls -d build/deps/f4 build/away/bin 2>/dev/null | wc -l';
+    expect(await text(fork ?? run, `ls build/away | wc -l; cat build/deps/f3 build/away/f1; ${gone}`)).toMatch(
+      /^1999\nnew\nx\n0\n/,
     );
     await text(run, 'rm -r build && mkdir build && echo 1 > src/a.txt');
     await Promise.all([run.close(), fork?.close()]);
@@ -171,9 +173,13 @@ test('nothing of it is blamed on the agent, whatever its names and what the poli
     expect([untouched.findings, untouched.violations], how).toEqual([[], []]);
     expect(untouched.scratch.files, how).toBe(workspace === own ? 5 : 4);
 
-    await text(run, 'mkdir build/keep; echo mine > build/keep/x; echo q > build/deps/node_modules/a/cert.pem');
+    await text(
+      run,
+      'mkdir build/keep; echo mine > build/keep/x; echo q > build/deps/node_modules/a/cert.pem; rm build/deps/lib',
+    );
     const forks = how === 'exported' ? await runner.fork(await run.snapshot({ scratch: true })) : [];
-    for (const fork of forks) expect(await text(fork, 'cat build/deps/node_modules/a/cert.pem')).toMatch(/^q\n/);
+    for (const fork of forks)
+      expect(await text(fork, 'cd build/deps; cat node_modules/a/cert.pem; ls lib 2>&1 || true')).toMatch(/^q\nls: /);
     await Promise.all([run, ...forks].map((each) => each.close()));
     const changed = [...(run.candidate?.changeSet.changes.keys() ?? [])];
     const blamed = run.candidate?.violations.map(({ path }) => path);

@@ -71,6 +71,7 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
     runtime: 'runc',
     bound,
     image,
+    withResults: false,
     options: {},
     inputs: [],
     deny: [],
