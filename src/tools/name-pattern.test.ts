@@ -30,7 +30,7 @@ describe('name patterns', () => {
     expect(() => new NamePattern(pattern)).toThrow(/glob pattern/);
   });
 
-  it('a pattern made to backtrack is as quick as any other', () => {
+  it('a pattern made to backtrack takes no longer than others', () => {
     const start = performance.now();
     expect(new NamePattern(`${'*a'.repeat(100)}b`).matches('a'.repeat(250))).toBe(false);
     expect(performance.now() - start).toBeLessThan(2000);

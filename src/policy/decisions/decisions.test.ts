@@ -311,8 +311,8 @@ egress:
     - {id: d-drop, host: ["**.workers.dev", webhook.site]}
   profiles:
     web:
-      - {id: npm, host: [registry.npmjs.org], path: ["/**"]}
-      - {id: audit, host: [registry.npmjs.org], methods: [POST], path: ["/-/npm/v1/security/advisories/bulk"]}
+      - {id: npm, host: [registry.example.org], path: ["/**"]}
+      - {id: audit, host: [registry.example.org], methods: [POST], path: ["/-/npm/v1/security/advisories/bulk"]}
       - {id: issues, host: [api.github.com], path: ["/repos/acme/web/issues/**"], credential: gh}
       - {id: pack, host: [github.com], methods: [POST], path: ["/acme/**/git-upload-pack"]}
       - {id: mirror, host: ["*.mirror.example"], ports: [443, 8443]}
@@ -327,23 +327,23 @@ classes: {a: {egress: [web]}}
     ).policy,
   );
   const cases: readonly (readonly [string, string])[] = [
-    ['https://registry.npmjs.org/react', 'allow npm'],
-    ['GET https://registry.npmjs.org/@scope/x/-/x-1.tgz', 'allow npm'],
-    ['HEAD https://registry.npmjs.org/react', 'allow npm'],
-    ['PUT https://registry.npmjs.org/react', 'deny egress.profiles'],
-    ['DELETE https://registry.npmjs.org/react', 'deny egress.profiles'],
-    ['POST https://registry.npmjs.org/-/npm/v1/security/advisories/bulk', 'allow audit'],
-    ['POST https://registry.npmjs.org/-/npm/v1/security/advisories/bulk/x', 'deny egress.profiles'],
-    ['http://registry.npmjs.org/react', 'deny egress.profiles'],
-    ['https://registry.npmjs.org:8443/react', 'deny egress.profiles'],
-    ['https://registry.npmjs.org./react', 'allow npm'],
-    ['https://REGISTRY.npmjs.org/react', 'allow npm'],
-    ['https://registry.npmjs.org.evil.example/react', 'deny egress.profiles'],
-    ['https://user:pw@registry.npmjs.org/react', 'allow npm'],
-    ['https://evil.example/registry.npmjs.org', 'deny egress.profiles'],
-    ['https://registry.npmjs.org/a%2f..%2fb', 'deny egress.profiles'],
-    ['https://registry.npmjs.org/a//b', 'deny egress.profiles'],
-    ['https://registry.npmjs.org/a%00', 'deny egress.profiles'],
+    ['https://registry.example.org/react', 'allow npm'],
+    ['GET https://registry.example.org/@scope/x/-/x-1.tgz', 'allow npm'],
+    ['HEAD https://registry.example.org/react', 'allow npm'],
+    ['PUT https://registry.example.org/react', 'deny egress.profiles'],
+    ['DELETE https://registry.example.org/react', 'deny egress.profiles'],
+    ['POST https://registry.example.org/-/npm/v1/security/advisories/bulk', 'allow audit'],
+    ['POST https://registry.example.org/-/npm/v1/security/advisories/bulk/x', 'deny egress.profiles'],
+    ['http://registry.example.org/react', 'deny egress.profiles'],
+    ['https://registry.example.org:8443/react', 'deny egress.profiles'],
+    ['https://registry.example.org./react', 'allow npm'],
+    ['https://REGISTRY.example.org/react', 'allow npm'],
+    ['https://registry.example.org.evil.example/react', 'deny egress.profiles'],
+    ['https://user:pw@registry.example.org/react', 'allow npm'],
+    ['https://evil.example/registry.example.org', 'deny egress.profiles'],
+    ['https://registry.example.org/a%2f..%2fb', 'deny egress.profiles'],
+    ['https://registry.example.org/a//b', 'deny egress.profiles'],
+    ['https://registry.example.org/a%00', 'deny egress.profiles'],
     ['https://api.github.com/repos/acme/web/issues/1', 'require_approval approvals.secrets'],
     ['https://api.github.com/repos/acme/web/issues/../../../user', 'deny egress.profiles'],
     ['https://api.github.com/repos/acme/other/issues/1', 'deny egress.profiles'],
