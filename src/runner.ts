@@ -14,7 +14,7 @@ import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import type { Draft } from './journal/entry.ts';
+import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
@@ -69,7 +69,14 @@ interface Opening extends Pick<OpenRequest, 'policy' | 'onProgress' | 'signal'> 
   readonly facts: EngineFacts;
   readonly id: string;
   readonly placement: Placement;
-  readonly snapshot?: RunSnapshot;
+  readonly origin?: Origin;
+}
+
+/** Where a fork starts. Its sandbox is made while the snapshot is still being taken. */
+interface Origin {
+  readonly forkedFrom: NonNullable<EntryData<'run.opened'>['forkedFrom']>;
+  readonly scratch: boolean;
+  readonly snapshot: Promise<RunSnapshot>;
 }
 
 export interface RunnerOptions {
@@ -149,24 +156,21 @@ export class Runner {
     const { base, image: wanted } = source;
     const policy = policyWith(source.policy, intent);
     const scope = Scope.compile(policy.policy.files);
-    const [snapshot, image, facts] = await Promise.all([
-      source instanceof Run ? source.snapshot() : source,
-      this.#resolve(wanted.reference, policy),
-      this.#engine.describe(),
-    ]);
+    const origin = originOf(source);
+    const known = Promise.all([this.#resolve(wanted.reference, policy), this.#engine.describe()]);
+    // A snapshot that is refused at once refuses the fork before anything is made.
+    const [image, facts] = await Promise.race([known, origin.snapshot.then(() => known)]);
     if (image.id !== wanted.id)
       throw new RunnerError(
         'image_not_allowed',
-        `run ${snapshot.run} used image ${wanted.reference} as ${wanted.id}, which is ${image.id} now; a fork would start elsewhere`,
+        `run ${origin.forkedFrom.run} used image ${wanted.reference} as ${wanted.id}, which is ${image.id} now; a fork would start elsewhere`,
       );
     const opened = await Promise.allSettled(
       Array.from({ length: count }, async () => {
         const id = newId();
-        const placement = await this.#placements.reopen(
-          base,
-          placementFor(id, policy, scope, image, { ...rest, snapshot }),
-        );
-        return this.#open({ ...rest, id, policy, image, scope, facts, placement, snapshot });
+        const placed = placementFor(id, policy, scope, image, { ...rest, scratch: origin.scratch });
+        const placement = await this.#placements.reopen(base, placed);
+        return this.#open({ ...rest, id, policy, image, scope, facts, placement, origin });
       }),
     );
     const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
@@ -289,7 +293,7 @@ export class Runner {
   async #start(
     spec: SandboxSpec,
     dir: RunDir,
-    { placement, snapshot, policy, signal, image, scope }: Opening,
+    { placement, origin, policy, signal, image, scope }: Opening,
     journal: Journal,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
     signal?.throwIfAborted();
@@ -310,10 +314,10 @@ export class Runner {
         ...(inputs.length === 0 ? {} : { inputs }),
       };
       await journal.append({ type: 'sandbox.started', data });
-      const offered = placement.hasResults || snapshot?.scratch === true;
+      const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
-      if (snapshot !== undefined) await this.#lay(snapshot, base, sandbox, journal);
+      if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();
       return { sandbox, base };
@@ -377,4 +381,15 @@ function policyWith(policy: LoadedPolicy, asked: string | IntentInput | undefine
   if (asked === undefined) return policy;
   const intent = typeof asked === 'string' ? { summary: asked } : asked;
   return policyFor(policy.chain, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
+}
+
+function originOf(source: Run | RunSnapshot): Origin {
+  const base = source.base.digest;
+  if (!(source instanceof Run)) {
+    const forkedFrom = { run: source.run, snapshot: source.digest, base };
+    return { forkedFrom, scratch: source.scratch, snapshot: Promise.resolve(source) };
+  }
+  const snapshot = source.snapshot();
+  snapshot.catch(() => undefined); // whoever waits for it hears of it
+  return { forkedFrom: { run: source.id, base }, scratch: false, snapshot };
 }

@@ -104,7 +104,7 @@ test('forks do not see each other or their origin; each has its own budget and a
     const [opened, started, applied] = await entriesOf(fork);
     expect(opened?.data).toMatchObject({
       intent: 'explore',
-      forkedFrom: { run: run.id, snapshot: taken?.data.digest },
+      forkedFrom: { run: run.id, base: run.base.digest },
     });
     expect(started).toMatchObject({ type: 'sandbox.started', data: { workspace: { kind: 'plain', files: 6 } } });
     expect(applied).toMatchObject({

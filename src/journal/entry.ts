@@ -51,7 +51,9 @@ const dataOf = {
     engine: z.strictObject({ kind: text, version: text, runtime: text, factsDigest: digest }),
     limits: z.record(z.string().max(64), z.number()),
     versions: z.record(z.string().max(64), text),
-    forkedFrom: z.strictObject({ run: z.string().regex(idPattern), snapshot: digest, base: digest }).optional(),
+    forkedFrom: z
+      .strictObject({ run: z.string().regex(idPattern), snapshot: digest.optional(), base: digest })
+      .optional(),
   }),
   'sandbox.started': z.strictObject({
     sandbox: z.string().regex(idPattern),

@@ -4,7 +4,7 @@ import type { EngineFacts } from '../engine/engine.ts';
 import type { Draft, EntryData } from '../journal/entry.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import type { RunImage, RunSnapshot } from './snapshot.ts';
+import type { RunImage } from './snapshot.ts';
 import type { SandboxSpec } from '../sandbox/container-body.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Exported } from './export.ts';
@@ -18,11 +18,11 @@ interface Opened {
   readonly policy: LoadedPolicy;
   readonly image: RunImage;
   readonly facts: EngineFacts;
-  readonly snapshot?: RunSnapshot;
+  readonly origin?: Pick<EntryData<'run.opened'>, 'forkedFrom'>;
 }
 
 /** The first entry of a run: what is intended, under which policy, with what. */
-export function openedEntry({ policy, image, facts, snapshot }: Opened, spec: SandboxSpec): Draft {
+export function openedEntry({ policy, image, facts, origin }: Opened, spec: SandboxSpec): Draft {
   const { name } = policy.policy;
   const { intent } = policy.task;
   return {
@@ -42,9 +42,7 @@ export function openedEntry({ policy, image, facts, snapshot }: Opened, spec: Sa
       },
       limits: { ...spec.limits },
       versions: { node: process.version, kernel: facts.kernel },
-      ...(snapshot === undefined
-        ? {}
-        : { forkedFrom: { run: snapshot.run, snapshot: snapshot.digest, base: snapshot.base.digest } }),
+      ...(origin?.forkedFrom === undefined ? {} : { forkedFrom: origin.forkedFrom }),
     },
   };
 }

@@ -1,6 +1,6 @@
 import type { PlacementRequest } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import type { RunImage, RunSnapshot } from './snapshot.ts';
+import type { RunImage } from './snapshot.ts';
 import type { ImportOptions } from '../workspace/import.ts';
 import type { Scope } from '../workspace/scope.ts';
 import { selectFiles, type Selection } from '../workspace/select.ts';
@@ -16,11 +16,11 @@ export function placementFor(
   { policy }: LoadedPolicy,
   scope: Scope,
   image: RunImage,
-  request: Progress & { readonly snapshot?: RunSnapshot },
+  request: Progress & { readonly scratch?: boolean },
 ): PlacementRequest {
   const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
   const { runtime, inputs, files } = policy;
-  const [options, withResults] = [importOptions(request), request.snapshot?.scratch !== true];
+  const [options, withResults] = [importOptions(request), request.scratch !== true];
   return { runId, scope, runtime, bound, image: image.id, withResults, options, inputs, deny: files.deny };
 }
 
