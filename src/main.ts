@@ -8,7 +8,7 @@ export { RunnerError, type ErrorCode } from './errors.ts';
 export { loadPolicyFor } from './policy/layers/repository-layer.ts';
 export { defaultPolicy, loadPolicy, parsePolicy, type LoadedPolicy } from './policy/policy.ts';
 export { Run, Runner, type CloseReason, type OpenRequest } from './runner.ts';
-export type { Candidate } from './workspace/candidate.ts';
+export type { Candidate } from './workspace/changes/candidate.ts';
 export { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 export { ToolResult } from './tools/tool-result.ts';
 

@@ -12,17 +12,17 @@ import { Inputs, type SharedInput } from './inputs/inputs.ts';
 import type { InputSpec } from './inputs/open-input.ts';
 import { thisProcess } from './process-identity.ts';
 import type { Files } from './sandbox/spec.ts';
-import { BaseStore } from './workspace/bases.ts';
+import { BaseStore } from './workspace/base/bases.ts';
 import type { BlobStore } from './workspace/blobs.ts';
-import type { Layered } from './workspace/collect.ts';
-import { importWorkspace, type Base, type ImportOptions, type WorkspaceImport } from './workspace/import.ts';
-import { Layer, type LayerBound } from './workspace/layer.ts';
+import type { Layered } from './workspace/changes/collect.ts';
+import { importWorkspace, type Base, type ImportOptions, type WorkspaceImport } from './workspace/base/import.ts';
+import { Layer, type LayerBound } from './workspace/layer/layer.ts';
 import { encodeTree } from './workspace/manifest.ts';
-import type { Ownership } from './workspace/ownership.ts';
-import { reopenBase } from './workspace/reopen.ts';
-import type { Scope } from './workspace/scope.ts';
-import type { Selection } from './workspace/select.ts';
-import { countsOf, keyOf, type StoredBase } from './workspace/stored-base.ts';
+import type { Ownership } from './workspace/base/ownership.ts';
+import { reopenBase } from './workspace/base/reopen.ts';
+import type { Scope } from './workspace/scope/scope.ts';
+import type { Selection } from './workspace/base/select.ts';
+import { countsOf, keyOf, type StoredBase } from './workspace/base/stored-base.ts';
 
 /**
  * How the files of a run come to be in its sandbox. `overlay`: a bounded layer of its own over a shared base, on disk.

@@ -10,8 +10,8 @@ import { WriterLock } from './journal/lock.ts';
 import { readEntries } from './journal/read.ts';
 import { Journal } from './journal/writer.ts';
 import { readSupervisor, supervisorVolume } from './sandbox/supervisor-binary.ts';
-import { BaseStore } from './workspace/bases.ts';
-import { Layer } from './workspace/layer.ts';
+import { BaseStore } from './workspace/base/bases.ts';
+import { Layer } from './workspace/layer/layer.ts';
 
 /** What a recovery did, or with `dryRun` would do. */
 export interface Recovered {

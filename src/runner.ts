@@ -30,8 +30,8 @@ import type { RunImage, RunSnapshot } from './run/snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
-import type { Base } from './workspace/import.ts';
-import { Scope } from './workspace/scope.ts';
+import type { Base } from './workspace/base/import.ts';
+import { Scope } from './workspace/scope/scope.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
 import { toUnpackItems } from './workspace/snapshot.ts';
 

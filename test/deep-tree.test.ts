@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Engine } from '../src/engine/engine.ts';
 import { labelKeys } from '../src/engine/labels.ts';
 import { Runner } from '../src/runner.ts';
-import { Layer } from '../src/workspace/layer.ts';
+import { Layer } from '../src/workspace/layer/layer.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 

@@ -11,7 +11,7 @@ import { Runner, type Run } from '../src/runner.ts';
 import { ToolCall, type ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
-import { Layer } from '../src/workspace/layer.ts';
+import { Layer } from '../src/workspace/layer/layer.ts';
 import { attachedOnly } from './fixtures/attached-only.ts';
 import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { PrivateEngine } from './fixtures/private-engine.ts';

@@ -16,12 +16,12 @@ import { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Files } from '../src/sandbox/spec.ts';
 import { BlobStore } from '../src/workspace/blobs.ts';
 import type { Node } from '../src/workspace/change-set.ts';
-import { collectChanges, type Collected, type Layered } from '../src/workspace/collect.ts';
+import { collectChanges, type Collected, type Layered } from '../src/workspace/changes/collect.ts';
 import { applyChangeSet, diffTrees } from '../src/workspace/diff.ts';
-import { keptPerKind } from '../src/workspace/findings.ts';
-import { importWorkspace, type Base } from '../src/workspace/import.ts';
-import { Scope } from '../src/workspace/scope.ts';
-import { selectFiles } from '../src/workspace/select.ts';
+import { keptPerKind } from '../src/workspace/changes/findings.ts';
+import { importWorkspace, type Base } from '../src/workspace/base/import.ts';
+import { Scope } from '../src/workspace/scope/scope.ts';
+import { selectFiles } from '../src/workspace/base/select.ts';
 import { editor, editScript, startingTree } from './fixtures/edit-scripts.ts';
 import { rootOf } from './fixtures/tiny-image.ts';
 

@@ -6,7 +6,7 @@ import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { recover, type Recovered } from '../src/recovery.ts';
-import { Layer } from '../src/workspace/layer.ts';
+import { Layer } from '../src/workspace/layer/layer.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 
 /** A runner that dies or fails anywhere leaves nothing that `glovebox gc` does not put right; a living one is left alone. */

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { RunnerError } from '../errors.ts';
-import { BaseStore, type BaseInfo } from '../workspace/bases.ts';
+import { BaseStore, type BaseInfo } from '../workspace/base/bases.ts';
 import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';
 import { print, printJson, table } from './terminal.ts';

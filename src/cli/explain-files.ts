@@ -5,7 +5,7 @@ import { openInput, type InputSpec } from '../inputs/open-input.ts';
 import { printable } from '../journal/printable.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
-import { explainFiles, type ExplainedFile, type FilesExplained } from '../workspace/explain.ts';
+import { explainFiles, type ExplainedFile, type FilesExplained } from '../workspace/scope/explain.ts';
 import type { CliContext } from './context.ts';
 import { bytesText, print, printJson, table } from './terminal.ts';
 

@@ -2,7 +2,7 @@ import pc from 'picocolors';
 import { printable } from '../journal/printable.ts';
 import type { Run } from '../runner.ts';
 import { exportDocument } from '../runner.ts';
-import type { Candidate } from '../workspace/candidate.ts';
+import type { Candidate } from '../workspace/changes/candidate.ts';
 import { bytesText } from './terminal.ts';
 
 /** What a script wants to know of a closed run. */

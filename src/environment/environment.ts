@@ -4,9 +4,9 @@ import { RunnerError } from '../errors.ts';
 import { readAccepted, resolveImage } from '../images/accepted.ts';
 import type { EnvironmentSpec, Policy } from '../policy/policy.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
-import { importWorkspace } from '../workspace/import.ts';
-import { Scope } from '../workspace/scope.ts';
-import { selectFiles } from '../workspace/select.ts';
+import { importWorkspace } from '../workspace/base/import.ts';
+import { Scope } from '../workspace/scope/scope.ts';
+import { selectFiles } from '../workspace/base/select.ts';
 
 /**
  * What an environment is made from, and so what it is called: base image, commands, and the files that setup sees. The

@@ -4,7 +4,7 @@ import { workspace } from '../sandbox/environment.ts';
 import { runInside, type CommandHost } from '../sandbox/run-inside.ts';
 import type { Tree } from '../workspace/change-set.ts';
 import { ancestorsOf } from '../workspace/diff.ts';
-import type { Scope } from '../workspace/scope.ts';
+import type { Scope } from '../workspace/scope/scope.ts';
 import { resultsDir } from './setup-script.ts';
 
 /**

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { pack, type Header } from 'tar-stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../digest.ts';
-import { Scope } from '../workspace/scope.ts';
+import { Scope } from '../workspace/scope/scope.ts';
 import { findResults, isAllScratch, keepResults } from './results.ts';
 import { resultsDir } from './setup-script.ts';
 

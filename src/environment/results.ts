@@ -7,8 +7,8 @@ import type { Digest } from '../digest.ts';
 import { decodePath } from '../bytes-path.ts';
 import { RunnerError } from '../errors.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
-import type { Scope } from '../workspace/scope.ts';
-import { hostPath } from '../workspace/select.ts';
+import type { Scope } from '../workspace/scope/scope.ts';
+import { hostPath } from '../workspace/base/select.ts';
 import { resultsDir } from './setup-script.ts';
 
 /**

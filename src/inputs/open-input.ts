@@ -3,7 +3,7 @@ import { lstat, open, opendir, readFile, realpath, type FileHandle } from 'node:
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { RunnerError, messageOf } from '../errors.ts';
-import { Scope, secretGlobs } from '../workspace/scope.ts';
+import { Scope, secretGlobs } from '../workspace/scope/scope.ts';
 import { mountPointsIn } from './mount-info.ts';
 
 /** A host directory that a policy shares with its runs, read-only. */

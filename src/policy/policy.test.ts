@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf } from '../digest.ts';
 import { isRunnerError } from '../errors.ts';
 import { ToolCall } from '../tools/tool-call.ts';
-import { secretGlobs } from '../workspace/scope.ts';
+import { secretGlobs } from '../workspace/scope/scope.ts';
 import { runPolicyTests } from './decisions/policy-tests.ts';
 import { defaultPolicy, loadChain, loadPolicy, parsePolicy, shippedPolicies } from './policy.ts';
 import { deniedVariables } from './language/env.ts';

@@ -8,7 +8,7 @@ import type { RunImage } from './snapshot.ts';
 import type { SandboxSpec } from '../sandbox/container-body.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Exported } from './export.ts';
-import type { Base } from '../workspace/import.ts';
+import type { Base } from '../workspace/base/import.ts';
 import { digestOfChangeSet } from '../workspace/manifest.ts';
 import { contentBytesOf, type Snapshot } from '../workspace/snapshot.ts';
 

@@ -5,10 +5,10 @@ import { firedBy, writeAskCategory, type Rules } from '../policy/decisions/decid
 import type { Policy } from '../policy/policy.ts';
 import type { RunGate } from './gate.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
-import { candidateDocument, type Candidate } from '../workspace/candidate.ts';
-import type { Base } from '../workspace/import.ts';
+import { candidateDocument, type Candidate } from '../workspace/changes/candidate.ts';
+import type { Base } from '../workspace/base/import.ts';
 import { digestOfChangeSet } from '../workspace/manifest.ts';
-import { makePatch } from '../workspace/patch.ts';
+import { makePatch } from '../workspace/patch/patch.ts';
 
 /** A change that stays behind. */
 export interface HeldChange {

@@ -28,10 +28,10 @@ import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
-import { takeCandidate } from '../workspace/candidate.ts';
-import type { Base } from '../workspace/import.ts';
+import { takeCandidate } from '../workspace/changes/candidate.ts';
+import type { Base } from '../workspace/base/import.ts';
 import { encodeChangeSet } from '../workspace/manifest.ts';
-import type { Scope } from '../workspace/scope.ts';
+import type { Scope } from '../workspace/scope/scope.ts';
 import { snapshotRepositoryEnvironment } from '../workspace/snapshot-repository.ts';
 import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
 

@@ -6,9 +6,9 @@ import { checkJournal } from '../journal/check.ts';
 import { readEntries } from '../journal/read.ts';
 import { parsePolicyRecord } from '../policy/policy-record.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import type { Base } from '../workspace/import.ts';
+import type { Base } from '../workspace/base/import.ts';
 import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
-import { Scope } from '../workspace/scope.ts';
+import { Scope } from '../workspace/scope/scope.ts';
 import type { Snapshot } from '../workspace/snapshot.ts';
 
 /** All that a fork needs to start where a run stood: its policy and image, its base, and what is laid over it. */

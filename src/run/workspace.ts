@@ -1,9 +1,9 @@
 import type { PlacementRequest } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunImage } from './snapshot.ts';
-import type { ImportOptions } from '../workspace/import.ts';
-import type { Scope } from '../workspace/scope.ts';
-import { selectFiles, type Selection } from '../workspace/select.ts';
+import type { ImportOptions } from '../workspace/base/import.ts';
+import type { Scope } from '../workspace/scope/scope.ts';
+import { selectFiles, type Selection } from '../workspace/base/select.ts';
 
 interface Progress {
   readonly onProgress?: (line: string) => void;

@@ -3,11 +3,11 @@ import { RunnerError } from '../errors.ts';
 import type { Files, UnpackItem } from '../sandbox/spec.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ChangeSet, Tree } from './change-set.ts';
-import { collectChanges, type Layered } from './collect.ts';
+import { collectChanges, type Layered } from './changes/collect.ts';
 import { ancestorsOf, diffTrees, overlay, sortedByBytes } from './diff.ts';
-import type { Base } from './import.ts';
+import type { Base } from './base/import.ts';
 import { digestOfChangeSet } from './manifest.ts';
-import type { Scope } from './scope.ts';
+import type { Scope } from './scope/scope.ts';
 
 /** A state of a workspace: its base, and what is laid over it. Contents are in the blob store. */
 export interface Snapshot {

@@ -28,7 +28,7 @@ test('this very project: unit tests pass inside, and a change comes out as that 
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const policy = bugfixPolicy('node', npmEnvironment, ['src/**', 'test/**']);
   const run = await openBuilt(runner, policy, root);
-  const unit = 'npx vitest run --project unit src/policy src/workspace/glob.test.ts src/bytes-path.test.ts';
+  const unit = 'npx vitest run --project unit src/policy src/workspace/scope src/bytes-path.test.ts';
   expect(await sh(run, unit)).toMatch(/Test Files .*\d+ passed/);
   expect(await sh(run, 'git status --porcelain | wc -l')).toMatch(/^0\n/);
   await sh(run, "echo '// more' >> src/digest.ts; npx tsc -p tsconfig.json");

@@ -7,7 +7,7 @@ import type { RiskLevel } from '../language/fields.ts';
 import type { When } from '../language/rules.ts';
 import { PathRules } from './path-rules.ts';
 import type { Policy } from '../layers/effective-policy.ts';
-import { Scope } from '../../workspace/scope.ts';
+import { Scope } from '../../workspace/scope/scope.ts';
 
 /** What is asked. Paths as the agent gave them: absolute, or relative to the workspace. */
 export type Question =

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { parseGlob, type Glob } from '../../workspace/glob.ts';
+import { parseGlob, type Glob } from '../../workspace/scope/glob.ts';
 import type { EgressRule } from '../language/egress.ts';
 import type { Policy } from '../layers/effective-policy.ts';
 

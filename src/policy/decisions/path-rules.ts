@@ -1,4 +1,4 @@
-import { Scope } from '../../workspace/scope.ts';
+import { Scope } from '../../workspace/scope/scope.ts';
 import type { FileRules } from '../layers/file-rules.ts';
 
 /** What may be done with a path, from nothing to everything. */

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { messageOf } from '../../errors.ts';
-import { parseGlob } from '../../workspace/glob.ts';
+import { parseGlob } from '../../workspace/scope/glob.ts';
 
 /** What every part of the policy language is made of. */
 

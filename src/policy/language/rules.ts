@@ -12,7 +12,7 @@ export const requestSources = [
   'agent',
 ] as const;
 
-/** What `src/workspace/classify.ts` finds in a diff; a test compares the two. */
+/** What `src/workspace/changes/classify.ts` finds in a diff; a test compares the two. */
 const diffDetectors = [
   'execution_bearing',
   'dependency',

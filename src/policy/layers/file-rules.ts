@@ -1,6 +1,6 @@
 import type { Files } from '../language/files.ts';
 import { covers, mayOverlap } from './glob-algebra.ts';
-import type { FileScope } from '../../workspace/scope.ts';
+import type { FileScope } from '../../workspace/scope/scope.ts';
 
 /** What one layer says of paths, complete; globs only. */
 export interface FileRules {

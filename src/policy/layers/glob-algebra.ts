@@ -1,4 +1,4 @@
-import { segmentsOfGlob, type Segment, type Token } from '../../workspace/glob.ts';
+import { segmentsOfGlob, type Segment, type Token } from '../../workspace/scope/glob.ts';
 
 /**
  * Questions about patterns instead of paths. Promises:

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isRunnerError } from '../../errors.ts';
-import { Scope } from '../../workspace/scope.ts';
+import { Scope } from '../../workspace/scope/scope.ts';
 import { PathRules, pathClasses } from '../decisions/path-rules.ts';
 import { parseChain, policyFor } from '../policy.ts';
 import type { TaskRequest } from './restriction.ts';

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { RunnerError } from '../../errors.ts';
-import { askGit } from '../../workspace/host-git.ts';
+import { askGit } from '../../workspace/base/host-git.ts';
 import { loadChain, policyFor, withLayer } from '../policy.ts';
 import type { LoadedPolicy } from './effective-policy.ts';
 import type { TaskRequest } from './restriction.ts';

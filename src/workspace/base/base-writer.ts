@@ -1,0 +1,165 @@
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  lchownSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+
+import { encodePath } from '../../bytes-path.ts';
+import { RunnerError } from '../../errors.ts';
+import { toolGid, toolUid } from '../../sandbox/environment.ts';
+import type { Node, Tree } from '../change-set.ts';
+import { sameNode, sortedByBytes } from '../diff.ts';
+import type { ImportOptions } from './import.ts';
+import { defaultLimits } from '../limits.ts';
+import { planOwnership, type Ownership } from './ownership.ts';
+import type { Scope } from '../scope/scope.ts';
+import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import { readingBuffer, readSteadily, type SteadyRead } from './steady-read.ts';
+
+/**
+ * Writes the selected files as a directory tree whose owners and modes are those inside the sandbox. Each file is opened
+ * once, never through a link, and read again when it changes meanwhile. What is known from an earlier base is not read:
+ * it becomes another name of the same file, which is safe because nobody ever writes to a base.
+ */
+export async function writeBase(
+  selection: Selection,
+  scope: Scope,
+  into: string,
+  earlier: EarlierBase | undefined,
+  options: ImportOptions,
+): Promise<WrittenBase> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const ownership = planOwnership(selection, scope);
+  const tree = new Map<string, Node>();
+  const identities = new Map<string, string>();
+  mkdirSync(into, { mode: 0o755 });
+  for (const directory of selection.directories) {
+    const at = hostPath(into, directory);
+    mkdirSync(at);
+    own(at, ownership.of(directory));
+    tree.set(directory, { kind: 'directory' });
+  }
+  const buffer = readingBuffer();
+  let bytes = 0;
+  let files = 0;
+  for (const file of selection.files) {
+    if (files++ % filesAtOnce === 0) {
+      await setImmediate(); // the work is synchronous, for speed: others have their turn in between
+      options.signal?.throwIfAborted();
+      options.onProgress?.({ files, filesTotal: selection.files.length, bytes });
+    }
+    const target = hostPath(into, file.path);
+    const { owner } = ownership.of(file.path);
+    if (file.kind === 'symlink') {
+      symlinkSync(encodePath(file.target), target);
+      if (owner === 'tool') lchownSync(target, toolUid, toolGid);
+      tree.set(file.path, { kind: 'symlink', target: file.target });
+      continue;
+    }
+    const known = earlier?.find(file);
+    const { node, identity } =
+      (known === undefined ? undefined : linked(selection.root, file, known, target, buffer, limits.fileBytesMax)) ??
+      copied(selection.root, file, target, owner, buffer, limits.fileBytesMax);
+    if (identity !== undefined) identities.set(file.path, identity);
+    tree.set(file.path, node);
+    bytes += node.sizeBytes;
+    if (bytes > limits.bytesMax) throw refused(file.path, `brings the total above ${limits.bytesMax} bytes`);
+  }
+  options.onProgress?.({ files, filesTotal: selection.files.length, bytes });
+  return { tree: sortedByBytes(tree), root: ownership.of(''), identities };
+}
+
+export interface WrittenBase {
+  readonly tree: Tree;
+  /** How the workspace itself must be made. */
+  readonly root: Ownership;
+  /** Of the files that were settled when they were read. */
+  readonly identities: ReadonlyMap<string, string>;
+}
+
+/** A base of the same scope, so that owners and modes agree. */
+export interface EarlierBase {
+  find(file: SelectedFile): KnownFile | undefined;
+}
+
+export interface KnownFile {
+  readonly path: Buffer;
+  readonly node: Node & { readonly kind: 'file' };
+  /** What was seen of the host's file, where that says that it is the same. Absent: it is read, and compared. */
+  readonly identity?: string;
+}
+
+const filesAtOnce = 64;
+
+function own(target: Buffer, { owner, mode }: Ownership): void {
+  if (owner === 'tool') chownSync(target, toolUid, toolGid);
+  chmodSync(target, mode); // after the owner: the mask of this process does not count
+}
+
+/** Undefined when it is another content after all, or cannot have one more name. */
+function linked(
+  root: string,
+  file: SelectedFile,
+  { path, node, identity }: KnownFile,
+  target: Buffer,
+  buffer: Buffer,
+  fileBytesMax: number,
+): SteadyRead | undefined {
+  const read =
+    identity === undefined
+      ? readSteadily(root, file.path, buffer, fileBytesMax, () => () => undefined)
+      : { node, identity };
+  if (!sameNode(read.node, node)) return undefined;
+  try {
+    linkSync(path, target);
+    return read;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EMLINK' || code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function copied(
+  root: string,
+  file: SelectedFile,
+  target: Buffer,
+  owner: Ownership['owner'],
+  buffer: Buffer,
+  fileBytesMax: number,
+): SteadyRead {
+  let copy: number | undefined;
+  const end = (): void => {
+    if (copy !== undefined) closeSync(copy);
+    copy = undefined;
+  };
+  try {
+    return readSteadily(root, file.path, buffer, fileBytesMax, (mode) => {
+      if (copy !== undefined) unlinkSync(target);
+      end();
+      const opened = openSync(target, 'wx', mode);
+      copy = opened;
+      if (owner === 'tool') fchownSync(opened, toolUid, toolGid);
+      fchmodSync(opened, mode);
+      return (piece) => {
+        for (let at = 0; at < piece.length;) at += writeSync(opened, piece, at, piece.length - at);
+      };
+    });
+  } finally {
+    end();
+  }
+}
+
+function refused(path: string, why: string): RunnerError {
+  return new RunnerError('import_refused', `import: ${JSON.stringify(path)} ${why}`);
+}
