@@ -33,7 +33,7 @@ afterAll(async () => {
 });
 
 const small = {
-  memoryBytes: 192 * MiB,
+  memoryBytes: 384 * MiB, // of which 128 processes that fork leave some
   pidsMax: 128,
   openFilesMax: 1024,
   workspaceBytes: 16 * MiB,
