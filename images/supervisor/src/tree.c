@@ -161,11 +161,14 @@ static void sweep_visit(void *context, const struct process *process) {
   }
 }
 
-/* Nobody found counts only when found twice: the first look may have met the moment in which pids start again from below. */
+/*
+ * Nobody found counts only when found again and again: a look may have met a moment in which pids started again from
+ * below, and whoever forks fast makes many of those.
+ */
 unsigned tree_count(uint32_t gid, pid_t leader, unsigned *dead) {
   struct tree tree = {.gid = gid, .leader = leader};
   struct sweep sweep = {.trees = &tree, .count = 1};
-  for (int look = 0; look < 2 && tree.found == 0; look++) {
+  for (int look = 0; look < TREE_LOOKS_MAX && tree.found == 0; look++) {
     tree.dead = 0;
     tree_scan(sweep_visit, &sweep);
   }
