@@ -25,6 +25,7 @@ export const errorTable = {
   archive_refused: { status: 422, fault: 'caller', retryable: false },
   limit_exceeded: { status: 413, fault: 'caller', retryable: false },
   policy_unenforceable: { status: 422, fault: 'operator', retryable: false },
+  credential_unavailable: { status: 502, fault: 'operator', retryable: true },
   isolation_unproven: { status: 500, fault: 'operator', retryable: false },
   sandbox_lost: { status: 502, fault: 'sandbox', retryable: true },
   protocol_error: { status: 502, fault: 'sandbox', retryable: false },
@@ -35,6 +36,7 @@ export const errorTable = {
   journal_unavailable: { status: 500, fault: 'operator', retryable: false },
   journal_broken: { status: 422, fault: 'operator', retryable: false },
   data_dir_unusable: { status: 500, fault: 'operator', retryable: false },
+  invalid_config: { status: 500, fault: 'operator', retryable: false },
   internal: { status: 500, fault: 'operator', retryable: false },
 } as const satisfies Record<string, { status: number; fault: 'caller' | 'operator' | 'sandbox'; retryable: boolean }>;
 

@@ -30,6 +30,9 @@ const mayImport: Record<string, readonly string[]> = {
   journal: leaves,
   policy: [...leaves, 'workspace'], // the one glob language and what a path is in a scope
   budget: leaves,
+  credentials: [...leaves, 'policy', 'workspace'], // what a policy binds a secret to, and the one glob language
+  control: leaves, // whoever opens a run gives it in
+  'config.ts': [...leaves, 'policy'], // the one strict reader of YAML
   'data-dir': leaves,
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
   workspace: [...leaves, 'sandbox'], // the `Files` interface

@@ -1,0 +1,182 @@
+import { RunnerError } from '../errors.ts';
+import type { CredentialTerms } from './binding.ts';
+import { Exchange, type Headers } from './exchange.ts';
+import { HeldCredential } from './held-credential.ts';
+import { holds, replaced, urlHolds } from './placeholders.ts';
+import { CredentialRefusal } from './refusal.ts';
+import { findSource, type SourceParts } from './sources.ts';
+
+export interface CredentialsParts extends SourceParts {
+  /** By name, as the policy says. */
+  readonly credentials: Readonly<Record<string, CredentialTerms>>;
+  readonly nowMs?: () => number;
+}
+
+/** A request that the rules allow, before anything of it is sent. */
+export interface Outgoing {
+  /** Absent where it is only observed that no rule allows it. */
+  readonly rule: { readonly id: string; readonly credential?: string } | undefined;
+  readonly method: string;
+  /** As it was judged. */
+  readonly url: URL;
+  readonly headers: Headers;
+}
+
+export interface Prepared {
+  readonly headers: Headers;
+  /** Where the answer has to be searched. `end()` it, whatever happens. */
+  readonly exchange: Exchange | undefined;
+}
+
+/**
+ * The secrets of one run. Promises:
+ *  - one is sent only to its host, with its methods and paths, over TLS; a revoked one is not sent any more;
+ *  - inside there are placeholders; one that is sent where its credential does not belong is refused;
+ *  - on such a route nothing that the client brings of its own says who it is;
+ *  - what comes back is searched for it, on every request to a host that has been sent it.
+ */
+export class Credentials {
+  readonly #held: ReadonlyMap<string, HeldCredential>;
+
+  private constructor(held: ReadonlyMap<string, HeldCredential>) {
+    this.#held = held;
+  }
+
+  /** Asks no source. Throws `policy_unenforceable` where one cannot be had, `invalid_policy` where two look alike inside. */
+  static open(parts: CredentialsParts): Credentials {
+    const held = new Map<string, HeldCredential>();
+    const variables = new Map<string, string>();
+    for (const [name, terms] of Object.entries(parts.credentials)) {
+      const twin = variables.get(variableOf(name));
+      if (twin !== undefined)
+        throw new RunnerError(
+          'invalid_policy',
+          `the credentials ${twin} and ${name} have one variable inside; rename one`,
+        );
+      variables.set(variableOf(name), name);
+      const source = findSource(name, terms.source, parts);
+      held.set(name, new HeldCredential(name, terms, source, parts.nowMs ?? (() => performance.now())));
+    }
+    return new Credentials(held);
+  }
+
+  /** For the environment of calls: what stands for each of them inside. */
+  environment(): Readonly<Record<string, string>> {
+    return Object.fromEntries([...this.#held.values()].map(({ name, placeholder }) => [variableOf(name), placeholder]));
+  }
+
+  get names(): readonly string[] {
+    return [...this.#held.keys()];
+  }
+
+  get revoked(): readonly string[] {
+    return [...this.#held.values()].filter(({ isRevoked }) => isRevoked).map(({ name }) => name);
+  }
+
+  /** How many open requests carried it: they are cut. Throws `invalid_request` where the run has no such credential. */
+  revoke(name: string): number {
+    const held = this.#held.get(name);
+    if (held !== undefined) return held.revoke();
+    const known = this.names.length === 0 ? 'it has none' : `it has ${this.names.join(', ')}`;
+    throw new RunnerError(
+      'invalid_request',
+      `this run has no credential ${JSON.stringify(name.slice(0, 64))}; ${known}`,
+    );
+  }
+
+  /** What to send for it. Rejects with `CredentialRefusal`: then nothing may be sent. */
+  async prepare(asked: Outgoing): Promise<Prepared> {
+    const held = this.#chosen(asked);
+    if (held === undefined) return this.#unaccompanied(asked);
+    const why = held.binding.mismatch(asked.method, asked.url);
+    if (why !== undefined)
+      throw new CredentialRefusal(
+        'denied',
+        held.name,
+        `the credential ${held.name} does not go with ${asked.method} ${asked.url.origin}${asked.url.pathname}: it is ${why}`,
+        `Widen credentials.${held.name} of the policy, or ask for what it is bound to.`,
+      );
+    const secret = (await held.secret()).reveal();
+    const carries = ([, value]: Headers[number]): boolean => holds(value, held.placeholder);
+    const kept = asked.headers.filter((header) => carries(header) || !isStripped(header[0], held.header));
+    const filled = kept.map(([name, value]) => [name, replaced(value, held.placeholder, secret)] as const);
+    const attached = kept.some(carries) ? [] : [[held.header, held.format.replaceAll('{}', () => secret)] as const];
+    const exchange = new Exchange(held, this.#spellingsFor(asked.url, held));
+    return { headers: [...readable(filled), ...attached], exchange };
+  }
+
+  /** The rule's, or the one whose placeholder it brings, in a header that may hold it. */
+  #chosen({ rule, url, headers, method }: Outgoing): HeldCredential | undefined {
+    const named = rule?.credential === undefined ? undefined : this.#held.get(rule.credential);
+    if (rule?.credential !== undefined && named === undefined)
+      throw new CredentialRefusal('denied', rule.credential, `this run has no credential ${rule.credential}`);
+    let chosen = named;
+    for (const held of this.#held.values()) {
+      const inUrl = urlHolds(url, held.placeholder);
+      const where = headers.filter(
+        ([name, value]) => holds(value, held.placeholder) || name.includes(held.placeholder),
+      );
+      if (!inUrl && where.length === 0) continue;
+      const misplaced = where.find(([name, value]) => !mayHold(name, held) || !holds(value, held.placeholder));
+      const why = held.binding.mismatch(method, url);
+      if (why !== undefined) throw sentElsewhere(held, method, url, `it is ${why}`);
+      if (inUrl) throw sentElsewhere(held, method, url, 'it is never put into a URL');
+      if (misplaced !== undefined)
+        throw sentElsewhere(held, method, url, `it is put into ${held.header} and Authorization only`);
+      if (chosen !== undefined && chosen !== held)
+        throw sentElsewhere(held, method, url, `the request goes with the credential ${chosen.name}`);
+      chosen = held;
+    }
+    return chosen;
+  }
+
+  /** What carries nothing goes as it is; what answers may still know what was sent there before. */
+  #unaccompanied({ url, headers }: Outgoing): Prepared {
+    const spellings = this.#spellingsFor(url, undefined);
+    if (spellings.length === 0) return { headers, exchange: undefined };
+    return { headers: readable(headers), exchange: new Exchange(undefined, spellings) };
+  }
+
+  #spellingsFor(url: URL, carried: HeldCredential | undefined): readonly Buffer[] {
+    return [...this.#held.values()]
+      .filter((held) => held === carried || held.binding.isHost(url))
+      .flatMap((held) => held.spellings);
+  }
+}
+
+function variableOf(name: string): string {
+  return `GLOVEBOX_CREDENTIAL_${name.toUpperCase().replaceAll('-', '_')}`;
+}
+
+const identifying: ReadonlySet<string> = new Set(['authorization', 'cookie', 'proxy-authorization', 'x-api-key']);
+
+function isStripped(name: string, own: string): boolean {
+  return identifying.has(name.toLowerCase()) || name.toLowerCase() === own.toLowerCase();
+}
+
+function mayHold(name: string, { header }: HeldCredential): boolean {
+  return name.toLowerCase() === 'authorization' || name.toLowerCase() === header.toLowerCase();
+}
+
+/** What would bring the answer in a form, or in parts, in which a secret is not found. */
+const unreadable: ReadonlySet<string> = new Set([
+  'accept-encoding',
+  'range',
+  'if-range',
+  'te',
+  'a-im',
+  'sec-websocket-extensions',
+]);
+
+function readable(headers: Headers): Headers {
+  return [...headers.filter(([name]) => !unreadable.has(name.toLowerCase())), ['Accept-Encoding', 'identity']];
+}
+
+function sentElsewhere({ name }: HeldCredential, method: string, url: URL, why: string): CredentialRefusal {
+  return new CredentialRefusal(
+    'denied',
+    name,
+    `the placeholder of the credential ${name} was sent with ${method} ${url.origin}, where it does not belong: ${why}`,
+    `It is worth something only where credentials.${name} of the policy says.`,
+  );
+}

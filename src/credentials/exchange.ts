@@ -1,0 +1,62 @@
+import type { Transform } from 'node:stream';
+import type { HeldCredential } from './held-credential.ts';
+import { MaskStream, maskText } from './mask.ts';
+import { CredentialRefusal } from './refusal.ts';
+
+/** Names and values in order, as they go over the wire. */
+export type Headers = readonly (readonly [name: string, value: string])[];
+
+/** One request whose answer is searched for secrets, and what it carries. */
+export class Exchange {
+  /** What it carries; undefined where it only goes to a host that has been sent one before. */
+  readonly credential: string | undefined;
+  readonly #held: HeldCredential | undefined;
+  readonly #spellings: readonly Buffer[];
+  readonly #abort = new AbortController();
+
+  constructor(held: HeldCredential | undefined, spellings: readonly Buffer[]) {
+    this.credential = held?.name;
+    this.#held = held;
+    this.#spellings = spellings;
+    held?.begin(this);
+  }
+
+  /** Aborted, with a `CredentialRefusal`, when what it carries is revoked: cut both sides at once. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /**
+   * Headers to pass on, and a stream that the body has to go through (after a 101, all that comes). Nothing changes its
+   * length. Throws `CredentialRefusal` where the body is encoded: then nothing of it may be passed on. A reason phrase and
+   * trailers are not looked at: leave them out.
+   */
+  response(status: number, headers: Headers): { readonly headers: Headers; readonly body: Transform } {
+    if (status === 401) this.#held?.doubt();
+    const encoding = headers.find(
+      ([name, value]) => name.toLowerCase() === 'content-encoding' && !/^(identity)?$/i.test(value.trim()),
+    );
+    if (encoding !== undefined)
+      throw new CredentialRefusal(
+        'broken',
+        this.credential ?? 'mask',
+        `the service answers in ${JSON.stringify(encoding[1].slice(0, 40))} though it was asked not to; such an answer cannot be searched for secrets`,
+      );
+    return {
+      headers: headers.map(
+        ([name, value]) => [maskText(name, this.#spellings), maskText(value, this.#spellings)] as const,
+      ),
+      body: new MaskStream(this.#spellings),
+    };
+  }
+
+  /** Once the exchange is over, however it ended. May be called twice. */
+  end(): void {
+    this.#held?.finish(this);
+  }
+
+  cut(why: CredentialRefusal): void {
+    this.#abort.abort(why);
+    this.end();
+  }
+}
