@@ -25,7 +25,7 @@ export interface Outgoing {
 export interface Prepared {
   readonly headers: Headers;
   /** Where the answer has to be searched. `end()` it, whatever happens. */
-  readonly exchange: Exchange | undefined;
+  readonly carried?: Exchange;
 }
 
 /**
@@ -101,8 +101,8 @@ export class Credentials {
     const kept = asked.headers.filter((header) => carries(header) || !isStripped(header[0], held.header));
     const filled = kept.map(([name, value]) => [name, replaced(value, held.placeholder, secret)] as const);
     const attached = kept.some(carries) ? [] : [[held.header, held.format.replaceAll('{}', () => secret)] as const];
-    const exchange = new Exchange(held, this.#spellingsFor(asked.url, held));
-    return { headers: [...readable(filled), ...attached], exchange };
+    const carried = new Exchange(held, this.#spellingsFor(asked.url, held));
+    return { headers: [...readable(filled), ...attached], carried };
   }
 
   /** The rule's, or the one whose placeholder it brings, in a header that may hold it. */
@@ -133,8 +133,8 @@ export class Credentials {
   /** What carries nothing goes as it is; what answers may still know what was sent there before. */
   #unaccompanied({ url, headers }: Outgoing): Prepared {
     const spellings = this.#spellingsFor(url, undefined);
-    if (spellings.length === 0) return { headers, exchange: undefined };
-    return { headers: readable(headers), exchange: new Exchange(undefined, spellings) };
+    if (spellings.length === 0) return { headers };
+    return { headers: readable(headers), carried: new Exchange(undefined, spellings) };
   }
 
   #spellingsFor(url: URL, carried: HeldCredential | undefined): readonly Buffer[] {
