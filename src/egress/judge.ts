@@ -10,6 +10,8 @@ export interface Refused {
   readonly kind: 'denied' | 'unlisted';
   readonly id?: string;
   readonly reason: string;
+  /** What would allow it. */
+  readonly hint?: string;
 }
 
 export type NameAnswer =

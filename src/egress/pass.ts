@@ -1,5 +1,6 @@
+import { EgressFailure } from './failure.ts';
 import type { AddressDecision, EffectiveEgressRule, Upstream } from './judge.ts';
-import type { EgressResult } from './record.ts';
+import type { EgressEnded, EgressResult } from './record.ts';
 
 /** Leave for one connection or one request, already on record. Whoever holds it says how it ended, once. */
 export interface Pass {
@@ -25,3 +26,107 @@ export interface PassEnd {
   readonly status?: number;
   readonly reason?: string;
 }
+
+export interface PassTerms {
+  readonly id: number;
+  readonly rule: EffectiveEgressRule | undefined;
+  readonly upstream: Upstream | undefined;
+  readonly bounds: Pick<EffectiveEgressRule, 'maxSentBytes' | 'maxReceivedBytes' | 'timeoutMs'>;
+  readonly judgeAddress: (address: string) => AddressDecision;
+  readonly ended: (pass: IssuedPass, entry: EgressEnded) => Promise<void>;
+}
+
+/** The pass as its checkpoint holds it. */
+export class IssuedPass implements Pass {
+  readonly id: number;
+  readonly rule: EffectiveEgressRule | undefined;
+  readonly upstream: Upstream | undefined;
+  readonly #terms: PassTerms;
+  readonly #controller = new AbortController();
+  readonly #startedMs = performance.now();
+  readonly #timer: NodeJS.Timeout;
+  /** Checked and allowed: asked again when the rules change. */
+  readonly #addresses = new Set<string>();
+  #sentBytes = 0;
+  #receivedBytes = 0;
+  #cut: EgressFailure | undefined;
+  #end: Promise<void> | undefined;
+
+  constructor(terms: PassTerms) {
+    this.#terms = terms;
+    ({ id: this.id, rule: this.rule, upstream: this.upstream } = terms);
+    const { timeoutMs } = terms.bounds;
+    this.#timer = setTimeout(() => this.cut(`it took longer than ${timeoutMs} ms`), timeoutMs);
+    this.#timer.unref();
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  check(address: string): AddressDecision {
+    const decision = this.#terms.judgeAddress(address);
+    if (decision.kind === 'allowed' && this.#addresses.size < addressesMax) this.#addresses.add(address);
+    return decision;
+  }
+
+  sent(bytes: number): void {
+    const { maxSentBytes } = this.#terms.bounds;
+    this.#refuseWhenCut();
+    if (this.#sentBytes + bytes > maxSentBytes) throw this.cut(`it sends more than ${maxSentBytes} bytes`);
+    this.#sentBytes += bytes;
+  }
+
+  received(bytes: number): void {
+    const { maxReceivedBytes } = this.#terms.bounds;
+    this.#refuseWhenCut();
+    if (this.#receivedBytes + bytes > maxReceivedBytes) throw this.cut(`it gets more than ${maxReceivedBytes} bytes`);
+    this.#receivedBytes += bytes;
+  }
+
+  /** Ends what uses it, at once. It stays open until its holder has said so, or the checkpoint closes. */
+  cut(reason: string): EgressFailure {
+    if (this.#cut !== undefined) return this.#cut;
+    this.#cut = new EgressFailure('cut', reason, { rule: this.rule?.id });
+    this.#controller.abort(this.#cut);
+    return this.#cut;
+  }
+
+  /** An address that it was let through to is refused now. */
+  recheck(): EgressFailure | undefined {
+    for (const address of this.#addresses) {
+      const decision = this.#terms.judgeAddress(address);
+      if (decision.kind === 'denied') return this.cut(`${address} is refused now: ${decision.reason}`);
+    }
+    return undefined;
+  }
+
+  end(result: PassEnd): Promise<void> {
+    this.#end ??= this.#tell(result);
+    return this.#end;
+  }
+
+  /** What was cut is told as cut, whatever its holder made of it. */
+  #tell({ kind, address, status, reason }: PassEnd): Promise<void> {
+    clearTimeout(this.#timer);
+    const cut = this.#cut;
+    const why = cut?.reason ?? reason;
+    return this.#terms.ended(this, {
+      id: this.id,
+      result: cut === undefined ? kind : 'cut',
+      ...(address === undefined || address === null ? {} : { address }),
+      ...(status === undefined ? {} : { status }),
+      sentBytes: this.#sentBytes,
+      receivedBytes: this.#receivedBytes,
+      ms: Math.round(performance.now() - this.#startedMs),
+      ...(why === undefined ? {} : { reason: why }),
+    });
+  }
+
+  #refuseWhenCut(): void {
+    if (this.#cut !== undefined) throw this.#cut;
+    if (this.#end !== undefined) throw new EgressFailure('cut', 'it is over', { rule: this.rule?.id });
+  }
+}
+
+const addressesMax = 64;
