@@ -3,8 +3,3 @@ export function clean(text: string, charactersMax: number): string {
   const shown = text.length <= charactersMax ? text : `${text.slice(0, charactersMax - 3)}...`;
   return shown.replace(/[^\x20-\x7e]/g, '?');
 }
-
-/** The path of a target, without query and fragment: what follows may be a secret. */
-export function recordedPath(url: URL): string {
-  return clean(url.pathname, 1024);
-}

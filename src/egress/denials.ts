@@ -28,7 +28,7 @@ export interface DeniedThing {
 }
 
 /** Of one host and rule, so many refusals are written one by one; the rest are counted. */
-const inFullPerHost = 8;
+const inFullPerHost = 32;
 /** Of all hosts together. */
 const inFullMax = 2048;
 const keysMax = 1024;

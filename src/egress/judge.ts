@@ -25,7 +25,7 @@ export type ConnectionAnswer =
   | Refused;
 export type RequestAnswer = { readonly kind: 'allowed'; readonly rule: EffectiveEgressRule } | Refused;
 export type AddressDecision =
-  | { readonly kind: 'allowed' }
+  | { readonly kind: 'allowed'; readonly named?: boolean }
   | { readonly kind: 'denied'; readonly id: string; readonly reason: string };
 
 export interface EffectiveEgressRule {

@@ -33,7 +33,8 @@ export interface PassTerms {
   readonly upstream: Upstream | undefined;
   readonly bounds: Pick<EffectiveEgressRule, 'maxSentBytes' | 'maxReceivedBytes' | 'timeoutMs'>;
   readonly judgeAddress: (address: string) => AddressDecision;
-  readonly ended: (pass: IssuedPass, entry: EgressEnded) => Promise<void>;
+  /** `refused`: it was ended by us, not by either side. */
+  readonly ended: (entry: EgressEnded, refused: boolean) => Promise<void>;
 }
 
 /** The pass as its checkpoint holds it. */
@@ -111,7 +112,7 @@ export class IssuedPass implements Pass {
     clearTimeout(this.#timer);
     const cut = this.#cut;
     const why = cut?.reason ?? reason;
-    return this.#terms.ended(this, {
+    const entry = {
       id: this.id,
       result: cut === undefined ? kind : 'cut',
       ...(address === undefined || address === null ? {} : { address }),
@@ -120,7 +121,8 @@ export class IssuedPass implements Pass {
       receivedBytes: this.#receivedBytes,
       ms: Math.round(performance.now() - this.#startedMs),
       ...(why === undefined ? {} : { reason: why }),
-    });
+    };
+    return this.#terms.ended(entry, cut !== undefined || kind === 'denied');
   }
 
   #refuseWhenCut(): void {
