@@ -28,8 +28,8 @@ export class CallNumbers {
     return new CallNumbers(ledger, last);
   }
 
-  take(live: ReadonlyMap<number, unknown>): number {
-    const taken = new Set([...live.keys()].map((number) => number % groups));
+  take(live: readonly number[]): number {
+    const taken = new Set(live.map((number) => number % groups));
     do this.#last++;
     while (taken.has(this.#last % groups));
     if (this.#last > this.#upTo) {

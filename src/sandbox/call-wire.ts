@@ -20,6 +20,15 @@ export interface CallEvents {
 export interface CallShape {
   readonly stdin: boolean;
   readonly aux: boolean;
+  /** Instead of `stdin`: what the owner writes by itself. Such a call does not go on over another link. */
+  readonly input?: CallInput;
+}
+
+/** What the wire tells of a call's input. */
+export interface CallInput {
+  acknowledged(offset: number, closed: boolean): void;
+  /** No byte will be taken any more. */
+  close(): void;
 }
 
 type Phase = 'spawning' | 'running' | 'exited' | 'ended';
@@ -34,6 +43,7 @@ export class CallWire implements CallReceiver {
   readonly number: number;
   readonly stdin: StdinPipe | undefined;
   readonly #shape: CallShape;
+  readonly #input: CallInput | undefined;
   readonly #events: CallEvents;
   #link: Link;
   #phase: Phase = 'spawning';
@@ -50,6 +60,7 @@ export class CallWire implements CallReceiver {
     this.#shape = shape;
     this.#events = events;
     this.stdin = shape.stdin ? new StdinPipe(link, number) : undefined;
+    this.#input = shape.input ?? this.stdin;
   }
 
   get phase(): Phase {
@@ -123,7 +134,7 @@ export class CallWire implements CallReceiver {
   /** The call is over and safe: both sides forget it. */
   release(): void {
     this.#link.sendLazily(toSupervisor.release, this.number, Buffer.alloc(0));
-    this.#link.remove(this.number, this.stdin !== undefined);
+    this.#link.remove(this.number, this.#input !== undefined);
   }
 
   accept(frame: Frame): void {
@@ -177,7 +188,7 @@ export class CallWire implements CallReceiver {
   #acceptStdinAck(frame: Frame): void {
     const offset = u64(frame.payload, 0);
     const closed = (frame.flags & 1) !== 0;
-    if (this.stdin !== undefined) this.stdin.acknowledged(offset, closed);
+    if (this.#input !== undefined) this.#input.acknowledged(offset, closed);
     else if (offset !== 0 || !closed) throw this.#odd(fromSupervisor.stdinAck);
   }
 
@@ -195,7 +206,7 @@ export class CallWire implements CallReceiver {
       throw broken('EXIT with another output offset');
     this.#exit = Buffer.from(payload);
     this.#phase = 'exited';
-    this.stdin?.close();
+    this.#input?.close();
     this.#events.exited(record);
   }
 
@@ -209,8 +220,8 @@ export class CallWire implements CallReceiver {
   #acceptRefused(payload: Buffer): void {
     if (this.#phase !== 'spawning') throw this.#odd(fromSupervisor.refused);
     this.#phase = 'ended';
-    this.#link.remove(this.number, this.stdin !== undefined);
-    this.stdin?.close();
+    this.#link.remove(this.number, this.#input !== undefined);
+    this.#input?.close();
     this.#events.refused(payload.readUInt32LE(0), payload.toString('utf8', 4));
   }
 

@@ -9,17 +9,27 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
+/** What a frame carries, in one piece or in several that follow each other. */
+export type FramePayload = Uint8Array | readonly Uint8Array[];
+
 /** One frame to send, in one buffer. */
-export function encodeFrame(epoch: number, type: number, call: number, payload: Uint8Array, flags = 0): Buffer {
-  if (payload.length > payloadMax) throw new RangeError(`a frame holds at most ${payloadMax} bytes`);
-  const frame = Buffer.allocUnsafe(headerBytes + payload.length + trailerBytes);
+export function encodeFrame(epoch: number, type: number, call: number, payload: FramePayload, flags = 0): Buffer {
+  const pieces = payload instanceof Uint8Array ? [payload] : payload;
+  let length = 0;
+  for (const piece of pieces) length += piece.length;
+  if (length > payloadMax) throw new RangeError(`a frame holds at most ${payloadMax} bytes`);
+  const frame = Buffer.allocUnsafe(headerBytes + length + trailerBytes);
   frame.writeUInt16LE(magic, 0);
   frame[2] = type;
   frame[3] = flags;
   frame.writeUInt32LE(call, 4);
-  frame.writeUInt32LE(payload.length, 8);
-  frame.set(payload, headerBytes);
-  frame.writeUInt32LE(epoch, headerBytes + payload.length);
+  frame.writeUInt32LE(length, 8);
+  let at = headerBytes;
+  for (const piece of pieces) {
+    frame.set(piece, at);
+    at += piece.length;
+  }
+  frame.writeUInt32LE(epoch, at);
   return frame;
 }
 

@@ -4,7 +4,7 @@ import { Deadline } from '../deadline.ts';
 import type { ContainerStream } from '../engine/engine.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { parseListed, parseWelcome, type ListedProcesses, type Welcome } from './arrivals.ts';
-import { broken, encodeFrame, FrameParser, type Frame } from './frames.ts';
+import { broken, encodeFrame, FrameParser, type Frame, type FramePayload } from './frames.ts';
 import { arrivals, fromSupervisor, paddingBytes, protocolVersion, toSupervisor } from './wire.ts';
 
 export interface LinkOptions {
@@ -117,7 +117,7 @@ export class Link {
     if (this.#late.size > lateMax) for (const oldest of this.#late) return void this.#late.delete(oldest);
   }
 
-  send(type: number, call: number, payload: Uint8Array, flags = 0): void {
+  send(type: number, call: number, payload: FramePayload, flags = 0): void {
     if (this.#end !== undefined) return;
     const frame = encodeFrame(this.#epoch, type, call, payload, flags);
     this.#duplex.write(this.#lazy.length === 0 ? frame : Buffer.concat([...this.#lazy, frame]));

@@ -13,11 +13,16 @@ export type HandRecord =
   /** The last record of a hand that failed. */
   | { readonly kind: 'failed'; readonly errno: number; readonly path: string }
   | { readonly kind: 'unreadable'; readonly errno: number; readonly path: string }
+  /** Of a probe: a network interface, and how one attempt ended. */
+  | { readonly kind: 'interface'; readonly flags: number; readonly name: string }
+  | { readonly kind: 'probed'; readonly index: number; readonly errno: number; readonly answer: Buffer }
   | { readonly kind: 'end'; readonly truncated: boolean };
 
 const headerBytes = 5;
 const entryBytes = 54;
 const endBytes = 17;
+const interfaceNameMax = 64;
+const answerMax = 512;
 
 /**
  * Reads records strictly and incrementally: a header is judged before its payload is waited for, at most one record
@@ -81,6 +86,8 @@ const kinds: ReadonlyMap<number, readonly [number, number]> = new Map([
   [code('F'), [0, 0]],
   [code('E'), [4, payloadMax]],
   [code('e'), [4, payloadMax]],
+  [code('I'), [5, 4 + interfaceNameMax]],
+  [code('P'), [5, 5 + answerMax]],
   [code('Z'), [endBytes, endBytes]],
 ]);
 
@@ -105,6 +112,15 @@ function parseRecord(kind: number, payload: Buffer): HandRecord {
       return { kind: 'failed', errno: payload.readUInt32LE(0), path: parsePath(payload.subarray(4)) };
     case 'e':
       return { kind: 'unreadable', errno: payload.readUInt32LE(0), path: parsePath(payload.subarray(4)) };
+    case 'I':
+      return { kind: 'interface', flags: payload.readUInt32LE(0), name: payload.toString('latin1', 4) };
+    case 'P':
+      return {
+        kind: 'probed',
+        index: payload.readUInt8(0),
+        errno: payload.readUInt32LE(1),
+        answer: Buffer.from(payload.subarray(5)),
+      };
     default:
       if (payload.readUInt8(0) > 1) throw broken('a last record that is neither whole nor truncated');
       return { kind: 'end', truncated: payload[0] === 1 };

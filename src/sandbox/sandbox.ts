@@ -1,20 +1,25 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ContainerState, ContainerStream, Engine, StartedContainer, Labels } from '../engine/engine.ts';
-import { labelKeys } from '../engine/labels.ts';
+import type { ContainerStream, Engine, StartedContainer } from '../engine/engine.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
+import { Slots } from '../slots.ts';
 import type { CallState, Welcome } from './arrivals.ts';
 import { RunningCall, type CallHost } from './call.ts';
 import { containerBody, type SandboxSpec } from './container-body.ts';
 import { callTerms, encodeExec } from './exec-spec.ts';
 import { HandFiles } from './files.ts';
+import type { Gateway, GatewayEvents } from './gateway.ts';
+import { Gateways } from './gateways.ts';
+import type { HandHost } from './hand.ts';
 import { Ledger, type LedgerLine } from './ledger.ts';
 import { endLeftover } from './leftover.ts';
 import { open, resume, type Joined } from './join.ts';
 import type { Link } from './link.ts';
 import { CallNumbers } from './call-numbers.ts';
+import { probe, type ProbeReport, type ProbeTarget } from './probe.ts';
 import type { ExecSpec, Files } from './spec.ts';
-import { readSupervisor, supervisorVolume } from './supervisor-binary.ts';
+import { isSame, refuseRestarted } from './same-container.ts';
+import { ensureSupervisor } from './supervisor-volume.ts';
 import { commandsMax } from './wire.ts';
 
 export type { SandboxSpec } from './container-body.ts';
@@ -81,12 +86,17 @@ export class Sandbox {
   readonly #calls = new Map<number, RunningCall>();
   readonly #ids = new Set<string>();
   readonly #host: CallHost;
+  readonly #hands: HandHost;
+  readonly #probes = new Slots(1);
+  readonly #gateways: Gateways;
   /** Ended, but the supervisor still has them: they count until they are on disk and released. */
   readonly #settling = new Set<RunningCall>();
   #link: Link;
   #loss: SandboxLoss | undefined;
   #closing = false;
   #joining: Promise<void> | undefined;
+  /** What a runner before, or a stream before, has left running. */
+  #leftovers: Promise<unknown> = Promise.resolve();
   #destroyed: Promise<void> | undefined;
   #tellLost: (loss: SandboxLoss) => void = () => undefined;
 
@@ -99,7 +109,9 @@ export class Sandbox {
     this.#ledger = parts.ledger;
     this.#link = parts.link;
     this.#numbers = parts.numbers;
-    this.files = new HandFiles({ link: () => this.#usableLink(), takeNumber: () => this.#numbers.take(this.#calls) });
+    this.#hands = { link: () => this.#usableLink(), takeNumber: () => this.#takeNumber() };
+    this.files = new HandFiles(this.#hands);
+    this.#gateways = new Gateways(this.#hands);
     this.lost = new Promise((resolve) => {
       this.#tellLost = resolve;
     });
@@ -114,7 +126,7 @@ export class Sandbox {
   }
 
   static async open(engine: Engine, spec: SandboxSpec, options: SandboxOptions): Promise<Sandbox> {
-    const volume = await ensureSupervisor(engine, spec, options);
+    const volume = await ensureSupervisor(engine, spec, options.supervisor);
     const body = containerBody(spec, volume);
     const ledger = Ledger.create(options.directory);
     let container: StartedContainer | undefined;
@@ -186,7 +198,7 @@ export class Sandbox {
       );
     const terms = callTerms(spec, this.#options.outputMaxBytes ?? defaults.outputMaxBytes);
     const pieces = encodeExec(spec, terms);
-    const identity = { id: callId, number: this.#numbers.take(this.#calls), startedMs: Date.now(), terms };
+    const identity = { id: callId, number: this.#takeNumber(), startedMs: Date.now(), terms };
     const call = new RunningCall(this.#host, link, identity, false);
     this.#calls.set(call.number, call);
     this.#ids.add(callId);
@@ -195,6 +207,16 @@ export class Sandbox {
     this.#ledger.note({ kind: 'call', ...identity });
     await begun;
     return call;
+  }
+
+  /** Listeners and connections on its loopback, one gateway at a time; after `lost`, another one may be opened. */
+  async openGateway(events: GatewayEvents): Promise<Gateway> {
+    return await this.#gateways.open(events, () => this.#leftovers);
+  }
+
+  /** What of a network the tools can see and reach, in this very moment. */
+  async probe(targets: readonly ProbeTarget[]): Promise<ProbeReport> {
+    return await probe(this.#hands, this.#probes, targets);
   }
 
   /** What the supervisor says is there, file verbs included (without an id). */
@@ -224,6 +246,10 @@ export class Sandbox {
     if (this.#loss !== undefined)
       throw new RunnerError(this.#loss.code, `sandbox ${this.spec.id} cannot be used: ${this.#loss.reason}`);
     return this.#link;
+  }
+
+  #takeNumber(): number {
+    return this.#numbers.take([...this.#calls.keys(), this.#gateways.number ?? 0]);
   }
 
   #watch(link: Link): void {
@@ -301,12 +327,14 @@ export class Sandbox {
   /** Every call that both sides know goes on; one that never arrived is sent again, one that nobody here knows is ended. */
   #goOn(link: Link, welcome: Welcome): void {
     const known = new Set(this.#calls.keys());
+    const leftovers: Promise<void>[] = [];
     for (const entry of welcome.calls) {
       const call = this.#calls.get(entry.call);
       known.delete(entry.call);
-      if (call === undefined) endLeftover(link, entry);
+      if (call === undefined) leftovers.push(endLeftover(link, entry));
       else call.resume(link, entry);
     }
+    this.#leftovers = Promise.all(leftovers);
     for (const number of known) this.#calls.get(number)?.repeat(link);
   }
 
@@ -353,20 +381,6 @@ export class Sandbox {
   }
 }
 
-/** A PID 1 that somebody has restarted answers as if nothing had been: an empty workspace must not pass for ours. */
-async function refuseRestarted(engine: Engine, containerId: string, startedAt: string | undefined): Promise<void> {
-  const container = await engine.inspect(containerId);
-  if (container !== undefined && isSame(container, startedAt)) return;
-  throw new RunnerError(
-    'sandbox_lost',
-    `container ${containerId} was restarted by somebody else; what was in it is gone`,
-  );
-}
-
-function isSame(container: ContainerState, startedAt: string | undefined): boolean {
-  return startedAt === undefined || container.startedAt === startedAt;
-}
-
 function asLoss(error: unknown): RunnerError {
   return error instanceof RunnerError ? error : new RunnerError('sandbox_lost', messageOf(error));
 }
@@ -376,18 +390,4 @@ function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: nu
     orphanMs: options.orphanMs ?? defaults.orphanMs,
     timeoutMs: options.openTimeoutMs ?? defaults.openTimeoutMs,
   };
-}
-
-/** One volume for each content, filled once per engine. */
-async function ensureSupervisor(engine: Engine, spec: SandboxSpec, options: SandboxOptions): Promise<string> {
-  const bytes = options.supervisor ?? readSupervisor((await engine.describe()).architecture);
-  const volume = supervisorVolume(bytes);
-  await engine.ensureFiles(volume, [{ path: 'supervisor', mode: 0o555, bytes }], spec.image, ownerOf(spec.labels));
-  return volume;
-}
-
-/** By this label a later version finds the volume again and removes it. */
-function ownerOf(labels: Labels): Labels {
-  const owner = labels[labelKeys.owner];
-  return owner === undefined ? {} : { [labelKeys.owner]: owner };
 }

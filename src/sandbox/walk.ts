@@ -96,6 +96,8 @@ class Inbox {
         break;
       case 'failed':
         break;
+      default:
+        throw broken(`${record.kind} in the answer to a walk`);
     }
     return this.#at >= this.#items.length;
   }

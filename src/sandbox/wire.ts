@@ -9,8 +9,8 @@ export const payloadMax = 65_536;
 export const paddingBytes = headerBytes + payloadMax + trailerBytes;
 /** How far output runs ahead of ACK, and stdin ahead of STDIN_ACK. */
 export const windowBytes = 262_144;
-/** Calls that a supervisor holds at once (64): commands, short file verbs, walks. Each kind has its own share. */
-export const commandsMax = 56;
+/** Calls that a supervisor holds at once (64): commands, short file verbs, walks, a gateway, a probe. Each kind has its share. */
+export const commandsMax = 54;
 export const verbsMax = 4;
 export const walksMax = 4;
 export const specMax = 8 * 1024 * 1024;
@@ -100,8 +100,20 @@ export const tags = {
   contentBytesMax: 29,
   fileBytesMax: 30,
   to: 31,
+  probe: 40,
 } as const;
 
-export const verbs = { stat: 1, read: 2, write: 3, walk: 4, mkdir: 5, move: 6, remove: 7, unpack: 8 } as const;
+export const verbs = {
+  stat: 1,
+  read: 2,
+  write: 3,
+  walk: 4,
+  mkdir: 5,
+  move: 6,
+  remove: 7,
+  unpack: 8,
+  gateway: 9,
+  probe: 10,
+} as const;
 
 export const killCause = { timedOut: 1, idle: 2, cancelled: 3, outputLimit: 4, orphaned: 5 } as const;
