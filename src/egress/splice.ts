@@ -1,0 +1,79 @@
+import { Socket } from 'node:net';
+import { finished } from 'node:stream/promises';
+import type { Duplex } from 'node:stream';
+import { failureOf } from './bound.ts';
+import { codeOf } from './connect.ts';
+import { EgressFailure } from './failure.ts';
+import type { Pass, PassEnd } from './pass.ts';
+
+/** Looks at what comes from inside before it is sent; throws an `EgressFailure` to cut. May keep bytes for a later call. */
+export type Filter = (chunk: Buffer) => Buffer;
+
+/**
+ * Moves bytes both ways until both sides are through. Promises:
+ *  - a half-close stays one, a reset on one side is a reset on the other;
+ *  - a side is read only as fast as the other takes it;
+ *  - bytes are counted before they are moved; over the bound, or once the pass is withdrawn, both sides are reset.
+ * Never rejects; both are closed when it resolves.
+ */
+export async function splice(inner: Duplex, outer: Duplex, pass: Pass, filter?: Filter): Promise<PassEnd> {
+  let failure: EgressFailure | undefined;
+  const cut = (reason: unknown): void => {
+    failure ??= failureOf(reason);
+    reset(inner);
+    reset(outer);
+  };
+  const withdrawn = (): void => cut(pass.signal.reason);
+  if (pass.signal.aborted) withdrawn();
+  pass.signal.addEventListener('abort', withdrawn, { once: true });
+  // Both are waited for before anything moves: what happens at once must not be missed.
+  const through = Promise.all([finished(inner), finished(outer)]);
+  move(inner, outer, (bytes) => pass.sent(bytes), cut, filter);
+  move(outer, inner, (bytes) => pass.received(bytes), cut);
+  try {
+    await through;
+    inner.destroy();
+    outer.destroy();
+    return { kind: 'done' };
+  } catch (error) {
+    reset(inner);
+    reset(outer);
+    if (failure !== undefined) return endOf(failure);
+    return { kind: 'cut', reason: `the connection was reset (${codeOf(error) ?? 'closed'})` };
+  } finally {
+    pass.signal.removeEventListener('abort', withdrawn);
+  }
+}
+
+/** A failure as the record knows it. */
+export function endOf(failure: EgressFailure): PassEnd {
+  return { kind: failure.kind === 'broken' ? 'cut' : failure.kind, reason: failure.reason };
+}
+
+/** As TCP does it where the stream can: the other side is told that this was no end. */
+export function reset(stream: Duplex): void {
+  if (stream.destroyed) return;
+  stream.on('error', () => undefined);
+  // Of a socket that is no TCP (a unix socket, TLS over a stream) there is nothing to reset.
+  if (stream instanceof Socket && stream.remoteFamily !== undefined) stream.resetAndDestroy();
+  else stream.destroy(new EgressFailure('cut', 'reset'));
+}
+
+function move(
+  from: Duplex,
+  to: Duplex,
+  count: (bytes: number) => void,
+  cut: (reason: unknown) => void,
+  filter: Filter = (chunk) => chunk,
+): void {
+  from.on('data', (chunk: Buffer) => {
+    try {
+      count(chunk.length);
+      if (!to.write(filter(chunk))) from.pause();
+    } catch (error) {
+      cut(error);
+    }
+  });
+  to.on('drain', () => from.resume());
+  from.on('end', () => to.end());
+}
