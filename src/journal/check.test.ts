@@ -7,7 +7,20 @@ import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { checkJournal, formatCheck, type Check } from './check.ts';
 import { formatEntry, hashOf } from './chain.ts';
 import { Entry, lineBytesMax, type Draft } from './entry.ts';
-import { closed, denied, ended, intended, linesOf, lost, opened, started, storyOf, textOf } from './story.fixture.ts';
+import {
+  closed,
+  denied,
+  ended,
+  intended,
+  linesOf,
+  lost,
+  opened,
+  started,
+  storyOf,
+  textOf,
+  decided,
+  egressEnded,
+} from './story.fixture.ts';
 
 let root: string;
 let file: string;
@@ -202,6 +215,11 @@ describe('a chain that holds can still tell nonsense', () => {
     ['two intents', [opened, intended('a'), ended('a'), intended('a'), ended('a'), closed(2)], 4, 'second_intent'],
     ['a denial of what runs', [opened, intended('a'), denied('a'), ended('a'), closed(1, 1)], 3, 'inconsistent'],
     ['anything after the end', [opened, closed(0), lost], 3, 'after_close'],
+    ['an end of egress that nothing announced', [opened, egressEnded(1), closed(0)], 2, 'odd_egress'],
+    ['an end of what was denied', [opened, decided(1, 'denied'), egressEnded(1), closed(0)], 3, 'odd_egress'],
+    ['two ends', [opened, decided(1), egressEnded(1), egressEnded(1), closed(0)], 4, 'odd_egress'],
+    ['a number twice', [opened, decided(1, 'denied'), decided(1, 'denied'), closed(0)], 3, 'odd_egress'],
+    ['a close before the end', [opened, decided(1), decided(2), egressEnded(2), closed(0)], 5, 'odd_egress'],
     ['a journal that does not begin', [started, closed(0)], 1, 'inconsistent'],
     ['a second beginning', [opened, opened, closed(0)], 2, 'inconsistent'],
     ['totals that are not those of the calls', [opened, intended('a'), ended('a'), closed(2)], 4, 'inconsistent'],
@@ -210,6 +228,12 @@ describe('a chain that holds can still tell nonsense', () => {
     const found = await check(linesOf(story));
     expect(found.findings).toMatchObject([{ line, kind }]);
     expect(found.verdict).toBe('broken');
+  });
+
+  test('and what is told of egress in its order is none', async () => {
+    const story = [opened, decided(1), decided(2, 'denied'), decided(4, 'observed'), egressEnded(4), egressEnded(1)];
+    expect(await check(linesOf([...story, closed(0)]))).toMatchObject({ verdict: 'closed', findings: [] });
+    expect(await check(linesOf([opened, decided(1)]))).toMatchObject({ verdict: 'open', openEgress: [1] });
   });
 
   test('a policy under the digest of another', async () => {

@@ -28,6 +28,8 @@ export interface Check {
   readonly head: Digest | undefined;
   /** Intents without an outcome so far. */
   readonly openCalls: readonly string[];
+  /** Connections and requests that were let through and have no end so far. */
+  readonly openEgress: readonly number[];
   readonly findings: readonly Finding[];
   /** `run.closed` is there. */
   readonly closed: boolean;
@@ -122,6 +124,7 @@ async function checkLines(reader: LineReader, options: CheckOptions): Promise<Ch
     denied: story.denied,
     head: chain.head,
     openCalls: story.openCalls,
+    openEgress: story.openEgress,
     findings,
     closed: story.closed,
     wholeBytes: reader.endOffset,

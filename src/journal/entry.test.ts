@@ -4,11 +4,11 @@ import { z } from 'zod';
 import { canonicalJson, digestOf } from '../digest.ts';
 import type { Outcome } from '../sandbox/outcome.ts';
 import { boundArguments } from './bound-arguments.ts';
-import { Entry, entryData, type EntryOutcome } from './entry.ts';
+import { Entry, entryData, type Draft, type EntryOutcome } from './entry.ts';
 import { findingKinds } from './finding.ts';
 import { asciiJson, printable } from './printable.ts';
 import { renderEntry } from './render.ts';
-import { linesOf, lost, opened, storyOf } from './story.fixture.ts';
+import { decided, egressEnded, linesOf, lost, opened, storyOf } from './story.fixture.ts';
 
 const page = readFileSync(new URL('../../docs/journal.md', import.meta.url), 'utf8');
 
@@ -109,7 +109,16 @@ describe('text from a sandbox', () => {
 
 describe('an entry on a terminal', () => {
   test('is one harmless line, for every type', () => {
-    const lines = linesOf([...storyOf(3, false), lost]).map((line) => renderEntry(Entry.parse(JSON.parse(line))));
+    const counted = { host: '*', reason: 'no profile names it', count: 12 };
+    const egress: Draft[] = [
+      decided(1),
+      egressEnded(1),
+      decided(2, 'denied'),
+      { type: 'egress.counted', data: counted },
+    ];
+    const lines = linesOf([...storyOf(3, false), lost, ...egress]).map((line) =>
+      renderEntry(Entry.parse(JSON.parse(line))),
+    );
     expect(lines).toEqual([
       `   1     0.000s  run.opened          run 01hzzzzzzzzzzzzzzzzzzzzzzz, policy test (${digestOf(canonicalJson({ name: 'test', files: { read: ['**'] } })).slice(7, 19)}), image base, runc: make the tests pass`,
       '   2     0.007s  sandbox.started     01hyyyyyyyyyyyyyyyyyyyyyyy, 2 files, 10 B',
@@ -121,6 +130,10 @@ describe('an entry on a terminal', () => {
       '   8     0.050s  call.denied         d3 write by files.write: outside the write scope',
       '   9     0.057s  call.ended          c3 exited 0 in 1 ms, 3 B of output',
       '  10     0.064s  sandbox.lost        stream ended (container exited)',
+      '  11     0.071s  egress.decided      e1 allowed GET https://registry.test:443/left-pad by npm of call c1',
+      '  12     0.078s  egress.ended        e1 done 200 in 31 ms, 90 B sent, 2.0 KiB received, at 192.0.2.7',
+      '  13     0.086s  egress.decided      e2 denied GET https://registry.test:443/left-pad by npm of call c1: not on a weekday',
+      '  14     0.093s  egress.counted      12 more refused: *: no profile names it',
     ]);
   });
 

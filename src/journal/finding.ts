@@ -23,6 +23,7 @@ export const findingKinds = [
   'outcome_without_intent',
   'second_outcome',
   'second_intent',
+  'odd_egress',
   'after_close',
   'inconsistent',
 ] as const;

@@ -2,6 +2,7 @@ import { access, open, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { checkJournal, type Check } from './check.ts';
+import { EgressStory } from './egress-story.ts';
 import { readEntries } from './read.ts';
 import type { JournalState } from './state.ts';
 
@@ -11,6 +12,8 @@ export interface Recovery {
   readonly tornFile?: string;
   /** Calls that had no outcome; they have one now: `sandbox_lost`. */
   readonly closedCalls: readonly string[];
+  /** Connections and requests that had no end; they have one now: `cut`. */
+  readonly closedEgress: readonly number[];
 }
 
 /**
@@ -27,7 +30,12 @@ export async function takeUp(
   const run = refuseUnfit(path, check);
   const state = await stateOf(path, check);
   const torn = check.tornBytes > 0 ? { tornFile: await cutTornLine(path, check).catch(cannotCut(path)) } : {};
-  const recovery = { tornBytes: check.tornBytes, ...torn, closedCalls: check.openCalls };
+  const recovery = {
+    tornBytes: check.tornBytes,
+    ...torn,
+    closedCalls: check.openCalls,
+    closedEgress: check.openEgress,
+  };
   return { run, file: await open(path, 'a', 0o600), state, recovery };
 }
 
@@ -86,8 +94,10 @@ async function cutTornLine(path: string, check: Check): Promise<string> {
 
 async function stateOf(path: string, check: Check): Promise<JournalState> {
   const used = new Set<string>();
+  const egress = new EgressStory();
   for await (const entry of readEntries(path)) {
     if (entry.type === 'call.intended') used.add(entry.data.callId);
+    if (entry.type === 'egress.decided' || entry.type === 'egress.ended') egress.push(entry);
   }
   const { entries: seq, head, calls, denied } = check;
   if (head === undefined) throw new RunnerError('internal', `no head in ${path} after its check`);
@@ -102,5 +112,6 @@ async function stateOf(path: string, check: Check): Promise<JournalState> {
     closed: false,
     open: new Set(check.openCalls),
     used,
+    egress,
   };
 }

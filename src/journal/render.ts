@@ -1,4 +1,4 @@
-import type { Entry, EntryOutcome } from './entry.ts';
+import type { Entry, EntryData, EntryOutcome } from './entry.ts';
 import { printable } from './printable.ts';
 
 /** One line for a person at a terminal; nothing in it can be obeyed by one. */
@@ -8,6 +8,8 @@ export function renderEntry(entry: Entry): string {
 }
 
 const storyMax = 160;
+
+type Decided = EntryData<'egress.decided'>;
 
 function storyOf(entry: Entry): string {
   switch (entry.type) {
@@ -61,6 +63,17 @@ function storyOf(entry: Entry): string {
     }
     case 'risk.raised':
       return `${entry.data.from} to ${entry.data.to} by ${short(entry.data.by)}`;
+    case 'egress.decided':
+      return decidedText(entry.data);
+    case 'egress.ended': {
+      const { id, result, address, status, sentBytes, receivedBytes, ms, reason } = entry.data;
+      const parts = [`e${id} ${result}${status === undefined ? '' : ` ${status}`} in ${Math.round(ms)} ms`];
+      parts.push(`${size(sentBytes)} sent`, `${size(receivedBytes)} received`);
+      if (address !== undefined) parts.push(`at ${address}`);
+      return reason === undefined ? parts.join(', ') : `${parts.join(', ')}: ${short(reason)}`;
+    }
+    case 'egress.counted':
+      return `${entry.data.count} more refused: ${entry.data.host}${byRule(entry.data.rule)}: ${short(entry.data.reason)}`;
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':
@@ -71,6 +84,18 @@ function storyOf(entry: Entry): string {
       return summary === '' ? `${outcome}, ${totals}` : `${outcome}, ${totals}: ${short(summary)}`;
     }
   }
+}
+
+function decidedText({ id, host, port, scheme, method, path, rule, decision, reason, kind, callId }: Decided): string {
+  const where = `${host}${port === undefined ? '' : `:${port}`}`;
+  const what =
+    kind === 'request' ? `${method ?? ''} ${scheme ?? ''}://${where}${short(path ?? '')}` : `${kind} ${where}`;
+  const whose = callId === undefined ? '' : ` of call ${callId}`;
+  return `e${id} ${decision} ${what}${byRule(rule)}${whose}${reason === undefined ? '' : `: ${short(reason)}`}`;
+}
+
+function byRule(rule: string | undefined): string {
+  return rule === undefined ? '' : ` by ${rule}`;
 }
 
 function outcomeText(outcome: EntryOutcome): string {

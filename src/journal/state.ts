@@ -1,6 +1,7 @@
 import type { Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import { firstPrev } from './chain.ts';
+import { EgressStory } from './egress-story.ts';
 import type { Draft, Entry } from './entry.ts';
 
 /** Where the chain stands. */
@@ -14,11 +15,13 @@ export interface JournalState {
   /** Intents without an outcome, and all calls that ever had one. */
   readonly open: Set<string>;
   readonly used: Set<string>;
+  readonly egress: EgressStory;
 }
 
 export function freshState(): JournalState {
   const none = { calls: 0, denied: 0, closed: false, open: new Set<string>(), used: new Set<string>() };
-  return { seq: 0, head: firstPrev, mono: 0, ...none };
+  const egress = new EgressStory();
+  return { seq: 0, head: firstPrev, mono: 0, ...none, egress };
 }
 
 export function nextState(state: JournalState, entry: Entry): JournalState {
@@ -28,6 +31,7 @@ export function nextState(state: JournalState, entry: Entry): JournalState {
     state.used.add(entry.data.callId);
   }
   if (type === 'call.ended') state.open.delete(entry.data.callId);
+  if (type === 'egress.decided' || type === 'egress.ended') state.egress.push(entry);
   return {
     ...state,
     seq: entry.seq,
@@ -60,7 +64,15 @@ export function refuseNonsense(draft: Draft, state: JournalState): void {
     case 'call.denied':
       if (state.open.has(draft.data.callId)) throw nonsense(`call ${draft.data.callId} is under way`);
       return;
+    case 'egress.decided':
+    case 'egress.ended': {
+      const odd = state.egress.findOdd(draft);
+      if (odd !== undefined) throw nonsense(odd);
+      return;
+    }
     case 'run.closed': {
+      const { open } = state.egress;
+      if (open.length > 0) throw nonsense(`egress has no end: ${open.slice(0, 10).join(', ')}`);
       if (state.open.size > 0) throw nonsense(`calls have no outcome: ${[...state.open].slice(0, 10).join(', ')}`);
       if (draft.data.calls !== state.calls || draft.data.denied !== state.denied) {
         throw nonsense(

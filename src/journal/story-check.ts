@@ -1,5 +1,6 @@
 import { canonicalJson, digestOf } from '../digest.ts';
 import type { Entry } from './entry.ts';
+import { EgressStory } from './egress-story.ts';
 import { Findings, type Finding } from './finding.ts';
 
 /** More calls than any policy allows in a run; a bound on what is remembered. */
@@ -11,6 +12,7 @@ export class StoryCheck {
   /** Line of each intent that has no outcome yet. */
   readonly #open = new Map<string, number>();
   readonly #ended = new Set<string>();
+  readonly #egress = new EgressStory();
   #entries = 0;
   calls = 0;
   denied = 0;
@@ -22,6 +24,10 @@ export class StoryCheck {
 
   get openCalls(): readonly string[] {
     return [...this.#open.keys()];
+  }
+
+  get openEgress(): readonly number[] {
+    return this.#egress.open;
   }
 
   push(line: number, entry: Entry): void {
@@ -48,8 +54,16 @@ export class StoryCheck {
           this.#findings.add(line, 'inconsistent', `call ${entry.data.callId} is denied while it runs`);
         }
         return;
+      case 'egress.decided':
+      case 'egress.ended': {
+        const odd = this.#egress.push(entry);
+        if (odd !== undefined) this.#findings.add(line, 'odd_egress', odd);
+        return;
+      }
       case 'run.closed':
         this.closed = true;
+        for (const id of this.#egress.open)
+          this.#findings.add(line, 'odd_egress', `the run closes while egress ${id} has no end`);
         if (entry.data.calls !== this.calls || entry.data.denied !== this.denied) {
           const told = `${entry.data.calls} calls and ${entry.data.denied} denied`;
           this.#findings.add(
@@ -67,6 +81,7 @@ export class StoryCheck {
       case 'approval.requested':
       case 'approval.decided':
       case 'risk.raised':
+      case 'egress.counted':
       case 'note':
       case 'journal.recovered':
         return;

@@ -69,6 +69,28 @@ export function closed(calls: number, denials = 0): Draft {
   };
 }
 
+export function decided(id: number, decision: 'allowed' | 'denied' | 'observed' = 'allowed'): Draft {
+  const asked = { host: 'registry.test', port: 443, scheme: 'https', method: 'GET', path: '/left-pad' };
+  const rule = { rule: 'npm', ...(decision === 'allowed' ? {} : { reason: 'not on a weekday' }) };
+  return {
+    type: 'egress.decided',
+    data: { id, kind: 'request', via: 'proxy', callId: 'c1', ...asked, decision, ...rule },
+  };
+}
+
+export function egressEnded(id: number): Draft {
+  const data = {
+    id,
+    result: 'done',
+    address: '192.0.2.7',
+    status: 200,
+    sentBytes: 90,
+    receivedBytes: 2048,
+    ms: 31,
+  } as const;
+  return { type: 'egress.ended', data };
+}
+
 /** A run with this many calls, some denied, some overlapping, in the order a runner could write them. */
 export function storyOf(calls: number, close = true): Draft[] {
   const story: Draft[] = [opened, started];

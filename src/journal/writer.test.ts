@@ -19,6 +19,8 @@ import {
   started,
   storyOf,
   textOf,
+  decided,
+  egressEnded,
 } from './story.fixture.ts';
 import { Journal } from './writer.ts';
 
@@ -259,7 +261,7 @@ describe('taking up the journal of a dead writer', () => {
     await truncate(file, Buffer.byteLength(textOf(lines)) - 9);
     const { journal, recovery } = await Journal.reopen(file);
     const tornBytes = (lines.at(-1)?.length ?? 0) + 1 - 9;
-    expect(recovery).toEqual({ tornBytes, tornFile: 'journal.ndjson.6.torn', closedCalls: ['b'] });
+    expect(recovery).toEqual({ tornBytes, tornFile: 'journal.ndjson.6.torn', closedCalls: ['b'], closedEgress: [] });
     expect(await readFile(join(root, 'journal.ndjson.6.torn'), 'latin1')).toBe(
       (lines.at(-1) ?? '').slice(0, tornBytes),
     );
@@ -272,13 +274,31 @@ describe('taking up the journal of a dead writer', () => {
     expect(entries[5]?.mono).toBeGreaterThanOrEqual(entries[4]?.mono ?? 0);
 
     const again = await Journal.reopen(file);
-    expect(again.recovery).toEqual({ tornBytes: 0, closedCalls: [] });
+    expect(again.recovery).toEqual({ tornBytes: 0, closedCalls: [], closedEgress: [] });
     await expect(again.journal.append(intended('a'))).rejects.toMatchObject({ code: 'call_exists' });
     expect(again.journal.totals).toEqual({ calls: 2, denied: 0 });
     await again.journal.append(closed(2));
     await again.journal.close();
     expect(await checkJournal(file)).toMatchObject({ verdict: 'closed', entries: 8 });
     await expect(Journal.reopen(file)).rejects.toMatchObject({ code: 'run_not_open' });
+  });
+
+  test('what was under way on the network is closed as cut, and its numbers are not used again', async () => {
+    await writeFile(file, textOf(linesOf([opened, decided(1), egressEnded(1), decided(2), decided(3, 'denied')])));
+    const { journal, recovery } = await Journal.reopen(file);
+    expect(recovery.closedEgress).toEqual([2]);
+    await expect(journal.append(decided(3))).rejects.toThrow(/egress 3 is decided after 3/);
+    await expect(journal.append(egressEnded(2))).rejects.toThrow(/not under way/);
+    await journal.append(decided(4));
+    await expect(journal.append(closed(0))).rejects.toThrow(/egress has no end: 4/);
+    await journal.append(egressEnded(4));
+    await journal.append(closed(0));
+    await journal.close();
+    expect((await entriesIn(file)).slice(5, 7)).toMatchObject([
+      { type: 'journal.recovered' },
+      { type: 'egress.ended', data: { id: 2, result: 'cut' } },
+    ]);
+    expect(await checkJournal(file)).toMatchObject({ verdict: 'closed' });
   });
 
   test('a broken chain is evidence: it is refused and not touched', async () => {

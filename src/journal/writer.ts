@@ -152,8 +152,8 @@ export class Journal {
     return { entry, line };
   }
 
-  async #recordRecovery({ tornBytes, tornFile, closedCalls }: Recovery): Promise<void> {
-    if (tornBytes === 0 && closedCalls.length === 0) return;
+  async #recordRecovery({ tornBytes, tornFile, closedCalls, closedEgress }: Recovery): Promise<void> {
+    if (tornBytes === 0 && closedCalls.length === 0 && closedEgress.length === 0) return;
     const reason = 'the runner that wrote this journal is gone';
     const torn = { tornBytes, ...(tornFile === undefined ? {} : { tornFile }) };
     await this.append({
@@ -162,6 +162,10 @@ export class Journal {
     });
     for (const callId of closedCalls) {
       await this.append({ type: 'call.ended', data: { callId, outcome: { kind: 'sandbox_lost', reason }, ms: 0 } });
+    }
+    for (const id of closedEgress) {
+      const data = { id, result: 'cut', sentBytes: 0, receivedBytes: 0, ms: 0, reason } as const;
+      await this.append({ type: 'egress.ended', data });
     }
   }
 
