@@ -28,7 +28,8 @@ const mayImport: Record<string, readonly string[]> = {
   'process-identity.ts': ['errors.ts'],
   engine: leaves,
   journal: leaves,
-  policy: [...leaves, 'workspace'], // the one glob language and what a path is in a scope
+  registries: leaves, // which package registries this machine uses
+  policy: [...leaves, 'registries', 'workspace'], // the one glob language and what a path is in a scope
   budget: leaves,
   credentials: [...leaves, 'policy', 'workspace'], // what a policy binds a secret to, and the one glob language
   control: leaves, // whoever opens a run gives it in

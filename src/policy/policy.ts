@@ -2,6 +2,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { messageOf, RunnerError } from '../errors.ts';
+import { publicRegistries, type Registries } from '../registries/registries.ts';
 import { checkChain } from './layers/check-chain.ts';
 import { effectivePolicy, refuseIncomplete } from './layers/effective.ts';
 import { issueLines } from './language/issue-lines.ts';
@@ -44,16 +45,23 @@ export function parsePolicy(text: string, source: string, task: TaskRequest = {}
   return policyFor(parseChain([{ text, source }]), task);
 }
 
+export interface CompileOptions {
+  readonly incomplete?: boolean;
+  /** What rules with `registry` stand for; the public ones where it is left out. */
+  readonly registries?: Registries;
+}
+
 /** The same files for a task. `incomplete`: also what is only there to be extended, to look at it. */
 export function policyFor(
   chain: readonly SourceFile[],
   task: TaskRequest,
-  { incomplete = false }: { readonly incomplete?: boolean } = {},
+  { incomplete = false, registries = publicRegistries }: CompileOptions = {},
 ): LoadedPolicy {
-  const effective = effectivePolicy(chain, { ...task, intent: parseIntent(chain, task.intent), written: task.intent });
+  const whole = { ...task, intent: parseIntent(chain, task.intent), written: task.intent };
+  const effective = effectivePolicy(chain, whole, registries);
   if (!incomplete) refuseIncomplete(chain, effective.policy);
   const found = chain.at(-1);
-  return { ...effective, source: found?.source ?? '', text: found?.text ?? '', chain, task };
+  return { ...effective, source: found?.source ?? '', text: found?.text ?? '', chain, task, registries };
 }
 
 function parseIntent(chain: readonly SourceFile[], input: IntentInput | undefined): Intent | undefined {

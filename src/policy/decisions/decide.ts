@@ -3,6 +3,7 @@ import { canonicalCommands, type CommandLine } from './canonical-command.ts';
 import { CommandRules } from './command-rules.ts';
 import { highestRisk } from '../layers/effective.ts';
 import { EgressRules, type EgressRequest } from './egress-rules.ts';
+import { readRequestUrl } from './request-url.ts';
 import type { RiskLevel } from '../language/fields.ts';
 import type { When } from '../language/rules.ts';
 import { PathRules } from './path-rules.ts';
@@ -62,7 +63,7 @@ export function compileRules(policy: Policy): Rules {
     policy,
     paths: new PathRules(policy.paths),
     commands: new CommandRules(policy.commands),
-    egress: new EgressRules(policy.egress),
+    egress: new EgressRules(withoutApprovals(policy.egress)),
     conditions: [
       ...policy.escalators.map(({ when, to }) => ({ kind: 'risk' as const, to, ...compiled(when) })),
       ...policy.approvals.triggers.map(({ when, category }) => ({
@@ -72,6 +73,11 @@ export function compileRules(policy: Policy): Rules {
       })),
     ],
   };
+}
+
+/** Here an approval is an answer; to the fence it is a refusal. */
+function withoutApprovals(egress: Policy['egress']): Policy['egress'] {
+  return { ...egress, rules: egress.rules.map(({ approval: _, ...rule }) => rule) };
 }
 
 /**
@@ -117,13 +123,12 @@ function decideCall(rules: Rules, call: Extract<Question, { kind: 'call' }>): De
 function decideEgress(rules: Rules, request: EgressRequest): Decision {
   const { policy } = rules;
   const found = rules.egress.decide(request);
-  const profiles = policy.egress.profiles.length === 0 ? 'none' : policy.egress.profiles.join(', ');
   switch (found.kind) {
     case 'denied':
       return decision(rules, {
         effect: 'deny',
         rule: found.id,
-        layer: 'egress.deny',
+        layer: found.id.startsWith('egress.') ? 'policy' : 'egress.deny',
         reason: found.reason,
         hint: 'No profile can allow it.',
       });
@@ -135,7 +140,7 @@ function decideEgress(rules: Rules, request: EgressRequest): Decision {
         rule: 'egress.profiles',
         layer: 'policy',
         reason: found.reason,
-        hint: `Profiles of this run: ${profiles}.`,
+        hint: rules.egress.hint(placeOf(request)),
       };
       return decision(rules, findings.length > 0 ? strictest(findings) : denied, { findings });
     }
@@ -156,6 +161,11 @@ function decideEgress(rules: Rules, request: EgressRequest): Decision {
       });
     }
   }
+}
+
+function placeOf({ url }: EgressRequest): { readonly host: string; readonly port?: number } {
+  const read = readRequestUrl(typeof url === 'string' ? url : url.href);
+  return read.kind === 'url' ? read.url : { host: '' };
 }
 
 /** What happens, as far as triggers and escalators ask. */

@@ -1,105 +1,280 @@
-import { BlockList, isIP } from 'node:net';
 import { parseGlob, type Glob } from '../../workspace/scope/glob.ts';
-import type { EgressRule } from '../language/egress.ts';
-import type { Policy } from '../layers/effective-policy.ts';
+import type { EffectiveEgress, EffectiveEgressRule, Upstream } from '../layers/effective-egress.ts';
+import {
+  addressBytes,
+  classOfAddress,
+  embeddedAddresses,
+  isIn,
+  neverReached,
+  parseRange,
+  type AddressRange,
+} from './address-class.ts';
+import { matchesHost, readHost } from './host-name.ts';
+import { readRequestUrl, type RequestUrl } from './request-url.ts';
 
 export interface EgressRequest {
   readonly method: string;
-  readonly url: URL;
+  /** As the client has written it, where that is known: `URL` takes away what makes it ambiguous. */
+  readonly url: URL | string;
+  readonly websocket?: boolean;
 }
 
-export type EgressDecision =
-  | { readonly kind: 'allowed'; readonly rule: EgressRule & { readonly profile: string } }
-  | { readonly kind: 'denied'; readonly id: string; readonly reason: string }
-  | { readonly kind: 'unlisted'; readonly reason: string };
+/** A rule, or the language itself, says no; nothing that a profile could say would change it. */
+export interface Denied {
+  readonly kind: 'denied';
+  readonly id: string;
+  readonly reason: string;
+}
 
-/** What the egress rules say of a request, as data: it is decided here and carried out elsewhere. */
-export class EgressRules {
-  readonly #deny: Policy['egress']['deny'];
-  readonly #rules: readonly { readonly rule: Policy['egress']['rules'][number]; readonly paths: readonly Glob[] }[];
-  readonly #ranges: ReadonlyMap<string, BlockList>;
+/** No rule of the run says yes. What `observe` lets through. */
+export interface Unlisted {
+  readonly kind: 'unlisted';
+  readonly id: 'egress.profiles';
+  readonly reason: string;
+}
 
-  constructor({ rules, deny }: Policy['egress']) {
-    this.#deny = deny;
-    this.#rules = rules.map((rule) => ({ rule, paths: (rule.path ?? ['/**']).flatMap((path) => pathGlobs(path)) }));
-    this.#ranges = new Map(deny.map(({ id, cidr }) => [id, rangesOf(cidr ?? [])]));
-  }
-
-  decide({ method, url }: EgressRequest): EgressDecision {
-    const host = hostOf(url);
-    for (const { id, host: hosts, reason } of this.#deny) {
-      const named = hosts?.some((pattern) => matchesHost(pattern, host)) === true;
-      if (named || this.#inRange(id, host)) return { kind: 'denied', id, reason: reason ?? `${host} is never reached` };
+export type NameDecision =
+  | {
+      readonly kind: 'listed';
+      readonly ports: readonly number[];
+      /** Only a rule with a star names it: the name itself may carry something out. */
+      readonly suffix: boolean;
     }
-    const ofHost = this.#rules.filter(({ rule }) => rule.host.some((pattern) => matchesHost(pattern, host)));
-    if (ofHost.length === 0) return { kind: 'unlisted', reason: `no profile of this run names ${host}` };
-    const why = ofHost.map((candidate) => mismatch(candidate, method, url));
-    const found = ofHost[why.indexOf(undefined)];
-    if (found !== undefined) return { kind: 'allowed', rule: found.rule };
-    return { kind: 'unlisted', reason: ofHost.map(({ rule }, at) => `${rule.id} ${why[at]}`).join('; ') };
+  | Denied
+  | Unlisted;
+
+export type ConnectionDecision =
+  | { readonly kind: 'pass_through'; readonly rule: EffectiveEgressRule }
+  | { readonly kind: 'terminate' }
+  | { readonly kind: 'plain' }
+  | { readonly kind: 'upstream'; readonly upstream: Upstream }
+  | Denied
+  | Unlisted;
+
+export type EgressDecision = { readonly kind: 'allowed'; readonly rule: EffectiveEgressRule } | Denied | Unlisted;
+
+/** `named`: the rule names this very address, so that it may be one of this machine's own. */
+export type AddressDecision = { readonly kind: 'allowed'; readonly named: boolean } | Denied;
+
+/**
+ * What the egress rules say; they are carried out elsewhere. Pure, and quick: some microseconds for some hundred rules.
+ * - A name is decided before anything is resolved, an address before anything is dialled.
+ * - What is denied by host or address is denied, whatever a profile says.
+ * - What can be read in two ways matches no rule.
+ */
+export class EgressRules {
+  readonly #egress: EffectiveEgress;
+  readonly #rules: readonly CompiledRule[];
+  readonly #ranges: readonly {
+    readonly id: string;
+    readonly reason: string;
+    readonly ranges: readonly AddressRange[];
+  }[];
+
+  constructor(egress: EffectiveEgress) {
+    this.#egress = egress;
+    this.#rules = egress.rules.map((rule) => ({ rule, paths: rule.path.map((path) => compilePath(path)) }));
+    this.#ranges = egress.deny.map(({ id, reason, cidr }) => ({ id, reason, ranges: cidr.map(parseRange) }));
   }
 
-  #inRange(id: string, host: string): boolean {
-    const family = isIP(host);
-    if (family === 0) return false;
-    return this.#ranges.get(id)?.check(host, family === 4 ? 'ipv4' : 'ipv6') === true;
+  /** Whether a name may be resolved, and on which ports something may answer to it. */
+  name(text: string): NameDecision {
+    const found = this.#find(text);
+    if (found.kind !== 'found') return found;
+    const { rules, upstreams, name } = found;
+    const ports = new Set([...rules.flatMap(({ rule }) => rule.ports), ...upstreams.map(({ port }) => port)]);
+    const isExact = upstreams.length > 0 || rules.some(({ rule }) => rule.host.includes(name));
+    return { kind: 'listed', ports: [...ports].sort((a, b) => a - b), suffix: !isExact };
+  }
+
+  /** What is to be done with a connection, before its first byte is read. */
+  connection({ host, port }: { readonly host: string; readonly port: number }): ConnectionDecision {
+    const found = this.#find(host);
+    if (found.kind !== 'found') return found;
+    const upstream = found.upstreams.find((one) => one.port === port);
+    if (upstream !== undefined) return { kind: 'upstream', upstream };
+    const rules = found.rules.filter(({ rule }) => rule.ports.includes(port)).map(({ rule }) => rule);
+    const [first] = rules;
+    if (first === undefined) {
+      const ports = [...found.rules.flatMap(({ rule }) => rule.ports), ...found.upstreams.map((one) => one.port)];
+      return unlisted(`${found.name} is named for port ${[...new Set(ports)].join(', ')}, not ${port}`);
+    }
+    // A policy in which they differ is not compiled; of two, the one that sees more.
+    if (rules.some(({ tls }) => tls === 'terminate')) return { kind: 'terminate' };
+    if (rules.some(({ tls }) => tls === 'none')) return { kind: 'plain' };
+    return { kind: 'pass_through', rule: first };
+  }
+
+  /** Of the first byte of a request; a redirect and the next request on the same connection are asked again. */
+  decide({ method, url: asked, websocket = false }: EgressRequest): EgressDecision {
+    const read = readRequestUrl(typeof asked === 'string' ? asked : asked.href);
+    if (read.kind === 'ambiguous') return { kind: 'denied', id: 'egress.ambiguous', reason: read.reason };
+    const { url } = read;
+    const found = this.#find(url.host);
+    if (found.kind !== 'found') return found;
+    const why = found.rules.map((candidate) => mismatch(candidate, method, url, websocket));
+    const rule = found.rules[why.indexOf(undefined)]?.rule;
+    if (rule?.approval !== undefined)
+      return {
+        kind: 'denied',
+        id: `approvals.${rule.approval}`,
+        reason: `the rule ${rule.id} needs an approval (${rule.approval}), which a request cannot wait for`,
+      };
+    if (rule !== undefined) return { kind: 'allowed', rule };
+    const reasons = found.rules.map((candidate, at) => `${candidate.rule.id} ${why[at]}`);
+    return unlisted(reasons.length === 0 ? `${url.host} is an upstream, not a web server` : reasons.join('; '));
+  }
+
+  /** Whether an answer of the resolver may be dialled. Every answer has to be asked for. */
+  address(rule: Pick<EffectiveEgressRule, 'addresses'> | undefined, ip: string): AddressDecision {
+    const bytes = addressBytes(ip);
+    if (bytes === undefined) return denied('egress.address', `${JSON.stringify(ip.slice(0, 60))} is no address`);
+    const all = [bytes, ...embeddedAddresses(bytes)];
+    const named = (rule?.addresses ?? []).map(parseRange);
+    for (const { id, reason, ranges } of this.#ranges)
+      if (all.some((one) => ranges.some((range) => isIn(range, one)))) return denied(id, reason);
+    for (const one of all) {
+      const found = classOfAddress(one);
+      if (neverReached.has(found))
+        return denied('egress.address', `${ip} is a ${found} address, which is never reached`);
+      if (found !== 'public' && !named.some((range) => isIn(range, one)))
+        return denied('egress.address', `${ip} is a ${found} address, and no rule names it in addresses`);
+    }
+    return { kind: 'allowed', named: named.some((range) => isIn(range, bytes)) };
+  }
+
+  /** What would be allowed instead, and who could allow more; for programs and models to read. */
+  hint({ host, port }: { readonly host: string; readonly port?: number }): string {
+    const found = this.#find(host);
+    if (found.kind === 'denied') return 'No profile can allow it. Do without it.';
+    const rules = (found.kind === 'found' ? found.rules : this.#rules).map(({ rule }) => rule);
+    const upstreams = (found.kind === 'found' ? found.upstreams : this.#egress.upstreams).map(
+      (one) => `${one.host}:${one.port}`,
+    );
+    const listed = [...new Set([...rules.map(ruleText), ...upstreams])];
+    const shown =
+      listed.length === 0
+        ? 'nothing'
+        : `${listed.slice(0, hintMax).join('; ')}${listed.length > hintMax ? '; ...' : ''}`;
+    const place = port === undefined ? host.slice(0, 100) : `${host.slice(0, 100)}:${port}`;
+    return `This run may reach: ${shown}. For more, the owner of the policy adds a rule for ${place} to one of its egress profiles.`;
+  }
+
+  /** The rules that name a host; or why none may. */
+  #find(text: string): Found | Denied | Unlisted {
+    const host = readHost(text);
+    if (host.kind === 'bad') return denied('egress.ambiguous', host.reason);
+    if (host.kind === 'address') {
+      const decision = this.address(undefined, host.address);
+      return decision.kind === 'denied' ? decision : unlisted(`${host.address} is an address; rules name hosts`);
+    }
+    const { name } = host;
+    const isNamed = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesHost(pattern, name));
+    const no = this.#egress.deny.find((one) => isNamed(one.host));
+    if (no !== undefined) return denied(no.id, no.reason);
+    if (metadataNames.has(name))
+      return denied('egress.address', `${name} is a metadata service, which is never reached`);
+    const rules = this.#rules.filter(({ rule }) => isNamed(rule.host));
+    const upstreams = this.#egress.upstreams.filter((one) => one.host === name);
+    if (rules.length === 0 && upstreams.length === 0) return unlisted(`no profile of this run names ${name}`);
+    return { kind: 'found', name, rules, upstreams };
   }
 }
 
-/** `GET https://example.org/x`, or the URL alone; undefined where it is none. */
-export function parseEgressRequest(text: string): EgressRequest | undefined {
-  const [, method = 'GET', address = ''] = /^(?:([A-Z]{3,10})\s+)?(\S+)$/.exec(text.trim()) ?? [];
-  if (!/^https?:\/\//i.test(address) || !URL.canParse(address)) return undefined;
-  return { method, url: new URL(address) };
+interface Found {
+  readonly kind: 'found';
+  readonly name: string;
+  readonly rules: readonly CompiledRule[];
+  readonly upstreams: readonly Upstream[];
 }
 
-function matchesHost(pattern: string, host: string): boolean {
-  if (pattern.startsWith('**.')) return host.endsWith(pattern.slice(2)) && host.length > pattern.length - 2;
-  if (!pattern.startsWith('*.')) return pattern === host;
-  const suffix = pattern.slice(1);
-  return host.endsWith(suffix) && host.length > suffix.length && !host.slice(0, -suffix.length).includes('.');
+interface CompiledRule {
+  readonly rule: EffectiveEgressRule;
+  readonly paths: readonly PathPattern[];
 }
 
-/** In lower case, without the dot at the end and the brackets of an IPv6 address; IPv4 within IPv6 as IPv4. */
-function hostOf(url: URL): string {
-  const host = url.hostname
-    .toLowerCase()
-    .replace(/\.$/, '')
-    .replace(/^\[(.*)\]$/, '$1');
-  const mapped = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(host);
-  if (mapped === null) return host;
-  const [high, low] = [Number.parseInt(mapped[1] ?? '', 16), Number.parseInt(mapped[2] ?? '', 16)];
-  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
+interface PathPattern {
+  readonly globs: readonly Glob[];
+  /** It ends in a slash, and so has the path. */
+  readonly isDirectory: boolean;
 }
+
+const hintMax = 8;
+const metadataNames: ReadonlySet<string> = new Set([
+  'metadata.google.internal',
+  'metadata.goog',
+  'metadata',
+  'instance-data',
+]);
 
 function mismatch(
-  { rule, paths }: { readonly rule: EgressRule; readonly paths: readonly Glob[] },
+  { rule, paths }: CompiledRule,
   method: string,
-  url: URL,
+  url: RequestUrl,
+  websocket: boolean,
 ): string | undefined {
-  const scheme = rule.tls === 'none' ? 'http:' : 'https:';
-  if (url.protocol !== scheme) return `is for ${scheme}//`;
-  const port = url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port);
-  const ports = rule.ports ?? [443];
-  if (!ports.includes(port)) return `is for port ${ports.join(', ')}`;
-  const methods: readonly string[] = rule.methods ?? ['GET', 'HEAD'];
-  if (!methods.includes(method)) return `is for ${methods.join(', ')}`;
-  // What servers read in different ways is not matched at all.
-  if (/%2f|%5c|%00|\\|\/\//i.test(url.pathname)) return 'takes no path that can be read in two ways';
-  const segments = url.pathname.split('/').slice(1);
-  return paths.some((glob) => glob.matches(segments)) ? undefined : `is for ${(rule.path ?? []).join(', ')}`;
+  const scheme = rule.tls === 'none' ? 'http' : 'https';
+  if (url.scheme !== scheme) return `is for ${scheme}://`;
+  if (!rule.ports.includes(url.port)) return `is for port ${rule.ports.join(', ')}`;
+  if (rule.tls === 'pass_through') return undefined; // nothing of the rest is seen
+  if (websocket && !rule.websocket) return 'takes no WebSocket connections';
+  if (!rule.methods.includes(method)) return `is for ${rule.methods.join(', ')}`;
+  if (url.segments.length !== url.splitSegments.length && !rule.allowEncodedSlash) return 'takes no encoded slash';
+  const matches = [url.segments, url.splitSegments].every((segments) =>
+    paths.some((path) => matchesPath(path, segments)),
+  );
+  if (!matches) return `is for ${rule.path.join(', ')}`;
+  return matchesQuery(rule.query, url.query) ? undefined : `is for the query ${queryText(rule.query)}`;
 }
 
-function pathGlobs(path: string): readonly Glob[] {
-  if (path === '/') return [{ matches: (segments) => segments.join('/') === '', covers: false, openings: () => [] }];
-  return parseGlob(path.slice(1));
+function matchesPath({ globs, isDirectory }: PathPattern, segments: readonly string[]): boolean {
+  if (!isDirectory) return globs.some((glob) => glob.matches(segments));
+  if (segments.at(-1) !== '') return false;
+  return segments.length === 1 ? globs.length === 0 : globs.some((glob) => glob.matches(segments.slice(0, -1)));
 }
 
-function rangesOf(cidrs: readonly string[]): BlockList {
-  const ranges = new BlockList();
-  for (const cidr of cidrs) {
-    const [address = '', bits = ''] = cidr.split('/');
-    ranges.addSubnet(address, Number(bits), isIP(address) === 6 ? 'ipv6' : 'ipv4');
+/** `/` alone has no globs. */
+function compilePath(path: string): PathPattern {
+  const isDirectory = path.endsWith('/');
+  const plain = isDirectory ? path.slice(1, -1) : path.slice(1);
+  return { globs: plain === '' ? [] : parseGlob(plain), isDirectory };
+}
+
+/** Every parameter that is there is named and there once; every one with a value is there. */
+function matchesQuery(wanted: Readonly<Record<string, string>>, query: string | undefined): boolean {
+  if (Object.keys(wanted).length === 0) return true;
+  if (query?.includes(';') === true) return false; // some take it for an ampersand
+  const there = new Map<string, string>();
+  for (const part of query === undefined || query === '' ? [] : query.split('&')) {
+    const [name, value] = [part.split('=', 1)[0] ?? '', part.includes('=') ? part.slice(part.indexOf('=') + 1) : ''];
+    if (there.has(name) || !Object.hasOwn(wanted, name)) return false;
+    there.set(name, value);
   }
-  return ranges;
+  return Object.entries(wanted).every(
+    ([name, value]) => value === '*' || there.get(name) === encodeURIComponent(value),
+  );
+}
+
+function queryText(query: Readonly<Record<string, string>>): string {
+  return Object.entries(query)
+    .map(([name, value]) => `${name}=${value}`)
+    .join('&');
+}
+
+/** As policies are read: `GET, HEAD https://host/**`. */
+export function ruleText(rule: EffectiveEgressRule): string {
+  const { tls, methods, host, ports, path, query } = rule;
+  const standard = tls === 'none' ? 80 : 443;
+  const hosts = host.join(', ') + (ports.length === 1 && ports[0] === standard ? '' : `:${ports.join(',')}`);
+  if (tls === 'pass_through') return `anything to ${hosts} over TLS`;
+  const asked = queryText(query);
+  return `${methods.join(', ')} ${tls === 'none' ? 'http' : 'https'}://${hosts} ${path.join(', ')}${asked === '' ? '' : `?${asked}`}`;
+}
+
+function denied(id: string, reason: string): Denied {
+  return { kind: 'denied', id, reason };
+}
+
+function unlisted(reason: string): Unlisted {
+  return { kind: 'unlisted', id: 'egress.profiles', reason };
 }

@@ -1,6 +1,6 @@
 import { compileRules, decide, type Decision, type Question } from './decide.ts';
 import { effectivePolicy } from '../layers/effective.ts';
-import { parseEgressRequest } from './egress-rules.ts';
+import type { EgressRequest } from './egress-rules.ts';
 import type { Policy } from '../layers/effective-policy.ts';
 import type { PolicyTest } from '../language/schema.ts';
 import type { SourceFile } from '../language/source-file.ts';
@@ -69,4 +69,10 @@ export function questionOf(given: Omit<PolicyTest['given'], 'class'>): Question 
   if (given.tool !== undefined) return { kind: 'call', tool: given.tool };
   const request = parseEgressRequest(given.url ?? '');
   return request === undefined ? undefined : { kind: 'egress', ...request };
+}
+
+/** `GET https://example.org/x`, or the URL alone; undefined where it is none. */
+function parseEgressRequest(text: string): EgressRequest | undefined {
+  const [, method = 'GET', url = ''] = /^(?:([A-Z]{3,10})\s+)?(\S+)$/.exec(text.trim()) ?? [];
+  return /^https?:\/\/[^/]/i.test(url) ? { method, url } : undefined;
 }

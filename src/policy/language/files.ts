@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { byName, field, paths } from './fields.ts';
+import { byName, field, names, ownName, paths } from './fields.ts';
 
 export const PathSets = byName(paths);
 
@@ -48,6 +48,11 @@ export const Environment = z.strictObject({
   files: field(
     paths,
     'Files of the workspace that setup sees, such as lockfiles. A change of one makes a new environment.',
+    [],
+  ),
+  egress: field(
+    names(ownName),
+    'Egress profiles that setup may use, whatever runs may; left out, it has no network.',
     [],
   ),
 });

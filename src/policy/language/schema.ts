@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { duration } from './units.ts';
-import { Credential, Egress } from './egress.ts';
+import { Credential } from './credential.ts';
+import { Egress } from './egress.ts';
 import { Env } from './env.ts';
 import { byName, field, names, ownName, riskLevels, shortName, shortText } from './fields.ts';
 import { Environment, Files, PathSets } from './files.ts';
@@ -153,7 +154,7 @@ export const PolicyFile = z.strictObject({
   lanes: field(byName(Lane), 'Ways to work.', {}),
   risk: field(Risk, 'Risk levels and what raises the risk.', {}),
   classes: field(byName(TaskClass), 'Kinds of tasks. A policy without classes is one class.', {}),
-  egress: field(Egress, 'What may be reached. Kept as data: no run of this version has a network.', {}),
+  egress: field(Egress, 'What may be reached; nothing else is.', {}),
   credentials: field(byName(Credential), 'Secrets by reference, attached by the runner on the way out.', {}),
   commands: field(
     z.array(CommandRule).max(1000).readonly(),

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { Credential } from './credential.ts';
+import { Dns, Egress, EgressRuleKeys } from './egress.ts';
 import { unwrapped } from './issue-lines.ts';
 import { Budget, Limits } from './limits.ts';
 import { toolNames } from './tools.ts';
@@ -7,10 +9,18 @@ import { toolNames } from './tools.ts';
 export const standardLimits = Limits.required().parse(standardsOf(Limits));
 export const standardBudget = Budget.required().parse(standardsOf(Budget));
 export const standardTools: readonly string[] = toolNames;
+export const standardDns = Dns.required().parse(standardsOf(Dns));
+const EgressBounds = Egress.pick({ mode: true, max_connections: true });
+export const standardEgress = EgressBounds.required().parse(standardsOf(EgressBounds));
+const RuleBounds = EgressRuleKeys.omit({ id: true, host: true, registry: true, query: true, credential: true });
+export const standardEgressRule = RuleBounds.required().parse(standardsOf(RuleBounds));
+const CredentialBounds = Credential.omit({ source: true, host: true });
+export const standardCredential = CredentialBounds.required().parse(standardsOf(CredentialBounds));
 
 /** As they are written, by key. */
 function standardsOf(schema: z.ZodObject): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(schema.shape).map(([key, field]) => [key, standardOf(field)]));
+  const standards = Object.entries(schema.shape).map(([key, field]) => [key, standardOf(field)] as const);
+  return Object.fromEntries(standards.filter(([, standard]) => standard !== undefined));
 }
 
 export function standardOf(field: unknown): unknown {

@@ -44,7 +44,9 @@ function senseless(chain: readonly SourceFile[]): readonly string[] {
 /** At critical risk every level counts, so that each is compared; without a class and in each class. */
 function widenings(chain: readonly SourceFile[]): readonly string[] {
   const classes = [undefined, ...classesOf(chain)];
-  return [...new Set(classes.flatMap((taskClass) => meet(restrictionsOf(chain, { taskClass }, 'critical')).problems))];
+  const problems = (taskClass: string | undefined): readonly string[] =>
+    meet(restrictionsOf(chain, { taskClass }, 'critical'), classes.length > 1).problems;
+  return [...new Set(classes.flatMap(problems))];
 }
 
 /** A name that is used and nowhere defined: a rule that would silently never hold. */

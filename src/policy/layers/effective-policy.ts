@@ -1,11 +1,11 @@
 import type { Digest } from '../../digest.ts';
 import type { FileRules } from './file-rules.ts';
-import type { EgressRule } from '../language/egress.ts';
+import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
 import type { RiskLevel } from '../language/fields.ts';
 import type { CommandRule, Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
+import type { Registries } from '../../registries/registries.ts';
 import type { TaskRequest } from './restriction.ts';
-import type { PolicyFile } from '../language/schema.ts';
 import type { SourceFile } from '../language/source-file.ts';
 
 /** What a run may touch: all layers together, for one task. Fixed when it opens, named by its digest. */
@@ -74,13 +74,8 @@ export interface Policy {
     /** Categories that every export needs. */
     readonly everyExport: readonly string[];
   };
-  /** Data: no run of this version has a network. */
-  readonly egress: {
-    readonly profiles: readonly string[];
-    readonly rules: readonly (EgressRule & { readonly profile: string })[];
-    readonly deny: NonNullable<NonNullable<PolicyFile['egress']>['deny']>;
-  };
-  readonly credentials: NonNullable<PolicyFile['credentials']>;
+  readonly egress: EffectiveEgress;
+  readonly credentials: Readonly<Record<string, EffectiveCredential>>;
   /** Models that may work here; all of them where none is named. */
   readonly models: readonly string[];
   readonly requireIntent: boolean;
@@ -101,6 +96,8 @@ export interface EnvironmentSpec {
   readonly image: string;
   readonly setup: readonly (readonly string[])[];
   readonly files: readonly string[];
+  /** What setup may reach; left out: nothing. */
+  readonly egress?: EffectiveEgress;
 }
 
 /** What holds for one task, and where each part of it was decided. */
@@ -120,4 +117,6 @@ export interface LoadedPolicy extends Effective {
   /** The files it was made of, the widest first, and the task: enough to make it again, or for another task. */
   readonly chain: readonly SourceFile[];
   readonly task: TaskRequest;
+  /** Of this machine, or the public ones: what rules with `registry` stand for. */
+  readonly registries: Registries;
 }

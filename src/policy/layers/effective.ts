@@ -1,7 +1,8 @@
 import { canonicalJson, digestOf } from '../../digest.ts';
 import { RunnerError } from '../../errors.ts';
+import { publicRegistries, type Registries } from '../../registries/registries.ts';
+import { credentialsOf, egressOf, type EgressBounds } from './egress-layers.ts';
 import { workspaceScope } from './file-rules.ts';
-import type { EgressRule } from '../language/egress.ts';
 import { riskLevels, type RiskLevel } from '../language/fields.ts';
 import type { Intent } from '../language/intent.ts';
 import type { Escalator, When } from '../language/rules.ts';
@@ -19,14 +20,18 @@ const canonicalBytesMax = 200_000;
  * Everything that holds for a task under these files, the widest first. Throws `invalid_policy` where a layer widens or
  * something needed is said by none, `invalid_request` where the task names what there is not.
  */
-export function effectivePolicy(chain: readonly SourceFile[], task: Task): Effective {
+export function effectivePolicy(
+  chain: readonly SourceFile[],
+  task: Task,
+  registries: Registries = publicRegistries,
+): Effective {
   const found = chain.at(-1);
   if (found === undefined) throw new RunnerError('internal', 'a policy without a file was to be compiled');
   refuseUnknownClass(chain, task);
   const risk = riskOf(chain, task);
-  const met = meet(restrictionsOf(chain, task, risk));
+  const met = meet(restrictionsOf(chain, task, risk), classesOf(chain).length > 0);
   if (met.problems.length > 0) throw new RunnerError('invalid_policy', met.problems.slice(0, 10).join('\n'));
-  const policy = policyOf(chain, found, task, risk, met);
+  const policy = policyOf(chain, found, { task, risk, met, registries });
   const canonical = canonicalJson(policy);
   if (Buffer.byteLength(canonical) > canonicalBytesMax)
     throw new RunnerError(
@@ -63,11 +68,20 @@ function categoriesForIntent(chain: readonly SourceFile[], intent: Intent | unde
   return triggers.filter(({ when }) => firesForIntent(when, intent)).map(({ category }) => category);
 }
 
-function policyOf(chain: readonly SourceFile[], found: SourceFile, task: Task, risk: RiskLevel, met: Meet): Policy {
+interface Compiling {
+  readonly task: Task;
+  readonly risk: RiskLevel;
+  readonly met: Meet;
+  readonly registries: Registries;
+}
+
+function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Compiling): Policy {
+  const { task, risk, met, registries } = compiling;
   const { file } = found;
   const lane = laneOf(chain, task.taskClass);
   const number = (key: string): number => met.numbers.get(key)?.value ?? 0;
   const profiles = met.lists.get('egress')?.value ?? [];
+  const bounds = egressBounds(met);
   return {
     apiVersion: file.apiVersion,
     kind: file.kind,
@@ -86,7 +100,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, task: Task, r
     },
     paths: met.files.layers,
     inputs: inputsOf(chain),
-    ...environmentOf(chain),
+    ...environmentOf(chain, bounds, registries),
     limits: {
       memoryBytes: number('limits.memory'),
       cpus: number('limits.cpus'),
@@ -128,11 +142,8 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, task: Task, r
       triggers: chain.flatMap(({ file }) => file.approvals?.triggers ?? []),
       everyExport: [...new Set([...met.approvals.keys(), ...categoriesForIntent(chain, task.intent)])],
     },
-    egress: { profiles, rules: profiles.flatMap((name) => profileOf(chain, name)), deny: deniedEgress(chain) },
-    credentials: Object.assign(
-      {},
-      ...chain.map(({ file }) => file.credentials ?? {}).toReversed(),
-    ) as Policy['credentials'],
+    egress: egressOf(chain, profiles, bounds, registries),
+    credentials: credentialsOf(chain),
     ...laneRules(chain, lane),
     retention: retentionOf(chain),
   };
@@ -191,9 +202,29 @@ function saysRead({ file }: SourceFile, taskClass: string | null): boolean {
   return file.files?.read !== undefined || ofClass?.read !== undefined;
 }
 
-function environmentOf(chain: readonly SourceFile[]): Pick<Policy, 'environment'> {
+function environmentOf(
+  chain: readonly SourceFile[],
+  bounds: EgressBounds,
+  registries: Registries,
+): Pick<Policy, 'environment'> {
   const environment = chain.map(({ file }) => file.environment).find((one) => one !== undefined);
-  return environment === undefined ? {} : { environment: { ...environment, files: environment.files ?? [] } };
+  if (environment === undefined) return {};
+  const { image, setup, files = [], egress = [] } = environment;
+  const reach = egress.length === 0 ? {} : { egress: egressOf(chain, egress, bounds, registries) };
+  return { environment: { image, setup, files, ...reach } };
+}
+
+function egressBounds({ numbers, words }: Meet): EgressBounds {
+  const number = (key: string): number => numbers.get(`egress.${key}`)?.value ?? 0;
+  return {
+    mode: words.get('egress.mode')?.value === 'observe' ? 'observe' : 'enforce',
+    dns: {
+      maxNames: number('dns.max_names'),
+      maxUnlisted: number('dns.max_unlisted'),
+      onExcess: words.get('egress.dns.on_excess')?.value === 'deny' ? 'deny' : 'stop_run',
+    },
+    maxConnections: number('max_connections'),
+  };
 }
 
 /** Those of the lowest file that names any; the files above have to name them too, where they name any. */
@@ -238,15 +269,6 @@ function categoriesOf(chain: readonly SourceFile[]): Policy['approvals']['catego
 
 export const approvalTimeoutMs = 1_800_000;
 
-function profileOf(chain: readonly SourceFile[], name: string): readonly (EgressRule & { profile: string })[] {
-  const rules = chain.map(({ file }) => file.egress?.profiles?.[name]).find((found) => found !== undefined) ?? [];
-  return rules.map((rule) => ({ ...rule, profile: name }));
-}
-
-function deniedEgress(chain: readonly SourceFile[]): Policy['egress']['deny'] {
-  return chain.flatMap(({ file }) => file.egress?.deny ?? []);
-}
-
 function laneRules(
   chain: readonly SourceFile[],
   lane: string | undefined,
@@ -282,6 +304,7 @@ function decided(met: Meet): ReadonlyMap<string, Held<unknown>> {
     ['runtime', met.runtime],
     ...[...met.files.decidedBy].map(([list, held]) => [`files.${list}`, held] as const),
     ...met.flags,
+    ...met.words,
     ...met.numbers,
     ...[...met.approvals].map(([name, held]) => [`approvals.${name}`, held] as const),
   ]);

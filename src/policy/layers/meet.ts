@@ -2,13 +2,22 @@ import { layFiles, type FileLayers } from './file-layers.ts';
 import type { Held } from './held.ts';
 import { Budget, Limits } from '../language/limits.ts';
 import type { Restriction } from './restriction.ts';
-import { knowsNone, standardBudget, standardLimits, standardTools } from '../language/standards.ts';
+import {
+  knowsNone,
+  standardBudget,
+  standardDns,
+  standardEgress,
+  standardLimits,
+  standardTools,
+} from '../language/standards.ts';
 
 /** What all layers allow together. Keys are written as in a file: `limits.memory`, `budget.max_actions_by_tag.deploy`. */
 export interface Meet {
   readonly numbers: ReadonlyMap<string, Held<number>>;
   readonly lists: ReadonlyMap<string, Held<readonly string[]>>;
   readonly runtime: Held<'runc' | 'runsc'>;
+  /** Of several words, the strictest. */
+  readonly words: ReadonlyMap<string, Held<string>>;
   readonly flags: ReadonlyMap<string, Held<boolean>>;
   /** Approvals that every export needs, and who asks for them. */
   readonly approvals: ReadonlyMap<string, Held<string>>;
@@ -23,14 +32,20 @@ export interface Meet {
  * besides, so that it does not load: a file against the files above it; a risk level, lane or class against its file, the
  * files above and its namesakes there; the request against all.
  */
-export function meet(restrictions: readonly Restriction[]): Meet {
-  const tables = { numbers: new Map(), lists: new Map(), runtime: new Map(), flags: new Map() } as Tables;
+export function meet(restrictions: readonly Restriction[], hasClass: boolean): Meet {
+  const tables = {
+    numbers: new Map(),
+    lists: new Map(),
+    runtime: new Map(),
+    words: new Map(),
+    flags: new Map(),
+  } as Tables;
   const approvals = new Map<string, Held<string>>();
   const problems: string[] = [];
   const request = restrictions.filter(({ level }) => level === 'request');
   const standing = restrictions.filter(({ level }) => level !== 'request');
   for (const by of standing) lay(tables, by, problems);
-  fillIn(tables, standing);
+  fillIn(tables, standing, hasClass);
   for (const by of request) lay(tables, by, problems);
   for (const { says, layer, placeOf } of restrictions)
     for (const name of says.approvals ?? [])
@@ -42,6 +57,7 @@ export function meet(restrictions: readonly Restriction[]): Meet {
     numbers: held(tables.numbers),
     lists: held(tables.lists),
     runtime: held(tables.runtime).get('runtime') ?? { value: 'runc', ...byDefault },
+    words: held(tables.words),
     flags: held(tables.flags),
     approvals,
     files,
@@ -59,6 +75,7 @@ interface Tables {
   readonly numbers: Table<number>;
   readonly lists: Table<readonly string[]>;
   readonly runtime: Table<'runc' | 'runsc'>;
+  readonly words: Table<string>;
   readonly flags: Table<boolean>;
 }
 
@@ -76,11 +93,16 @@ interface Order<T> {
 const byDefault = { layer: 'default', place: 'default' } as const;
 const listKeys = ['images', 'tools.allow', 'egress'] as const;
 
-function lay({ numbers, lists, runtime, flags }: Tables, by: Restriction, problems: string[]): void {
+function lay({ numbers, lists, runtime, words, flags }: Tables, by: Restriction, problems: string[]): void {
   const { says } = by;
-  const put = <T>(table: Table<T>, path: readonly string[], value: T | undefined, order: Order<T>): void => {
+  const put = <T>(
+    table: Table<T>,
+    path: readonly string[],
+    value: T | undefined,
+    order: Order<T>,
+    key = path.join('.'),
+  ): void => {
     if (value === undefined) return;
-    const key = path.join('.');
     const entry = table.get(key) ?? { now: undefined, said: [] };
     table.set(key, entry);
     const raw = by.rawOf(path);
@@ -109,7 +131,13 @@ function lay({ numbers, lists, runtime, flags }: Tables, by: Restriction, proble
     put(numbers, ['budget', 'max_actions_by_tag', tag], count, numberOrder(false));
   put(lists, ['images'], says.images, listOrder);
   put(lists, ['tools', 'allow'], says.tools?.allow, listOrder);
-  put(lists, ['egress'], says.egress, by.level === 'request' ? listOrder : ceilingOrder);
+  const [used, order] = isFile(by) ? [['egress', 'use'], listOrder] : [['egress'], ceilingOrder];
+  put(lists, used, says.egress, by.level === 'request' ? listOrder : order, 'egress');
+  put(numbers, ['egress', 'max_connections'], says.reach?.max_connections, numberOrder(false));
+  put(numbers, ['egress', 'dns', 'max_names'], says.reach?.dns?.max_names, numberOrder(false));
+  put(numbers, ['egress', 'dns', 'max_unlisted'], says.reach?.dns?.max_unlisted, numberOrder(false));
+  put(words, ['egress', 'dns', 'on_excess'], says.reach?.dns?.on_excess, wordOrder('deny', 'stop_run'));
+  put(words, ['egress', 'mode'], says.reach?.mode, wordOrder('observe', 'enforce'));
   put(runtime, ['runtime'], says.runtime, runtimeOrder);
   put(flags, ['files', 'include_ignored'], says.files?.include_ignored, flagOrder);
   put(flags, ['files', 'git'], says.files?.git, lastOrder);
@@ -126,12 +154,16 @@ function boundsOf<T>(
   return entry.said.filter(({ by: other }) => isAbove(other)).map(({ held }) => held);
 }
 
-function isFile({ level }: Restriction): boolean {
+function isFile({ level }: Pick<Restriction, 'level'>): boolean {
   return level === 'organisation' || level === 'repository';
 }
 
 /** From here on, what nobody has said is what the defaults say. */
-function fillIn({ numbers, lists, runtime, flags }: Tables, standing: readonly Restriction[]): void {
+function fillIn(
+  { numbers, lists, runtime, words, flags }: Tables,
+  standing: readonly Restriction[],
+  hasClass: boolean,
+): void {
   const fill = <T>(table: Table<T>, key: string, value: T): void => {
     if (table.get(key)?.now === undefined) table.set(key, { now: { value, ...byDefault }, said: [] });
   };
@@ -141,8 +173,16 @@ function fillIn({ numbers, lists, runtime, flags }: Tables, standing: readonly R
   ] as const)
     for (const [key, value] of Object.entries(values))
       if (typeof value === 'number') fill(numbers, `${group}.${key}`, value);
-  // Risk and lane are ceilings: without a class that names profiles there are none.
-  if (!standing.some(({ level, says }) => level === 'class' && says.egress !== undefined)) lists.delete('egress');
+  fill(numbers, 'egress.max_connections', standardEgress.max_connections);
+  fill(numbers, 'egress.dns.max_names', standardDns.max_names);
+  fill(numbers, 'egress.dns.max_unlisted', standardDns.max_unlisted);
+  fill(words, 'egress.dns.on_excess', standardDns.on_excess);
+  fill(words, 'egress.mode', standardEgress.mode);
+  // Risk and lane are ceilings, and so are files where there are classes: what none of these names, nobody has.
+  const naming = standing.filter(
+    ({ level, says }) => says.egress !== undefined && (level === 'class' || (isFile({ level }) && !hasClass)),
+  );
+  if (naming.length === 0) lists.delete('egress');
   const nothing: Readonly<Record<string, readonly string[]>> = { 'tools.allow': standardTools };
   for (const key of listKeys) fill(lists, key, nothing[key] ?? []);
   fill(runtime, 'runtime', 'runc');
@@ -179,6 +219,18 @@ const runtimeOrder: Order<'runc' | 'runsc'> = {
       ? { why: `runc is weaker than runsc, which ${above.place} asks for` }
       : undefined,
 };
+
+/** From the weakest to the strictest. */
+function wordOrder(...words: readonly string[]): Order<string> {
+  const rank = (word: string): number => words.indexOf(word);
+  return {
+    meet: (above, below) => (rank(above) > rank(below) ? above : below),
+    wider: (above, below) =>
+      rank(below) < rank(above.value)
+        ? { why: `${below} is weaker than ${above.value}, which ${above.place} asks for` }
+        : undefined,
+  };
+}
 
 const flagOrder: Order<boolean> = {
   meet: (above, below) => above && below,

@@ -1,5 +1,6 @@
 import type { Intent, IntentInput } from '../language/intent.ts';
 import { riskLevels, type RiskLevel } from '../language/fields.ts';
+import type { Egress } from '../language/egress.ts';
 import type { Files } from '../language/files.ts';
 import type { Budget, Limits } from '../language/limits.ts';
 import { valueAt, type SourceFile } from '../language/source-file.ts';
@@ -28,6 +29,8 @@ interface Says {
   readonly tools?: { readonly allow?: readonly string[] | undefined } | undefined;
   /** Names of egress profiles. */
   readonly egress?: readonly string[] | undefined;
+  /** What a whole file says of egress. */
+  readonly reach?: Egress | undefined;
   /** Approvals that every export needs. */
   readonly approvals?: readonly string[] | undefined;
 }
@@ -106,7 +109,10 @@ function at(
   if (source === undefined || says === undefined) return [];
   const { images, runtime, files, limits, budget, tools } = says;
   // At the top of a file these keys hold definitions, not names.
-  const named = below.length > 0 ? { egress: withEgress ? says.egress : undefined, approvals: says.approvals } : {};
+  const named =
+    below.length > 0
+      ? { egress: withEgress ? says.egress : undefined, approvals: says.approvals }
+      : { egress: source.file.egress?.use, reach: source.file.egress };
   return [
     {
       level,

@@ -112,13 +112,14 @@ function lintEgress(source: SourceFile): readonly LintFinding[] {
   for (const [name, rules] of Object.entries(source.file.egress?.profiles ?? {})) {
     rules.forEach((rule, at) => {
       const path = ['egress', 'profiles', name, at];
-      const wide = rule.host.find((host) => /^\*{1,2}\.[^.]+$/.test(host));
+      const hosts = rule.host ?? [];
+      const wide = hosts.find((host) => /^\*{1,2}\.[^.]+$/.test(host));
       if (wide !== undefined)
         findings.push(finding(source, 'over_broad', path, `${wide} is every host of a whole top-level domain`));
       const other = rules.find(
         (one, index) =>
           index < at &&
-          one.host.some((host) => rule.host.includes(host)) &&
+          one.host?.some((host) => hosts.includes(host)) === true &&
           (one.tls !== rule.tls || one.credential !== rule.credential) &&
           sameRequests(one, rule),
       );
@@ -129,18 +130,6 @@ function lintEgress(source: SourceFile): readonly LintFinding[] {
             'ambiguous',
             path,
             `${rule.id} and ${other.id} speak of the same requests with another TLS or credential`,
-          ),
-        );
-      if (
-        rule.tls === 'pass_through' &&
-        (rule.path !== undefined || rule.methods !== undefined || rule.credential !== undefined)
-      )
-        findings.push(
-          finding(
-            source,
-            'never_matches',
-            path,
-            `${rule.id} names what cannot be seen in a connection that is passed through`,
           ),
         );
     });
