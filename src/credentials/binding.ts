@@ -1,8 +1,7 @@
-import type { z } from 'zod';
 import { parseGlob, type Glob } from '../workspace/scope/glob.ts';
-import type { Credential } from '../policy/language/egress.ts';
+import type { EffectiveCredential } from '../policy/layers/effective-egress.ts';
 
-export type CredentialTerms = z.infer<typeof Credential>;
+export type CredentialTerms = Pick<EffectiveCredential, 'source' | 'host'> & Partial<EffectiveCredential>;
 
 /** What a credential is sent with: one host, methods and paths, over TLS. What a policy leaves out has its standard here. */
 export class Binding {

@@ -38,7 +38,7 @@ export class HeldCredential {
     this.header = terms.header ?? 'Authorization';
     this.format = terms.format ?? 'Bearer {}';
     this.placeholder = `glovebox-credential-${name}-${randomBytes(16).toString('hex')}`;
-    this.#ttlMs = terms.ttl ?? ttlStandardMs;
+    this.#ttlMs = terms.ttlMs ?? ttlStandardMs;
     this.#source = source;
     this.#nowMs = nowMs;
   }

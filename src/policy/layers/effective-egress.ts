@@ -60,7 +60,8 @@ export interface Upstream {
 }
 
 export interface EffectiveCredential {
-  readonly source: { readonly kind: string; readonly name: string };
+  /** A reference, such as `env:NAME`. */
+  readonly source: string;
   readonly host: string;
   readonly path: readonly string[];
   readonly methods: readonly string[];

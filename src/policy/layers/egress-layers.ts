@@ -50,12 +50,8 @@ export function credentialsOf(chain: readonly SourceFile[]): Readonly<Record<str
   const all = chain.toReversed().flatMap(({ file }) => Object.entries(file.credentials ?? {}));
   return Object.fromEntries(
     all.map(([name, says]) => {
-      const { source, host, ttl, ...rest } = { ...standardCredential, ...stated(says) };
-      const colon = source.indexOf(':');
-      return [
-        name,
-        { source: { kind: source.slice(0, colon), name: source.slice(colon + 1) }, host, ...rest, ttlMs: ttl },
-      ];
+      const { ttl, ...rest } = { ...standardCredential, ...stated(says) };
+      return [name, { ...rest, ttlMs: ttl }];
     }),
   );
 }
