@@ -1,3 +1,5 @@
+import { readHost, type Host } from '../policy/decisions/host-name.ts';
+import { readRequestUrl } from '../policy/decisions/request-url.ts';
 import { clean } from './clean.ts';
 import type { Conversation } from './conversation.ts';
 import type { DeniedThing } from './denials.ts';
@@ -9,6 +11,8 @@ export type Ask = Pick<Conversation, 'host' | 'port' | 'callId' | 'via'>;
 export interface RequestAsk {
   readonly method: string;
   readonly url: URL;
+  /** The same as the client has written it, for whoever judges what `URL` would make unambiguous. */
+  readonly text?: string;
   readonly websocket: boolean;
 }
 
@@ -46,16 +50,14 @@ export function deniedThing({ kind, ask, request }: Question): Omit<DeniedThing,
 /** A request is judged by its URL and carried to where its connection asked to go: they have to be one. */
 export function isOwnTarget({ ask, request }: Question): boolean {
   if (request === undefined) return true;
-  const { protocol, hostname, port } = request.url;
-  const portAsked = port === '' ? (protocol === 'https:' || protocol === 'wss:' ? 443 : 80) : Number(port);
-  return bare(hostname) === bare(ask.host) && portAsked === ask.port;
+  const read = readRequestUrl(request.text ?? request.url.href);
+  if (read.kind === 'ambiguous') return true; // the rules say why it is refused
+  return read.url.host === hostOf(readHost(ask.host)) && read.url.port === ask.port;
 }
 
-function bare(host: string): string {
-  return host
-    .toLowerCase()
-    .replace(/\.$/, '')
-    .replace(/^\[(.*)\]$/, '$1');
+function hostOf(host: Host): string | undefined {
+  if (host.kind === 'bad') return undefined;
+  return host.kind === 'name' ? host.name : host.address;
 }
 
 function target({ method, url }: RequestAsk): Pick<EgressDecided, 'scheme' | 'method' | 'path'> {

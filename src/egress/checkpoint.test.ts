@@ -147,9 +147,11 @@ describe('what passed', () => {
   });
 
   test('is cut when an address that it was let to is refused from now on', async () => {
-    const { checkpoint } = checkpointWith({ rules: { ...judgeOf(rules), address: () => ({ kind: 'allowed' }) } });
+    const { checkpoint } = checkpointWith({
+      rules: { ...judgeOf(rules), address: () => ({ kind: 'allowed', named: false }) },
+    });
     const raw = await checkpoint.connection(ask('raw.test'));
-    expect(raw.check('10.0.0.1')).toEqual({ kind: 'allowed' });
+    expect(raw.check('10.0.0.1')).toMatchObject({ kind: 'allowed' });
     checkpoint.narrow(judgeOf(rules));
     expect(raw.signal.aborted).toBe(true);
   });
@@ -265,9 +267,9 @@ describe('what a call is told', () => {
         port: 443,
         method: 'GET',
         path: '/x',
-        rule: null,
+        rule: 'egress.profiles',
         reason: 'no profile names else.test',
-        hint: 'add a rule',
+        hint: 'add a rule for else.test',
         count: 3,
         certain: true,
       },

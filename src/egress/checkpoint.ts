@@ -1,13 +1,20 @@
 import { messageOf } from '../errors.ts';
 import { isOwnTarget, type Ask, type Question, type RequestAsk } from './ask.ts';
-import type { EgressDenial } from './denials.ts';
+import type { DeniedEgress } from './denials.ts';
 import type { EgressFailure } from './failure.ts';
-import type { AddressDecision, EffectiveEgressRule, Judge, Refused, Upstream } from './judge.ts';
+import {
+  narrowedBy,
+  type AddressDecision,
+  type EffectiveEgressRule,
+  type Judge,
+  type Refused,
+  type Upstream,
+} from './judge.ts';
 import { NameBudget, type NameLimits } from './name-budget.ts';
 import { IssuedPass, type Pass } from './pass.ts';
 import type { EgressDecided, EgressRecord } from './record.ts';
 import { Recorder, type Why } from './recorder.ts';
-import { unboundRule, unlistedRule } from './unlisted-rule.ts';
+import { observedBounds, upstreamBounds } from './bounds.ts';
 
 export type { Ask, RequestAsk } from './ask.ts';
 export type { Pass, PassEnd } from './pass.ts';
@@ -119,13 +126,13 @@ export class Checkpoint {
   }
 
   /** What this call is told was refused to it. */
-  deniedOf(callId: string): readonly EgressDenial[] {
+  deniedOf(callId: string): readonly DeniedEgress[] {
     return this.#recorder.deniedOf(callId);
   }
 
-  /** From here on these rules hold. Passes that they answer otherwise are aborted. */
+  /** From here on these rules hold as well. Passes that are answered otherwise now are aborted. */
   narrow(rules: Judge): void {
-    this.#rules = rules;
+    this.#rules = narrowedBy(this.#rules, rules);
     for (const [pass, question] of this.#passes) {
       if (this.#stillAllows(pass, question)) pass.recheck();
       else pass.cut('the policy of the run was narrowed');
@@ -157,13 +164,13 @@ export class Checkpoint {
 
   async #pass(question: Question, leave: Leave): Promise<Pass> {
     const id = await this.#recorder.allowed(question, toldOf(leave));
-    const terms = leave.rule ?? (leave.upstream === undefined ? unlistedRule : unboundRule);
+    const bounds = leave.rule ?? (leave.upstream === undefined ? observedBounds : upstreamBounds);
     const pass = new IssuedPass({
       id,
       rule: leave.rule,
       upstream: leave.upstream,
-      bounds: terms,
-      judgeAddress: (address) => this.#judgeAddress(terms, address),
+      bounds,
+      judgeAddress: (address) => this.#judgeAddress(bounds, address),
       ended: async (entry, refused) => {
         this.#passes.delete(pass);
         if (refused) this.#recorder.tell(question, { reason: entry.reason ?? entry.result, rule: leave.rule?.id });
@@ -181,11 +188,13 @@ export class Checkpoint {
 
   #answer(question: Question): Answer {
     const { shut } = this.#recorder;
-    if (shut !== undefined) return { refused: { kind: 'denied', reason: shut } };
+    if (shut !== undefined) return { refused: { kind: 'denied', id: 'egress.closed', reason: shut } };
     const { ask, request } = question;
     if (request !== undefined) {
       if (!isOwnTarget(question)) return { refused: otherTarget };
-      const answer = this.#judge((rules) => rules.decide(request));
+      const { method, url, text = url, websocket } = request;
+      const asked = { method, url: text, websocket };
+      const answer = this.#judge((rules) => rules.decide(asked));
       return answer.kind === 'allowed' ? { leave: { rule: answer.rule } } : this.#orObserved(answer);
     }
     const answer = this.#judge((rules) => rules.connection({ host: ask.host, port: ask.port }));
@@ -241,9 +250,19 @@ export class Checkpoint {
   }
 
   #refuse(question: Question, why: Why): Promise<EgressFailure> {
-    const { host } = question.ask;
+    const { host, port } = question.ask;
     const isListed = this.#judge((rules) => rules.name(host)).kind !== 'unlisted';
-    return this.#recorder.denied(question, why, isListed || this.#names.takeUnlisted(host));
+    const hint = why.hint ?? this.#hint(question.kind === 'name' ? { host } : { host, port });
+    return this.#recorder.denied(question, { ...why, hint }, isListed || this.#names.takeUnlisted(host));
+  }
+
+  /** What would allow it; nothing where that cannot be said. */
+  #hint(asked: { readonly host: string; readonly port?: number }): string {
+    try {
+      return this.#rules.hint(asked);
+    } catch {
+      return '';
+    }
   }
 
   #judge<T>(ask: (rules: Judge) => T): T | Refused {
@@ -254,7 +273,7 @@ export class Checkpoint {
     }
   }
 
-  #judgeAddress(rule: EffectiveEgressRule, address: string): AddressDecision {
+  #judgeAddress(rule: Pick<EffectiveEgressRule, 'addresses'>, address: string): AddressDecision {
     try {
       return this.#rules.address(rule, address);
     } catch (error) {
@@ -263,8 +282,16 @@ export class Checkpoint {
   }
 }
 
-const otherTarget: Refused = { kind: 'denied', reason: 'the request names another host or port than its connection' };
-const notAsOne: Refused = { kind: 'denied', reason: 'it is judged request by request, not as one connection' };
+const otherTarget: Refused = {
+  kind: 'denied',
+  id: 'egress.target',
+  reason: 'the request names another host or port than its connection',
+};
+const notAsOne: Refused = {
+  kind: 'denied',
+  id: 'egress.target',
+  reason: 'it is judged request by request, not as one connection',
+};
 
 function toldOf({ rule, upstream, observed }: Leave): Pick<EgressDecided, 'decision' | 'reason' | 'rule'> {
   if (observed !== undefined) return { decision: 'observed', reason: observed.reason, ...ruleOf(observed.id) };
@@ -275,6 +302,6 @@ function ruleOf(id: string | undefined): { readonly rule: string } | undefined {
   return id === undefined ? undefined : { rule: id };
 }
 
-function whyOf({ reason, id, hint }: Refused): Why {
-  return { reason, rule: id, hint };
+function whyOf({ reason, id }: Refused): Why {
+  return { reason, rule: id };
 }

@@ -2,7 +2,7 @@ import { clean } from './clean.ts';
 import type { EgressCounted } from './record.ts';
 
 /** One thing that a tool call was refused, for its answer. */
-export interface EgressDenial {
+export interface DeniedEgress {
   readonly host: string;
   readonly port: number | null;
   readonly method: string | null;
@@ -42,7 +42,7 @@ const perCallMax = 20;
 export class Denials {
   readonly #seen = new Map<string, number>();
   readonly #counted = new Map<string, { host: string; reason: string; rule?: string; count: number }>();
-  readonly #byCall = new Map<string, Map<string, EgressDenial>>();
+  readonly #byCall = new Map<string, Map<string, DeniedEgress>>();
   #inFull = 0;
 
   /** Whether this one is to be written; otherwise it has been counted. */
@@ -83,7 +83,7 @@ export class Denials {
   /** To be told to these calls; more than one when it is not certain whose it was. */
   note(calls: readonly string[], thing: DeniedThing): void {
     for (const callId of calls) {
-      const denials = this.#byCall.get(callId) ?? new Map<string, EgressDenial>();
+      const denials = this.#byCall.get(callId) ?? new Map<string, DeniedEgress>();
       if (!this.#byCall.has(callId) && this.#byCall.size >= callsMax) {
         const [oldest] = this.#byCall.keys();
         if (oldest !== undefined) this.#byCall.delete(oldest);
@@ -97,12 +97,12 @@ export class Denials {
     }
   }
 
-  of(callId: string): readonly EgressDenial[] {
+  of(callId: string): readonly DeniedEgress[] {
     return [...(this.#byCall.get(callId)?.values() ?? [])];
   }
 }
 
-function denialOf({ host, port, method, path, rule, reason, hint }: DeniedThing, certain: boolean): EgressDenial {
+function denialOf({ host, port, method, path, rule, reason, hint }: DeniedThing, certain: boolean): DeniedEgress {
   return {
     host: clean(host, 255),
     port: port ?? null,

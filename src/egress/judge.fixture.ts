@@ -1,10 +1,20 @@
-import type { ConnectionAnswer, EffectiveEgressRule, Judge, Refused, Upstream } from './judge.ts';
+import type { EffectiveEgressRule, Judge, Upstream } from './judge.ts';
 import type { EgressCounted, EgressDecided, EgressEnded, EgressRecord } from './record.ts';
-import { unlistedRule } from './unlisted-rule.ts';
 
 export function ruleWith(rule: Partial<EffectiveEgressRule> = {}): EffectiveEgressRule {
   const host = ['allowed.test'];
-  return { ...unlistedRule, id: 'r', profile: 'p', host, ports: [443], tls: 'terminate', methods: ['GET'], ...rule };
+  const bounds = { maxSentBytes: 1 << 20, maxReceivedBytes: 1 << 30, maxRequests: 1000, timeoutMs: 60_000 };
+  const named = {
+    id: 'r',
+    profile: 'p',
+    host,
+    ports: [443],
+    methods: ['GET'],
+    path: ['/**'],
+    query: {},
+    addresses: [],
+  };
+  return { ...named, tls: 'terminate', websocket: false, allowEncodedSlash: false, ...bounds, ...rule };
 }
 
 /** A few rules, exact hosts and `**.` suffixes; `denied.test` is on a list of denials, and 10.0.0.0/8 with it. */
@@ -13,10 +23,10 @@ export function judgeOf(rules: readonly EffectiveEgressRule[], upstreams: readon
     rules.filter((rule) =>
       rule.host.some((name) => name === host || (name.startsWith('**.') && host.endsWith(name.slice(2)))),
     );
-  const refused = (host: string): Refused =>
+  const refused = (host: string) =>
     host === 'denied.test'
-      ? { kind: 'denied', id: 'never', reason: 'it is on the list' }
-      : { kind: 'unlisted', reason: `no profile names ${host}`, hint: 'add a rule' };
+      ? ({ kind: 'denied', id: 'never', reason: 'it is on the list' } as const)
+      : ({ kind: 'unlisted', id: 'egress.profiles', reason: `no profile names ${host}` } as const);
   return {
     name: (host) => {
       const found = ofHost(host);
@@ -24,7 +34,7 @@ export function judgeOf(rules: readonly EffectiveEgressRule[], upstreams: readon
       const suffix = !found.some((rule) => rule.host.includes(host));
       return { kind: 'listed', ports: found.flatMap((rule) => rule.ports), suffix };
     },
-    connection: ({ host, port }): ConnectionAnswer => {
+    connection: ({ host, port }) => {
       const upstream = upstreams.find((one) => one.host === host && one.port === port);
       if (upstream !== undefined) return { kind: 'upstream', upstream };
       const rule = ofHost(host).find((one) => one.ports.includes(port));
@@ -33,13 +43,15 @@ export function judgeOf(rules: readonly EffectiveEgressRule[], upstreams: readon
       return { kind: rule.tls === 'none' ? 'plain' : 'terminate' };
     },
     decide: ({ method, url }) => {
-      const rule = ofHost(url.hostname).find((one) => one.methods.includes(method));
-      return rule === undefined ? refused(url.hostname) : { kind: 'allowed', rule };
+      const { hostname } = new URL(url);
+      const rule = ofHost(hostname).find((one) => one.methods.includes(method));
+      return rule === undefined ? refused(hostname) : { kind: 'allowed', rule };
     },
     address: (rule, ip) =>
-      ip.startsWith('10.') && !rule.addresses.includes(ip)
+      ip.startsWith('10.') && rule?.addresses.includes(ip) !== true
         ? { kind: 'denied', id: 'never', reason: 'it is private' }
-        : { kind: 'allowed' },
+        : { kind: 'allowed', named: false },
+    hint: ({ host }) => `add a rule for ${host}`,
   };
 }
 

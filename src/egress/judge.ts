@@ -1,57 +1,39 @@
-/** What the rules of a policy answer; `EgressRules` of `policy/decisions/egress-rules.ts` is one. */
-export interface Judge {
-  name(host: string): NameAnswer;
-  connection(asked: { readonly host: string; readonly port: number }): ConnectionAnswer;
-  decide(asked: { readonly method: string; readonly url: URL; readonly websocket?: boolean }): RequestAnswer;
-  address(rule: EffectiveEgressRule, ip: string): AddressDecision;
-}
+import type { EgressRules } from '../policy/decisions/egress-rules.ts';
 
+export type { AddressDecision } from '../policy/decisions/egress-rules.ts';
+export type { EffectiveEgressRule, Upstream } from '../policy/layers/effective-egress.ts';
+
+/** What a checkpoint asks of the policy. */
+export type Judge = Pick<EgressRules, 'name' | 'connection' | 'decide' | 'address' | 'hint'>;
+
+/** `denied` stays so in every mode; `unlisted` is what a policy that only observes lets through. */
 export interface Refused {
   readonly kind: 'denied' | 'unlisted';
-  readonly id?: string;
+  readonly id: string;
   readonly reason: string;
-  /** What would allow it. */
-  readonly hint?: string;
 }
 
-export type NameAnswer =
-  | { readonly kind: 'listed'; readonly ports: readonly number[]; readonly suffix: boolean }
-  | Refused;
-export type ConnectionAnswer =
-  | { readonly kind: 'pass_through'; readonly rule: EffectiveEgressRule }
-  | { readonly kind: 'terminate' }
-  | { readonly kind: 'plain' }
-  | { readonly kind: 'upstream'; readonly upstream: Upstream }
-  | Refused;
-export type RequestAnswer = { readonly kind: 'allowed'; readonly rule: EffectiveEgressRule } | Refused;
-export type AddressDecision =
-  | { readonly kind: 'allowed'; readonly named?: boolean }
-  | { readonly kind: 'denied'; readonly id: string; readonly reason: string };
-
-export interface EffectiveEgressRule {
-  readonly id: string;
-  readonly profile: string;
-  readonly host: readonly string[];
-  readonly ports: readonly number[];
-  readonly methods: readonly string[];
-  readonly path: readonly string[];
-  readonly query: Readonly<Record<string, string>>;
-  readonly tls: 'terminate' | 'pass_through' | 'none';
-  readonly credential?: string;
-  readonly websocket: boolean;
-  readonly allowEncodedSlash: boolean;
-  readonly addresses: readonly string[];
-  readonly maxSentBytes: number;
-  readonly maxReceivedBytes: number;
-  readonly maxRequests: number;
-  readonly timeoutMs: number;
+/**
+ * Both have to allow it; the answer is the later one's. Rules are narrowed by another set of rules, never replaced: so no order
+ * in which that happens gives anything back.
+ */
+export function narrowedBy(before: Judge, after: Judge): Judge {
+  return {
+    name: (host) => refusedBy(before.name(host)) ?? after.name(host),
+    connection: (asked) => refusedBy(before.connection(asked)) ?? after.connection(asked),
+    decide: (asked) => refusedBy(before.decide(asked)) ?? after.decide(asked),
+    address: (rule, ip) => {
+      const decision = before.address(rule, ip);
+      return decision.kind === 'denied' ? decision : after.address(rule, ip);
+    },
+    hint: (asked) => after.hint(asked),
+  };
 }
 
-export interface Upstream {
-  readonly id: string;
-  readonly host: string;
-  readonly port: number;
-  readonly to:
-    | { readonly kind: 'unix'; readonly path: string }
-    | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+function refusedBy<T extends { readonly kind: string }>(
+  answer: T,
+): Extract<T, { readonly kind: 'denied' | 'unlisted' }> | undefined {
+  return answer.kind === 'denied' || answer.kind === 'unlisted'
+    ? (answer as Extract<T, { readonly kind: 'denied' | 'unlisted' }>)
+    : undefined;
 }

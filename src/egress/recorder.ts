@@ -1,7 +1,7 @@
 import { messageOf } from '../errors.ts';
 import { deniedThing, recorded, type Question } from './ask.ts';
 import { clean } from './clean.ts';
-import { Denials, type EgressDenial } from './denials.ts';
+import { Denials, type DeniedEgress } from './denials.ts';
 import { EgressFailure } from './failure.ts';
 import type { EgressDecided, EgressEnded, EgressRecord } from './record.ts';
 
@@ -86,7 +86,7 @@ export class Recorder {
       await this.#record.counted(counted).catch((cause: unknown) => this.shutDown(unrecorded(cause)));
   }
 
-  deniedOf(callId: string): readonly EgressDenial[] {
+  deniedOf(callId: string): readonly DeniedEgress[] {
     return this.#denials.of(callId);
   }
 
