@@ -14,6 +14,8 @@ export interface NameListenersOptions {
   readonly idleMs?: number;
   /** So long after its resolution a name is not closed for the sake of another; default 30 s. */
   readonly graceMs?: number;
+  /** The first address to give: those before it may still mean somebody else to a program inside. Default 0. */
+  readonly firstAddress?: number;
 }
 
 /** A connection to a listener, and whom it means. `release` when it is over. */
@@ -52,12 +54,13 @@ export class NameListeners {
   /** Closed, but a connection may still be on its way; told apart from now on until the sweep after the next. */
   #closed: number[] = [];
   #open = 0;
-  #nextAddress = 0;
+  #nextAddress: number;
   readonly #sweeper: NodeJS.Timeout;
 
   constructor(gateway: ListenerGateway, options: NameListenersOptions = {}) {
     this.#gateway = gateway;
-    this.#options = { listenersMax: 56, idleMs: 300_000, graceMs: 30_000, ...options };
+    this.#options = { listenersMax: 56, idleMs: 300_000, graceMs: 30_000, firstAddress: 0, ...options };
+    this.#nextAddress = this.#options.firstAddress;
     this.#sweeper = setInterval(() => this.#sweep(), Math.min(sweepMs, this.#options.idleMs / 2)).unref();
   }
 
@@ -86,6 +89,11 @@ export class NameListeners {
       entry.usedMs = performance.now();
     };
     return { host: entry.host, port, release };
+  }
+
+  /** No address from this one on was ever given. */
+  get nextAddress(): number {
+    return this.#nextAddress;
   }
 
   nameOf(address: string): string | undefined {

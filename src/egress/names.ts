@@ -82,6 +82,11 @@ export class Names {
     return this.#listeners.hold(listener);
   }
 
+  /** For the names of the next gateway: no address from this one on was ever given. */
+  get nextAddress(): number {
+    return this.#listeners.nextAddress;
+  }
+
   close(): void {
     this.#listeners.close();
   }
