@@ -100,8 +100,8 @@ export class DoorClient {
     return parsed.data;
   }
 
-  #target(): { createConnection: () => Socket; agent: false } {
-    return { createConnection: () => connect({ path: this.#place.path, allowHalfOpen: true }), agent: false };
+  #target(): { createConnection: () => Socket } {
+    return { createConnection: () => connect({ path: this.#place.path, allowHalfOpen: true }) };
   }
 
   #failure(text: string): RunnerError {

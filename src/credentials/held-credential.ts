@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { messageOf } from '../errors.ts';
-import { Binding, type CredentialTerms } from './binding.ts';
+import type { EffectiveCredential } from '../policy/layers/effective-egress.ts';
+import { Binding } from './binding.ts';
 import type { Exchange } from './exchange.ts';
 import { CredentialRefusal } from './refusal.ts';
 import type { Secret } from './secret.ts';
 import type { Source } from './sources.ts';
 import { spellingsOf } from './spellings.ts';
 
-const ttlStandardMs = 30 * 60_000;
 /** After a failure, and after a 401, the source is not asked again for so long. */
 const pauseMs = 5_000;
 /** Values that are still looked for in answers: the one that is used and those before it. */
@@ -32,13 +32,13 @@ export class HeldCredential {
   #failure: { readonly refusal: CredentialRefusal; readonly untilMs: number } | undefined;
   #revoked = false;
 
-  constructor(name: string, terms: CredentialTerms, source: Source, nowMs: () => number) {
+  constructor(name: string, terms: EffectiveCredential, source: Source, nowMs: () => number) {
     this.name = name;
     this.binding = new Binding(terms);
-    this.header = terms.header ?? 'Authorization';
-    this.format = terms.format ?? 'Bearer {}';
+    this.header = terms.header;
+    this.format = terms.format;
     this.placeholder = `glovebox-credential-${name}-${randomBytes(16).toString('hex')}`;
-    this.#ttlMs = terms.ttlMs ?? ttlStandardMs;
+    this.#ttlMs = terms.ttlMs;
     this.#source = source;
     this.#nowMs = nowMs;
   }

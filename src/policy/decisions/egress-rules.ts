@@ -1,4 +1,3 @@
-import { parseGlob, type Glob } from '../../workspace/scope/glob.ts';
 import type { EffectiveEgress, EffectiveEgressRule, Upstream } from '../layers/effective-egress.ts';
 import {
   addressBytes,
@@ -10,6 +9,7 @@ import {
   type AddressRange,
 } from './address-class.ts';
 import { matchesHost, readHost } from './host-name.ts';
+import { compilePath, matchesPath, type PathPattern } from './path-pattern.ts';
 import { readRequestUrl, type RequestUrl } from './request-url.ts';
 
 export interface EgressRequest {
@@ -193,12 +193,6 @@ interface CompiledRule {
   readonly paths: readonly PathPattern[];
 }
 
-interface PathPattern {
-  readonly globs: readonly Glob[];
-  /** It ends in a slash, and so has the path. */
-  readonly isDirectory: boolean;
-}
-
 const hintMax = 8;
 const metadataNames: ReadonlySet<string> = new Set([
   'metadata.google.internal',
@@ -225,19 +219,6 @@ function mismatch(
   );
   if (!matches) return `is for ${rule.path.join(', ')}`;
   return matchesQuery(rule.query, url.query) ? undefined : `is for the query ${queryText(rule.query)}`;
-}
-
-function matchesPath({ globs, isDirectory }: PathPattern, segments: readonly string[]): boolean {
-  if (!isDirectory) return globs.some((glob) => glob.matches(segments));
-  if (segments.at(-1) !== '') return false;
-  return segments.length === 1 ? globs.length === 0 : globs.some((glob) => glob.matches(segments.slice(0, -1)));
-}
-
-/** `/` alone has no globs. */
-function compilePath(path: string): PathPattern {
-  const isDirectory = path.endsWith('/');
-  const plain = isDirectory ? path.slice(1, -1) : path.slice(1);
-  return { globs: plain === '' ? [] : parseGlob(plain), isDirectory };
 }
 
 /** Every parameter that is there is named and there once; every one with a value is there. */
