@@ -66,6 +66,8 @@ const mayImport: Record<string, readonly string[]> = {
     ...leaves,
     'approvals',
     'budget',
+    'egress',
+    'control',
     'data-dir',
     'engine',
     'journal',
@@ -78,6 +80,8 @@ const mayImport: Record<string, readonly string[]> = {
   cli: [
     ...leaves,
     'approvals',
+    'config.ts',
+    'control',
     'engine',
     'sandbox',
     'workspace',

@@ -84,7 +84,7 @@ async function listen(address: string, port: number, onConnection: (socket: Sock
     await once(server, 'listening');
     return server;
   } catch (cause) {
-    const message = `cannot listen on port ${port} of ${address}: ${messageOf(cause)}; name another one (0: any)`;
+    const message = `cannot listen on port ${port} of ${address}: ${messageOf(cause)}; name another one, or 0 for a free one`;
     throw new RunnerError('invalid_request', message, { cause });
   }
 }

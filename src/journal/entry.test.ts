@@ -115,6 +115,8 @@ describe('an entry on a terminal', () => {
       egressEnded(1),
       decided(2, 'denied'),
       { type: 'egress.counted', data: counted },
+      { type: 'egress.narrowed', data: { without: ['npm', 'docs'] } },
+      { type: 'credential.revoked', data: { credential: 'gh', cut: 1 } },
     ];
     const lines = linesOf([...storyOf(3, false), lost, ...egress]).map((line) =>
       renderEntry(Entry.parse(JSON.parse(line))),
@@ -134,6 +136,8 @@ describe('an entry on a terminal', () => {
       '  12     0.078s  egress.ended        e1 done 200 in 31 ms, 90 B sent, 2.0 KiB received, at 192.0.2.7',
       '  13     0.086s  egress.decided      e2 denied GET https://registry.test:443/left-pad by npm of call c1: not on a weekday',
       '  14     0.093s  egress.counted      12 more refused: *: no profile names it',
+      '  15     0.100s  egress.narrowed     without npm, docs',
+      '  16     0.107s  credential.revoked  gh, 1 requests with it were cut',
     ]);
   });
 

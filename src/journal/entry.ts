@@ -147,6 +147,8 @@ const dataOf = {
     reason: text.optional(),
   }),
   'egress.counted': z.strictObject({ host: text, rule: text.optional(), reason: text, count }),
+  'egress.narrowed': z.strictObject({ without: z.array(text).min(1).max(256).readonly() }),
+  'credential.revoked': z.strictObject({ credential: text, cut: count }),
   note: z.strictObject({ text }),
   'journal.recovered': z.strictObject({
     reason: text,
@@ -204,6 +206,8 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('egress.decided'),
   entryOf('egress.ended'),
   entryOf('egress.counted'),
+  entryOf('egress.narrowed'),
+  entryOf('credential.revoked'),
   entryOf('note'),
   entryOf('journal.recovered'),
   entryOf('run.closed'),

@@ -74,6 +74,10 @@ function storyOf(entry: Entry): string {
     }
     case 'egress.counted':
       return `${entry.data.count} more refused: ${entry.data.host}${byRule(entry.data.rule)}: ${short(entry.data.reason)}`;
+    case 'egress.narrowed':
+      return `without ${short(entry.data.without.join(', '))}`;
+    case 'credential.revoked':
+      return `${entry.data.credential}, ${entry.data.cut} requests with it were cut`;
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':

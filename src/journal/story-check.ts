@@ -82,6 +82,8 @@ export class StoryCheck {
       case 'approval.decided':
       case 'risk.raised':
       case 'egress.counted':
+      case 'egress.narrowed':
+      case 'credential.revoked':
       case 'note':
       case 'journal.recovered':
         return;
