@@ -1,7 +1,9 @@
 import { runCli } from './cli/program.ts';
+import { loadConfig } from './config.ts';
 import { DataDir } from './data-dir/data-dir.ts';
+import { Network } from './egress/network.ts';
 import type { Engine } from './engine/engine.ts';
-import { Runner, type RunnerOptions } from './runner.ts';
+import { Runner, type Reach, type RunnerOptions } from './runner.ts';
 
 export type { ApprovalRequest, Approver, Verdict } from './approvals/approval.ts';
 export { RunnerError, type ErrorCode } from './errors.ts';
@@ -14,17 +16,23 @@ export { ToolResult } from './tools/tool-result.ts';
 
 /** Wiring, and the only file that names a real engine. `bin/glovebox.js` calls `main`; programs call `openRunner`. */
 export async function openRunner(options: { dataDir?: string } & RunnerOptions = {}): Promise<Runner> {
-  const [engine, dataDir] = await Promise.all([connect(), DataDir.open(options.dataDir)]);
-  return Runner.create(engine, dataDir, options);
+  const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
+  return Runner.create(engine, dataDir, { ...reached, ...options });
 }
 
 /** One command line of the CLI; resolves with its exit code. */
 export function main(argv: readonly string[]): Promise<number> {
-  return runCli(argv, { connect, openDataDir: () => DataDir.open() });
+  return runCli(argv, { connect, openDataDir: () => DataDir.open(), reach });
 }
 
 /** Loaded when it is needed: what only reads the data directory starts sooner. */
 async function connect(): Promise<Engine> {
   const { DockerEngine } = await import('./engine/docker/docker-engine.ts');
   return DockerEngine.connect();
+}
+
+/** Throws `invalid_config` for a file that is there and says what cannot be. */
+async function reach(): Promise<Reach> {
+  const { egress, credentials } = await loadConfig();
+  return { network: await Network.open(egress), credentialCommands: credentials.commands };
 }

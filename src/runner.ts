@@ -4,8 +4,10 @@ import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
+import type { Fence } from './egress/fence.ts';
+import type { Network } from './egress/network.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
-import { labelKeys, sandboxLabels } from './engine/labels.ts';
+import { labelKeys } from './engine/labels.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
 import { findWanted, isEnvironmentName, type Wanted } from './environment/environment.ts';
 import { findEnvironmentLock } from './environment/lock.ts';
@@ -20,11 +22,14 @@ import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
 import { policyFor, type LoadedPolicy, type Policy } from './policy/policy.ts';
+import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
 import { approvalEntry, openedEntry, sizeOf, startedWith } from './run/entries.ts';
+import { openFence } from './run/fencing.ts';
 import { Run } from './run/run.ts';
+import { sandboxSpec } from './run/sandbox-spec.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
@@ -79,11 +84,26 @@ interface Origin {
   readonly snapshot: Promise<RunSnapshot>;
 }
 
-export interface RunnerOptions {
+/** The operator's part of egress; what a policy does not allow stays out of reach. */
+export interface Reach {
+  /** How this machine gets out; default: directly. */
+  readonly network?: Network;
+  /** Programs that print secrets, by the names that policies call them; default: none. */
+  readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
+}
+
+export interface RunnerOptions extends Reach {
   /** Asks people for what a policy wants approved. Without one, all of it is denied. */
   readonly approver?: Approver | undefined;
   /** After so long a call that waits for people answers that it waits; default 10,000. */
   readonly waitingAfterMs?: number;
+}
+
+/** What a run goes on with. */
+interface Started {
+  readonly sandbox: Sandbox;
+  readonly base: Base;
+  readonly fence: Fence | undefined;
 }
 
 const waitingAfterMs = 10_000;
@@ -221,12 +241,15 @@ export class Runner {
 
   async #open(opening: Opening): Promise<Run> {
     const { id, policy, signal, placement } = opening;
-    const spec = this.#sandboxSpec(id, opening.image.id, policy, placement);
+    const ours = { owner: this.#dataDir.owner, instance: this.#instance };
+    const spec = sandboxSpec({ runId: id, image: opening.image.id, policy, placement, ...ours });
     const { dir, journal } = await this.#begin(opening, openedEntry(opening, spec));
+    let run: Run | undefined;
+    const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     try {
       await failpoint('open.journaled');
       opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
-      const { sandbox, base } = await this.#start(spec, dir, opening, journal);
+      const { sandbox, base, fence } = await this.#start(spec, dir, opening, journal, stop);
       const budget = new Budget(budgetLimits(policy.policy));
       const approvals = await Approvals.open({
         run: id,
@@ -234,9 +257,11 @@ export class Runner {
         approver: this.#options.approver,
         record: (event) => journal.append(approvalEntry(event)),
       });
-      const onRisk: GateParts['onRisk'] = (from, to, by) =>
-        journal.append({ type: 'risk.raised', data: { from, to, by } });
-      return new Run({
+      const onRisk: GateParts['onRisk'] = async (from, to, by, { egress }) => {
+        await journal.append({ type: 'risk.raised', data: { from, to, by } });
+        fence?.narrow(new EgressRules(egress));
+      };
+      run = new Run({
         dir,
         policy,
         image: opening.image,
@@ -250,7 +275,9 @@ export class Runner {
         base,
         blobs: this.#blobs,
         placement,
+        fence,
       });
+      return run;
     } catch (error) {
       const cancelled = signal?.aborted === true;
       const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
@@ -295,11 +322,13 @@ export class Runner {
     dir: RunDir,
     { placement, origin, policy, signal, image, scope }: Opening,
     journal: Journal,
-  ): Promise<{ sandbox: Sandbox; base: Base }> {
+    stop: (reason: string) => void,
+  ): Promise<Started> {
     signal?.throwIfAborted();
     await placement.prepare(dir, spec.labels);
     const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
     const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
+    let fence: Fence | undefined;
     try {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
@@ -314,14 +343,16 @@ export class Runner {
         ...(inputs.length === 0 ? {} : { inputs }),
       };
       await journal.append({ type: 'sandbox.started', data });
+      fence = await openFence(policy.policy, { sandbox, journal, stop, ...this.#options });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();
-      return { sandbox, base };
+      return { sandbox, base, fence };
     } catch (error) {
+      await fence?.close();
       await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
       throw error;
     }
@@ -331,39 +362,6 @@ export class Runner {
     const { run, digest, changeSet } = snapshot;
     await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
     await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#blobs), { owners: true });
-  }
-
-  #sandboxSpec(runId: string, image: string, { policy, digest }: LoadedPolicy, placement: Placement): SandboxSpec {
-    const { limits } = policy;
-    const id = newId();
-    return {
-      id,
-      runId,
-      image,
-      runtime: policy.runtime,
-      workspaceRoot: placement.root,
-      ...(placement.volume === undefined ? {} : { workspaceVolume: placement.volume }),
-      ...(placement.inputs.length === 0 ? {} : { inputs: placement.inputs }),
-      limits: {
-        memoryBytes: limits.memoryBytes,
-        pidsMax: limits.pidsMax,
-        cpus: limits.cpus,
-        openFilesMax: limits.openFilesMax,
-        workspaceBytes: limits.workspaceBytes,
-        workspaceInodes: limits.workspaceFilesMax,
-        tmpBytes: limits.tmpBytes,
-        homeBytes: limits.tmpBytes,
-        shmBytes: Math.min(limits.tmpBytes, 64 * 1024 * 1024),
-      },
-      labels: sandboxLabels({
-        owner: this.#dataDir.owner,
-        instance: this.#instance,
-        run: runId,
-        sandbox: id,
-        created: new Date(),
-        policy: digest,
-      }),
-    };
   }
 
   /** Closes what a runner that died has left: containers, and journals without an end. Safe at any time, and twice. */

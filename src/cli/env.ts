@@ -53,8 +53,8 @@ interface BuildOptions {
 async function build(options: BuildOptions, context: CliContext): Promise<void> {
   const { policy } = await loadPolicyFor(options.policy, options.workspace, { taskClass: options.class });
   const startedMs = performance.now();
-  const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
-  const runner = await Runner.create(engine, dataDir);
+  const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
+  const runner = await Runner.create(engine, dataDir, reach);
   try {
     const { lock, upToDate } = await runner.buildEnvironment(policy, options.workspace, {
       network: options.setupNetwork === true,

@@ -56,8 +56,9 @@ export async function inRun<T>(
   const interruption = new Interruption();
   try {
     const open = await opener(options, interruption.signal);
-    const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
+    const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
     const runner = await Runner.create(engine, dataDir, {
+      ...reach,
       approver: terminalApprover(options.approve ?? [], options.stdinIsTaken !== true),
       waitingAfterMs: Number.POSITIVE_INFINITY,
     });

@@ -35,11 +35,6 @@ export interface FenceParts {
 const recordsMax = 50_000;
 const endWithinMs = 1_000;
 
-/** Whether a policy lets anything out at all; where it does not there is no fence, and nothing listens inside. */
-export function hasEgress({ rules, upstreams, mode }: EffectiveEgress): boolean {
-  return rules.length > 0 || upstreams.length > 0 || mode === 'observe';
-}
-
 /**
  * The only way out of one sandbox, from opening to close. Promises:
  *  - what is inside has no other way: no interface, no route, no resolver; here nothing passes that the checkpoint has not let

@@ -2,12 +2,17 @@
 export class RunningCalls {
   readonly #running = new Set<string>();
 
-  began(callId: string): void {
+  /** From before it starts until nothing of it is left. */
+  async during<T extends { readonly gone: Promise<unknown> }>(callId: string, start: () => Promise<T>): Promise<T> {
     this.#running.add(callId);
-  }
-
-  ended(callId: string): void {
-    this.#running.delete(callId);
+    try {
+      const call = await start();
+      void call.gone.finally(() => this.#running.delete(callId));
+      return call;
+    } catch (error) {
+      this.#running.delete(callId);
+      throw error;
+    }
   }
 
   /** All of a sandbox's processes look alike from here: a connection is certain to be a call's only while it runs alone. */

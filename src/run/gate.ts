@@ -32,8 +32,8 @@ export interface GateParts {
   readonly approvals: Approvals;
   /** Digest of what the workspace started from. */
   readonly base: string;
-  /** Called, and awaited, before anything happens at the higher risk. */
-  readonly onRisk: (from: string, to: string, by: string) => Promise<unknown>;
+  /** Called, and awaited, before anything happens at the higher risk, with the policy that holds there. */
+  readonly onRisk: (from: string, to: string, by: string, raised: Policy) => Promise<unknown>;
 }
 
 type OnAsked = (request: ApprovalRequest) => void;
@@ -123,7 +123,7 @@ export class RunGate {
         reason: `it would raise the risk of the run from ${now.risk} to ${risk}, which is to run under ${raised.policy.runtime}`,
         hint: `Open another run with that risk; this one runs under ${now.runtime}.`,
       };
-    await this.#parts.onRisk(now.risk, risk, by);
+    await this.#parts.onRisk(now.risk, risk, by, raised.policy);
     this.#policy = raised;
     this.#rules = compileRules(raised.policy);
     this.#parts.budget.tighten(budgetLimits(raised.policy));

@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget, Remaining } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import { RunnerError, messageOf } from '../errors.ts';
+import type { Fence } from '../egress/fence.ts';
 import { failpoint } from '../failpoint.ts';
 import { boundArguments } from '../journal/bound-arguments.ts';
 import type { EntryData } from '../journal/entry.ts';
@@ -19,7 +19,9 @@ import type { RunImage, RunSnapshot } from './snapshot.ts';
 import { Answers } from './answers.ts';
 import { collectedData, endOfVerb, sizeOf } from './entries.ts';
 import { exportDocument, holdBack, type Exported } from './export.ts';
+import { boundedSpec } from './bounded-spec.ts';
 import type { RunGate, Refusal } from './gate.ts';
+import { outputDigest } from './output-digest.ts';
 import { WaitingCall } from './waiting.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
@@ -32,7 +34,6 @@ import { takeCandidate } from '../workspace/changes/candidate.ts';
 import type { Base } from '../workspace/base/import.ts';
 import { encodeChangeSet } from '../workspace/manifest.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
-import { snapshotRepositoryEnvironment } from '../workspace/snapshot-repository.ts';
 import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
@@ -54,6 +55,8 @@ export interface RunParts {
   readonly base: Base;
   readonly blobs: BlobStore;
   readonly placement: Placement;
+  /** Absent where the policy lets nothing out. */
+  readonly fence?: Fence | undefined;
 }
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
@@ -82,6 +85,7 @@ export class Run {
   #closing: Promise<void> | undefined;
   #candidate: Exported | undefined;
   #outputBytes = 0;
+  #closedFor = '';
 
   constructor(parts: RunParts) {
     this.#parts = parts;
@@ -90,11 +94,12 @@ export class Run {
     this.#context = new ToolContext({
       files: parts.sandbox.files,
       start: async (callId, spec) => {
-        const command = await parts.sandbox.start(callId, this.#bounded(callId, spec));
+        const command = await this.#start(callId, spec);
         this.#commands.set(callId, command);
         await failpoint('call.dispatched');
         return command;
       },
+      egressDenied: (callId) => parts.fence?.deniedOf(callId) ?? [],
     });
     void this.#recordLoss();
   }
@@ -140,7 +145,7 @@ export class Run {
 
   async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall): Promise<ToolResult> {
     if (this.#closing !== undefined)
-      throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
+      throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
     const slot = await gate.admit(callId, call, waiting.onAsked);
     if (slot.kind === 'refused') return this.#deny(callId, call, slot);
@@ -167,6 +172,14 @@ export class Run {
     } finally {
       this.#setEnv.delete(callId);
     }
+  }
+
+  async #start(callId: string, spec: ExecSpec): Promise<RunningCall> {
+    const { sandbox, fence } = this.#parts;
+    const given = { ours: fence?.environment() ?? {}, ruled: this.#setEnv.get(callId) ?? {} };
+    const bounded = boundedSpec(this.policy.policy, spec, given);
+    if (fence === undefined) return sandbox.start(callId, bounded);
+    return fence.calls.during(callId, () => sandbox.start(callId, bounded));
   }
 
   /** A fault of ours in the middle of a call is on record before it is thrown. */
@@ -200,25 +213,6 @@ export class Run {
       text: `Denied: ${message}`,
       data: null,
       error: { code: 'denied', message, path: null },
-    };
-  }
-
-  /** The policy's limits hold whatever a call asks for. */
-  #bounded(callId: string, spec: ExecSpec): ExecSpec {
-    const { limits, env, files } = this.policy.policy;
-    const idleMs =
-      limits.idleTimeoutMs === 0 ? spec.idleMs : Math.min(spec.idleMs ?? limits.idleTimeoutMs, limits.idleTimeoutMs);
-    return {
-      ...spec,
-      env: {
-        ...(files.git ? snapshotRepositoryEnvironment : {}),
-        ...env.set,
-        ...spec.env,
-        ...this.#setEnv.get(callId),
-      },
-      killAfterMs: Math.min(spec.killAfterMs ?? limits.commandTimeoutMs, limits.commandTimeoutMs),
-      ...(idleMs === undefined ? {} : { idleMs }),
-      outputMaxBytes: Math.min(spec.outputMaxBytes ?? limits.outputPerCallBytes, limits.outputPerCallBytes),
     };
   }
 
@@ -331,6 +325,7 @@ export class Run {
    * A sandbox that is lost has no diff; the journal says so.
    */
   close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
+    if (this.#closing === undefined && summary !== '') this.#closedFor = `: ${summary}`;
     this.#closing ??= this.#close(reason, summary);
     return this.#closing;
   }
@@ -341,6 +336,7 @@ export class Run {
       this.#parts.approvals.cancelCalls();
       await this.#endCommands();
       await Promise.all(this.#recording);
+      await this.#parts.fence?.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
       if (!lost) this.#candidate = await this.#collect(true);
       await failpoint('close.collected');
@@ -348,6 +344,7 @@ export class Run {
       await failpoint('close.journaled');
     } catch (error) {
       const outcome = sandbox.state === 'running' ? 'failed' : 'lost';
+      await this.#parts.fence?.close();
       // Sealed already, or the journal itself is what failed: then what stands there stands.
       await this.#seal(outcome, `did not close: ${messageOf(error)}`).catch(() => undefined);
       throw error;
@@ -379,13 +376,3 @@ export class Run {
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;
-
-async function outputDigest(command: RunningCall): Promise<`sha256:${string}`> {
-  const hash = createHash('sha256');
-  for (let offset = 0; ;) {
-    const { bytes, nextOffset, done } = await command.output.read(offset, 1 << 20);
-    hash.update(bytes);
-    if (done || bytes.length === 0) return `sha256:${hash.digest('hex')}`;
-    offset = nextOffset;
-  }
-}

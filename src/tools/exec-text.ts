@@ -3,11 +3,30 @@ import type { ExecData } from './tool-result.ts';
 
 /** One line on how a call stands, for a reader. */
 export function describeExec(data: ExecData, callId: string): string {
-  if (data.outcome === null) return `Still running; wait for it with exec_poll(callId ${callId}).`;
+  const denied = deniedText(data.egressDenied);
+  if (data.outcome === null) return `Still running; wait for it with exec_poll(callId ${callId}).${denied}`;
   const session =
     data.session !== null && !data.session.saved ? `\nShell state was not saved: ${data.session.reason}.` : '';
   const left = data.descendantsAlive === 0 ? '' : `\n${data.descendantsAlive} processes outlived the command.`;
-  return describeOutcome(data.outcome) + left + session;
+  return describeOutcome(data.outcome) + left + session + denied;
+}
+
+/** So many refusals are told in words; the data has more of them. */
+const deniedMax = 5;
+
+/** What a model reads of it: what was refused, by what, and once for all what would allow more. */
+function deniedText(denied: ExecData['egressDenied']): string {
+  if (denied.length === 0) return '';
+  const lines = denied.slice(0, deniedMax).map(({ host, port, method, path, rule, reason, count, certain }) => {
+    const where = port === null ? `the name ${host}` : `${host}:${port}`;
+    const what = method === null ? where : `${method} ${where}${path ?? ''}`;
+    const often = count === 1 ? '' : `, ${count} times`;
+    const by = rule === null ? '' : ` (${rule})`;
+    return `- ${what}${often}: ${reason}${by}${certain ? '' : '; perhaps of another call'}`;
+  });
+  const more = denied.length > deniedMax ? [`- and ${denied.length - deniedMax} more`] : [];
+  const hints = [...new Set(denied.map(({ hint }) => hint).filter((hint) => hint !== ''))].slice(0, 2);
+  return ['\nRefused on the network by the policy of this run:', ...lines, ...more, ...hints].join('\n');
 }
 
 function describeOutcome(outcome: Outcome): string {

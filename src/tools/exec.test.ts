@@ -5,7 +5,7 @@ import { runTool } from './run-tool.ts';
 import { ToolCall, type ToolCallInput } from './tool-call.ts';
 import { ToolContext } from './tool-context.ts';
 import type { CallOutput, StartedCall } from './started-call.ts';
-import type { ExecData, ToolResult } from './tool-result.ts';
+import type { EgressDenied, ExecData, ToolResult } from './tool-result.ts';
 
 /** A command whose output and end the test decides. */
 class FakeCall implements StartedCall {
@@ -88,9 +88,10 @@ class Bench {
   readonly specs: ExecSpec[] = [];
   readonly context: ToolContext;
 
-  constructor(begin: (call: FakeCall) => void, files = new MemoryFiles()) {
+  constructor(begin: (call: FakeCall) => void, files = new MemoryFiles(), denied: readonly EgressDenied[] = []) {
     this.context = new ToolContext({
       files,
+      egressDenied: () => denied,
       start: (id, spec) => {
         this.specs.push(spec);
         const call = new FakeCall(id);
@@ -191,6 +192,32 @@ describe('exec', () => {
       calls: [{ callId: 'c1', state: 'running' }],
     });
     await expect(bench.run({ tool: 'exec_poll', callId: 'c2' })).rejects.toMatchObject({ code: 'call_not_found' });
+  });
+
+  it('tells what it was refused on the network, and what would allow it', async () => {
+    const refused = { host: 'a.test', port: 443, method: 'PUT', path: '/x', rule: 'api', reason: 'is for GET' };
+    const denied = Array.from({ length: 7 }, (_, n) => ({
+      ...refused,
+      hint: 'Ask for PUT.',
+      count: n + 1,
+      certain: n < 3,
+    }));
+    const { data, text } = await new Bench((call) => call.exit(22), new MemoryFiles(), denied).run({
+      tool: 'exec',
+      argv: ['curl'],
+    });
+    expect(data).toMatchObject({ exitCode: 22, egressDenied: denied });
+    expect(text.split('\n')).toEqual([
+      'Exit code 22.',
+      'Refused on the network by the policy of this run:',
+      '- PUT a.test:443/x: is for GET (api)',
+      '- PUT a.test:443/x, 2 times: is for GET (api)',
+      '- PUT a.test:443/x, 3 times: is for GET (api)',
+      '- PUT a.test:443/x, 4 times: is for GET (api); perhaps of another call',
+      '- PUT a.test:443/x, 5 times: is for GET (api); perhaps of another call',
+      '- and 2 more',
+      'Ask for PUT.',
+    ]);
   });
 
   it('runs scripts with bash only where the image has it, and looks once', async () => {

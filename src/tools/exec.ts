@@ -148,6 +148,7 @@ async function reply(context: ToolContext, call: StartedCall, options: ReplyOpti
     maxRssBytes: end?.maxRssBytes ?? null,
     descendantsAlive: end?.descendantsAlive ?? null,
     killed: end?.killed ?? null,
+    egressDenied: [...context.egressDenied(call.id)],
     session: capture === undefined ? null : { ...capture, cwd: context.sessions.get(capture.name)?.cwd ?? null },
   };
 }

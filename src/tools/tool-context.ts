@@ -2,12 +2,15 @@ import type { ExecSpec, Files } from '../sandbox/spec.ts';
 import { CallTable } from './call-table.ts';
 import { ShellFinder } from './shell-finder.ts';
 import { ShellSessions } from './shell-sessions.ts';
+import type { EgressDenied } from './tool-result.ts';
 import type { StartedCall } from './started-call.ts';
 
 /** All that the tools need of a sandbox; the real `Sandbox` fits. */
 export interface ToolSandbox {
   readonly files: Files;
   start(callId: string, spec: ExecSpec): Promise<StartedCall>;
+  /** What a call was refused on the network. Absent where there is none. */
+  egressDenied?(callId: string): readonly EgressDenied[];
 }
 
 /** One per sandbox: the sandbox and what the tools remember about it between calls. */
@@ -29,5 +32,9 @@ export class ToolContext {
     const call = await this.#sandbox.start(callId, spec);
     this.calls.add(call);
     return call;
+  }
+
+  egressDenied(callId: string): readonly EgressDenied[] {
+    return this.#sandbox.egressDenied?.(callId) ?? [];
   }
 }

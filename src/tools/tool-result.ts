@@ -22,6 +22,19 @@ export const OutputReply = z.strictObject({
 });
 export type OutputReply = z.infer<typeof OutputReply>;
 
+export const EgressDenied = z.strictObject({
+  host: z.string(),
+  port: z.int().nullable().describe('null: its name was asked for, and there is none.'),
+  method: z.string().nullable(),
+  path: z.string().nullable().describe('Without the query.'),
+  rule: z.string().nullable().describe('Id of the rule that refused it.'),
+  reason: z.string(),
+  hint: z.string().describe('What would allow it.'),
+  count: z.int().describe('How often.'),
+  certain: z.boolean().describe('false: other calls ran at the time, and it may have been one of theirs.'),
+});
+export type EgressDenied = z.infer<typeof EgressDenied>;
+
 export const ExecData = z.strictObject({
   kind: z.literal('exec'),
   state: z.enum(['running', 'ended']).describe('"running": exec_poll waits for the rest.'),
@@ -42,6 +55,9 @@ export const ExecData = z.strictObject({
   maxRssBytes: z.number().nullable(),
   descendantsAlive: z.int().nullable().describe('Processes that were alive when the command had ended.'),
   killed: z.int().nullable().describe('Processes that had to be killed.'),
+  egressDenied: z
+    .array(EgressDenied)
+    .describe('What it was refused on the network so far, at most 20 different things.'),
   session: z
     .strictObject({
       name: z.string(),
