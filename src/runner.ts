@@ -21,7 +21,7 @@ import { Journal } from './journal/writer.ts';
 import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
-import { policyFor, type LoadedPolicy, type Policy } from './policy/policy.ts';
+import { recompile, type LoadedPolicy, type Policy } from './policy/policy.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
@@ -378,7 +378,7 @@ export class Runner {
 function policyWith(policy: LoadedPolicy, asked: string | IntentInput | undefined): LoadedPolicy {
   if (asked === undefined) return policy;
   const intent = typeof asked === 'string' ? { summary: asked } : asked;
-  return policyFor(policy.chain, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
+  return recompile(policy, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
 }
 
 function originOf(source: Run | RunSnapshot): Origin {

@@ -38,7 +38,7 @@ const mayImport: Record<string, readonly string[]> = {
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
   workspace: [...leaves, 'sandbox'], // the `Files` interface
   tools: [...leaves, 'sandbox'],
-  images: [...leaves, 'engine'],
+  images: [...leaves, 'engine', 'registries'], // the mirrors that apt uses
   inputs: [...leaves, 'engine', 'workspace'], // what of this machine is shown, and that the engine mounted just that
   environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
   egress: [...leaves, 'policy', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached

@@ -7,7 +7,7 @@ import { effectivePolicy } from '../policy/layers/effective.ts';
 import { explainPolicy } from '../policy/texts/explain.ts';
 import { lintPolicy } from '../policy/texts/lint.ts';
 import { questionOf, runPolicyTests } from '../policy/decisions/policy-tests.ts';
-import { classesOf, loadChain, policyFor } from '../policy/policy.ts';
+import { classesOf, compileOptions, loadChain, policyFor, type CompileOptions } from '../policy/policy.ts';
 import { decisionDiff, reachDiff } from '../policy/texts/reach-diff.ts';
 import { policyJsonSchema } from '../policy/language/reference-page.ts';
 import type { SourceFile } from '../policy/language/source-file.ts';
@@ -72,8 +72,9 @@ export function policyCommand(program: Command, _context: CliContext): void {
 async function validate(name: string, options: Options): Promise<void> {
   const chain = await loadChain(name);
   const classes = classesOf(chain);
+  const { registries } = await compileOptions(chain);
   const digests = (classes.length === 0 ? [undefined] : classes).map((taskClass) => {
-    const { policy, digest } = effectivePolicy(chain, { taskClass });
+    const { policy, digest } = effectivePolicy(chain, { taskClass }, registries);
     return { class: taskClass ?? null, risk: policy.risk, digest };
   });
   const layers = chain.map(({ file, source, digest }) => ({ name: file.name, source, digest }));
@@ -110,16 +111,21 @@ async function test(name: string, options: Options): Promise<void> {
 
 async function explain(name: string, options: Options): Promise<void> {
   const chain = await loadChain(name);
-  const loaded = policyFor(chain, { taskClass: options.class }, { incomplete: true });
+  const loaded = policyFor(chain, { taskClass: options.class }, await viewing(chain));
   if (options.json === true) printJson({ digest: loaded.digest, policy: loaded.policy, lines: explainPolicy(loaded) });
   else print(explainText(loaded));
 }
 
+/** To look at it, whether or not a run could be opened with it. */
+async function viewing(chain: readonly SourceFile[]): Promise<CompileOptions> {
+  return { ...(await compileOptions(chain)), incomplete: true };
+}
+
 async function why(name: string, what: string, options: WhyOptions): Promise<void> {
   const chain = await loadChain(name);
-  const { policy, digest } = policyFor(chain, { taskClass: options.class }, { incomplete: true });
+  const { policy, digest } = policyFor(chain, { taskClass: options.class }, await viewing(chain));
   const question = questionOf(givenOf(what, options));
-  if (question === undefined) throw new RunnerError('invalid_request', `${what}: not an http or https URL`);
+  if (question === undefined) throw new RunnerError('invalid_request', `${what}: not an http, https or tcp URL`);
   const decision = decide(compileRules(policy), question);
   if (options.json === true) printJson({ asked: what, digest, decision });
   else print(decisionText(what, decision, placeOfRule(chain, decision)));
@@ -130,7 +136,7 @@ function givenOf(what: string, options: WhyOptions): Parameters<typeof questionO
   if (options.write === true) return { write: what };
   if (options.read === true) return { read: what };
   if (options.tool === true) return { tool: what };
-  if (options.url === true || /^([A-Z]{3,10} )?https?:\/\//.test(what)) return { url: what };
+  if (options.url === true || /^([A-Z]{3,10} )?(https?|tcp):\/\//.test(what)) return { url: what };
   return { command: what };
 }
 
@@ -141,6 +147,12 @@ function placeOfRule(chain: readonly SourceFile[], { rule }: Decision): string |
     if (command >= 0) return placeOf(['commands', command]);
     const denied = file.egress?.deny?.findIndex(({ id }) => id === rule) ?? -1;
     if (denied >= 0) return placeOf(['egress', 'deny', denied]);
+    for (const [name, rules] of Object.entries(file.egress?.profiles ?? {})) {
+      const at = rules.findIndex(({ id }) => id === rule || (rule.startsWith(`${id}.`) && /\.\d+$/.test(rule)));
+      if (at >= 0) return placeOf(['egress', 'profiles', name, at]);
+    }
+    const upstream = file.egress?.upstreams?.findIndex(({ id }) => id === rule) ?? -1;
+    if (upstream >= 0) return placeOf(['egress', 'upstreams', upstream]);
     if (/^files\.\w+$/.test(rule) && placeOf(['files', rule.slice(6)]) !== placeOf(['files']))
       return placeOf(['files', rule.slice(6)]);
   }
@@ -151,12 +163,13 @@ async function diff(before: string, after: string, options: Options): Promise<vo
   const chains = await Promise.all([loadChain(before), loadChain(after)]);
   const [then, now] = chains.map((chain) => classesOf(chain));
   const classes = options.class === undefined ? [...new Set([...(then ?? []), ...(now ?? [])])] : [options.class];
+  const viewed = await Promise.all(chains.map(viewing));
   const compared = (classes.length === 0 ? [undefined] : classes).map((taskClass) => {
-    const [a, b] = chains.map((chain) => {
+    const [a, b] = chains.map((chain, at) => {
       const known = classesOf(chain);
       if (taskClass !== undefined && known.length > 0 && !known.includes(taskClass)) return undefined;
       const task = { taskClass: known.length === 0 ? undefined : taskClass };
-      return policyFor(chain, task, { incomplete: true });
+      return policyFor(chain, task, viewed[at]);
     });
     const reach = a === undefined || b === undefined ? undefined : reachDiff(a.policy, b.policy);
     const decisions = a === undefined || b === undefined ? [] : decisionDiff(chains, a.policy, b.policy, taskClass);

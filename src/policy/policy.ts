@@ -2,6 +2,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { messageOf, RunnerError } from '../errors.ts';
+import { machineRegistries } from '../registries/machine.ts';
 import { publicRegistries, type Registries } from '../registries/registries.ts';
 import { checkChain } from './layers/check-chain.ts';
 import { effectivePolicy, refuseIncomplete } from './layers/effective.ts';
@@ -27,13 +28,15 @@ export const shippedPolicies = [
   'bugfix',
   'dependency-update',
   'release',
+  'egress',
 ] as const;
 
 const layersMax = 8;
 
 /** A file, or the name of a shipped policy, for a task. Throws `invalid_policy` or `invalid_request`. */
 export async function loadPolicy(pathOrName: string, task: TaskRequest = {}): Promise<LoadedPolicy> {
-  return policyFor(await loadChain(pathOrName), task);
+  const chain = await loadChain(pathOrName);
+  return policyFor(chain, task, await compileOptions(chain));
 }
 
 export function defaultPolicy(task: TaskRequest = {}): Promise<LoadedPolicy> {
@@ -43,6 +46,13 @@ export function defaultPolicy(task: TaskRequest = {}): Promise<LoadedPolicy> {
 /** A policy from its text. What it extends has to be given. */
 export function parsePolicy(text: string, source: string, task: TaskRequest = {}): LoadedPolicy {
   return policyFor(parseChain([{ text, source }]), task);
+}
+
+/** With the registries of this machine, where a rule stands for one. Throws `policy_unenforceable`. */
+export async function compileOptions(chain: readonly SourceFile[]): Promise<CompileOptions> {
+  const rules = chain.flatMap(({ file }) => Object.values(file.egress?.profiles ?? {}).flat());
+  const isAsked = rules.some(({ registry }) => registry !== undefined);
+  return { registries: isAsked ? await machineRegistries() : publicRegistries };
 }
 
 export interface CompileOptions {
@@ -73,6 +83,11 @@ function parseIntent(chain: readonly SourceFile[], input: IntentInput | undefine
       issueLines(parsed.error.issues, { placeOf: () => 'the intent' }, Intent).join('\n'),
     );
   return expandSets(parsed.data, chain);
+}
+
+/** The same files and registries for another task, such as one of higher risk. */
+export function recompile({ chain, registries }: LoadedPolicy, task: TaskRequest): LoadedPolicy {
+  return policyFor(chain, task, { registries });
 }
 
 /** The file and all that it extends, the widest first; checked, and its own tests passed. */

@@ -1,14 +1,16 @@
+import { z } from 'zod';
+
 /** Where the package managers of this machine get their packages from. */
 
 export const registryKinds = ['npm', 'pypi', 'debian'] as const;
 export type RegistryKind = (typeof registryKinds)[number];
 
-export interface Registry {
-  /** http or https, with its path, without user, query and fragment. */
-  readonly url: string;
-  /** Of npm: only packages of this scope (`@acme`) come from here. */
-  readonly scope?: string;
-}
+/**
+ * `url`: http or https, with its path, without user, query and fragment. `scope`, of npm: only packages of this scope
+ * (`@acme`) come from here.
+ */
+export const Registry = z.strictObject({ url: z.url(), scope: z.string().optional() }).readonly();
+export type Registry = z.infer<typeof Registry>;
 
 /** Of each kind, the one that is asked first comes first. */
 export type Registries = Readonly<Record<RegistryKind, readonly Registry[]>>;

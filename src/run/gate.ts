@@ -4,7 +4,7 @@ import type { Budget, BudgetLimits, Refused, Taken } from '../budget/budget.ts';
 import { messageOf } from '../errors.ts';
 import { compileRules, decide, type Decision, type Needed, type Rules } from '../policy/decisions/decide.ts';
 import { termsOf } from '../policy/decisions/approval-terms.ts';
-import { policyFor, type LoadedPolicy, type Policy } from '../policy/policy.ts';
+import { recompile, type LoadedPolicy, type Policy } from '../policy/policy.ts';
 import { pathsOf } from '../tools/paths.ts';
 import type { ToolCall } from '../tools/tool-call.ts';
 
@@ -115,7 +115,7 @@ export class RunGate {
   async #raise(risk: Decision['risk'], by: string): Promise<Refusal | undefined> {
     const now = this.#policy.policy;
     if (risk === now.risk || order.indexOf(risk) < order.indexOf(now.risk)) return undefined;
-    const raised = policyFor(this.#policy.chain, { ...this.#policy.task, risk });
+    const raised = recompile(this.#policy, { ...this.#policy.task, risk });
     if (raised.policy.runtime !== now.runtime)
       return {
         kind: 'refused',

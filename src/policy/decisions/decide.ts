@@ -2,8 +2,8 @@ import { posix } from 'node:path';
 import { canonicalCommands, type CommandLine } from './canonical-command.ts';
 import { CommandRules } from './command-rules.ts';
 import { highestRisk } from '../layers/effective.ts';
+import { answerEgress, placeOf } from './egress-question.ts';
 import { EgressRules, type EgressRequest } from './egress-rules.ts';
-import { readRequestUrl } from './request-url.ts';
 import type { RiskLevel } from '../language/fields.ts';
 import type { When } from '../language/rules.ts';
 import { PathRules } from './path-rules.ts';
@@ -77,7 +77,7 @@ export function compileRules(policy: Policy): Rules {
 
 /** Here an approval is an answer; to the fence it is a refusal. */
 function withoutApprovals(egress: Policy['egress']): Policy['egress'] {
-  return { ...egress, rules: egress.rules.map(({ approval: _, ...rule }) => rule) };
+  return { ...egress, rules: egress.rules.map((rule) => ({ ...rule, approval: undefined })) };
 }
 
 /**
@@ -122,7 +122,7 @@ function decideCall(rules: Rules, call: Extract<Question, { kind: 'call' }>): De
 
 function decideEgress(rules: Rules, request: EgressRequest): Decision {
   const { policy } = rules;
-  const found = rules.egress.decide(request);
+  const found = answerEgress(rules.egress, request);
   switch (found.kind) {
     case 'denied':
       return decision(rules, {
@@ -131,6 +131,14 @@ function decideEgress(rules: Rules, request: EgressRequest): Decision {
         layer: found.id.startsWith('egress.') ? 'policy' : 'egress.deny',
         reason: found.reason,
         hint: 'No profile can allow it.',
+      });
+    case 'upstream':
+      return decision(rules, {
+        effect: 'allow',
+        rule: found.upstream.id,
+        layer: `upstream ${found.upstream.id}`,
+        reason: 'it is an upstream of this run',
+        hint: '',
       });
     case 'unlisted': {
       const { approvals } = firedBy(rules, { unlisted: true });
@@ -161,11 +169,6 @@ function decideEgress(rules: Rules, request: EgressRequest): Decision {
       });
     }
   }
-}
-
-function placeOf({ url }: EgressRequest): { readonly host: string; readonly port?: number } {
-  const read = readRequestUrl(typeof url === 'string' ? url : url.href);
-  return read.kind === 'url' ? read.url : { host: '' };
 }
 
 /** What happens, as far as triggers and escalators ask. */

@@ -41,7 +41,7 @@ export function failedTests(chain: readonly SourceFile[]): readonly string[] {
 function differencesOf(test: PolicyTest, rulesFor: (given: PolicyTest['given']) => ReturnType<typeof compileRules>) {
   const { given, expect } = test;
   const question = questionOf(given);
-  if (question === undefined) return [`${JSON.stringify(given.url)} is no http or https URL`];
+  if (question === undefined) return [`${JSON.stringify(given.url)} is no http, https or tcp URL`];
   const rules = rulesFor(given);
   const found = decide(rules, question);
   const facts = { effect: found.effect, rule: found.rule, risk: found.risk };
@@ -71,8 +71,8 @@ export function questionOf(given: Omit<PolicyTest['given'], 'class'>): Question 
   return request === undefined ? undefined : { kind: 'egress', ...request };
 }
 
-/** `GET https://example.org/x`, or the URL alone; undefined where it is none. */
+/** `GET https://example.org/x`, the URL alone, or `tcp://host:port`; undefined where it is none. */
 function parseEgressRequest(text: string): EgressRequest | undefined {
   const [, method = 'GET', url = ''] = /^(?:([A-Z]{3,10})\s+)?(\S+)$/.exec(text.trim()) ?? [];
-  return /^https?:\/\/[^/]/i.test(url) ? { method, url } : undefined;
+  return /^(https?|tcp):\/\/[^/]/i.test(url) ? { method, url } : undefined;
 }

@@ -102,7 +102,7 @@ const PolicyTest = z.strictObject({
       command: field(z.string().min(1).max(4000), 'A command line.'),
       url: field(
         z.string().min(1).max(2000),
-        'A request, such as `GET https://example.org/x`; without method it is GET.',
+        'A request, such as `GET https://example.org/x` (without method it is GET), or a connection, `tcp://db.internal:5432`. Asked with the public registries.',
       ),
       tool: field(z.string().min(1).max(100), 'A tool.'),
       source: field(Intent.shape.source, 'Where the request came from.'),

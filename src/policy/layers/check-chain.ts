@@ -1,6 +1,7 @@
 import { RunnerError } from '../../errors.ts';
 import { canonicalCommands } from '../decisions/canonical-command.ts';
 import { CommandRules, matchesCommand } from '../decisions/command-rules.ts';
+import { egressProblems } from './check-egress.ts';
 import { classesOf, isSameInput } from './effective.ts';
 import { suggestion } from '../language/issue-lines.ts';
 import type { CommandRule } from '../language/rules.ts';
@@ -20,7 +21,13 @@ export function checkChain(
   chain: readonly SourceFile[],
   { withoutTests = false }: { readonly withoutTests?: boolean } = {},
 ): readonly SourceFile[] {
-  refuse(chain.flatMap((_, index) => [...unknownNames(chain, index), ...redefinitions(chain, index)]));
+  refuse(
+    chain.flatMap((_, index) => [
+      ...unknownNames(chain, index),
+      ...redefinitions(chain, index),
+      ...egressProblems(chain, index),
+    ]),
+  );
   refuse(chain.flatMap((file) => wrongExamples(file)));
   refuse([...widenings(chain), ...chain.flatMap((_, index) => widerCommands(chain, index))]);
   refuse(senseless(chain));
@@ -28,7 +35,8 @@ export function checkChain(
   return chain;
 }
 
-function refuse(problems: readonly string[]): void {
+/** Throws `invalid_policy` with the first of them. */
+export function refuse(problems: readonly string[]): void {
   if (problems.length === 0) return;
   const more = problems.length > problemsMax ? [`... and ${problems.length - problemsMax} more`] : [];
   throw new RunnerError('invalid_policy', [...problems.slice(0, problemsMax), ...more].join('\n'));
@@ -69,10 +77,10 @@ function unknownNames(chain: readonly SourceFile[], index: number): readonly str
     'lane',
     defined((one) => one.lanes),
   );
-  const profile = check(
-    'egress profile',
-    defined((one) => one.egress?.profiles),
-  );
+  const profile = check('egress profile', [
+    ...defined((one) => one.egress?.profiles),
+    ...known.flatMap((one) => (one.file.egress?.upstreams ?? []).map(({ id }) => id)),
+  ]);
   const category = check('category of approvals', [...defined((one) => one.approvals?.categories), 'write_ask']);
   const credential = check(
     'credential',
@@ -84,6 +92,8 @@ function unknownNames(chain: readonly SourceFile[], index: number): readonly str
     test: typeof lane,
   ): readonly string[] => (names ?? []).flatMap((name, at) => test(name, [...path, at]));
   return [
+    ...each(file.egress?.use, ['egress', 'use'], profile),
+    ...each(file.environment?.egress, ['environment', 'egress'], profile),
     ...Object.entries(file.classes ?? {}).flatMap(([name, rules]) => [
       ...lane(rules.lane, ['classes', name, 'lane']),
       ...each(rules.egress, ['classes', name, 'egress'], profile),
@@ -140,12 +150,6 @@ function redefinitions(chain: readonly SourceFile[], index: number): readonly st
     });
     if (file.environment !== undefined && upper.file.environment !== undefined)
       report(['environment'], `${upper.placeOf(['environment'])} says it already; leave it out here`);
-    for (const name of Object.keys(file.egress?.profiles ?? {}))
-      if (upper.file.egress?.profiles !== undefined)
-        report(
-          ['egress', 'profiles', name],
-          `${upper.placeOf(['egress', 'profiles'])} says which profiles there are; a lower layer can only name them`,
-        );
     for (const name of Object.keys(file.credentials ?? {}))
       if (upper.file.credentials !== undefined)
         report(['credentials', name], `${upper.placeOf(['credentials'])} says which credentials there are`);
@@ -170,6 +174,7 @@ function idsOf(file: SourceFile['file']): ReadonlyMap<string, readonly (readonly
   file.commands?.forEach(({ id }, at) => note(id, ['commands', at]));
   file.risk?.escalators?.forEach(({ id }, at) => note(id, ['risk', 'escalators', at]));
   file.egress?.deny?.forEach(({ id }, at) => note(id, ['egress', 'deny', at]));
+  file.egress?.upstreams?.forEach(({ id }, at) => note(id, ['egress', 'upstreams', at]));
   for (const [name, rules] of Object.entries(file.egress?.profiles ?? {}))
     rules.forEach(({ id }, at) => note(id, ['egress', 'profiles', name, at]));
   return ids;

@@ -23,12 +23,12 @@ export interface EffectiveEgressRule {
   /** Of a connection that is passed through, methods, path and query say nothing. */
   readonly methods: readonly string[];
   readonly path: readonly string[];
-  /** Empty: any query. */
+  /** Where it is empty, the query does not matter. */
   readonly query: Readonly<Record<string, string>>;
   readonly tls: 'terminate' | 'pass_through' | 'none';
   readonly credential?: string;
   /** The approval that requests with its credential need; a request that comes from inside cannot wait for one. */
-  readonly approval?: string;
+  readonly approval?: string | undefined;
   readonly websocket: boolean;
   readonly allowEncodedSlash: boolean;
   /** CIDRs of special addresses that this rule may reach; public ones need none. */

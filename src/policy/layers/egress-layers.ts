@@ -1,6 +1,6 @@
 import { RunnerError } from '../../errors.ts';
 import type { Registries } from '../../registries/registries.ts';
-import { hostsOverlap, matchesHost } from '../decisions/host-name.ts';
+import { hostsOverlap } from '../decisions/host-name.ts';
 import type { EgressRule, UpstreamRule } from '../language/egress.ts';
 import type { SourceFile } from '../language/source-file.ts';
 import { standardCredential, standardEgressRule } from '../language/standards.ts';
@@ -163,13 +163,5 @@ function meets(a: Way, b: Way): boolean {
   return (
     a.ports.some((port) => b.ports.includes(port)) &&
     a.hosts.some((host) => b.hosts.some((other) => hostsOverlap(host, other)))
-  );
-}
-
-/** Whether a secret could be sent with a rule at all. */
-export function fitsCredential(rule: EgressRule, credential: { readonly host: string }): boolean {
-  return (
-    rule.host === undefined ||
-    rule.host.some((host) => hostsOverlap(host, credential.host) || matchesHost(credential.host, host))
   );
 }

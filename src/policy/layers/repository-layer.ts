@@ -1,7 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { RunnerError } from '../../errors.ts';
 import { askGit } from '../../workspace/base/host-git.ts';
-import { loadChain, policyFor, withLayer } from '../policy.ts';
+import { refuse } from './check-chain.ts';
+import { repositoryProblems } from './check-egress.ts';
+import { compileOptions, loadChain, policyFor, withLayer } from '../policy.ts';
 import type { LoadedPolicy } from './effective-policy.ts';
 import type { TaskRequest } from './restriction.ts';
 import { parseSourceFile } from '../language/source-file.ts';
@@ -20,14 +22,15 @@ export async function loadPolicyFor(
 ): Promise<LoadedPolicy> {
   const chain = await loadChain(pathOrName);
   const text = workspace === undefined ? undefined : await committedPolicy(workspace);
-  if (text === undefined) return policyFor(chain, task);
+  if (text === undefined) return policyFor(chain, task, await compileOptions(chain));
   const layer = parseSourceFile(text, `HEAD:${repositoryPolicyPath}`);
   if (layer.file.extends !== undefined)
     throw new RunnerError(
       'invalid_policy',
       `${layer.placeOf(['extends'])}: extends: what is above a repository's policy is said by whoever opens the run`,
     );
-  return policyFor(withLayer(chain, layer), task);
+  refuse(repositoryProblems(chain, layer));
+  return policyFor(withLayer(chain, layer), task, await compileOptions(chain));
 }
 
 /** Undefined: no repository, no commit, or no such file in it. */

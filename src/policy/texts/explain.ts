@@ -1,5 +1,6 @@
 import type { Held } from '../layers/held.ts';
 import type { LoadedPolicy } from '../layers/effective-policy.ts';
+import { egressRuleText, upstreamText } from './egress-text.ts';
 import { sizeText, timeText } from './units-text.ts';
 
 /** One line of the effective policy: what holds, and who decided it. */
@@ -47,14 +48,55 @@ export function explainPolicy(loaded: LoadedPolicy): readonly ExplainedLine[] {
     line('budget.cpu_seconds', noneOr(budget.cpuSeconds)),
     line('budget.diff_files', noneOr(budget.diffFiles)),
     line('budget.diff_lines', noneOr(budget.diffLines)),
-    line(
-      'egress',
-      policy.egress.profiles.length === 0 ? 'none' : `${policy.egress.profiles.join(', ')} (no run has a network yet)`,
-    ),
+    line('egress', policy.egress.profiles.length === 0 ? 'none' : policy.egress.profiles.join(', ')),
+    ...egressLines(loaded, line),
     ...policy.approvals.everyExport.map((name) => line(`approvals.${name}`, 'needed for every export')),
     ...commandLines(loaded),
     ...triggerLines(loaded),
   ];
+}
+
+/** Where nothing is reached, its bounds say nothing. */
+function egressLines(
+  { chain, policy }: LoadedPolicy,
+  line: (key: string, value: string) => ExplainedLine,
+): readonly ExplainedLine[] {
+  const { egress, environment } = policy;
+  const setup = environment?.egress;
+  if (egress.profiles.length === 0 && setup === undefined) return [];
+  const rules = new Map([...egress.rules, ...(setup?.rules ?? [])].map((rule) => [rule.id, rule]));
+  const { dns } = egress;
+  return [
+    ...[...rules.values()].map((rule) => ({
+      key: `egress.${rule.id}`,
+      value: egressRuleText(rule),
+      ...whoSaysProfile(chain, policy.layers, rule.profile),
+    })),
+    ...egress.upstreams.map((upstream) => ({
+      key: `egress.${upstream.id}`,
+      value: upstreamText(upstream),
+      ...whoSaysUpstream(chain, policy.layers, upstream.id),
+    })),
+    ...(setup === undefined ? [] : [line('environment.egress', setup.profiles.join(', '))]),
+    line('egress.mode', egress.mode),
+    line('egress.max_connections', `${egress.maxConnections}`),
+    line('egress.dns.max_names', `${dns.maxNames}`),
+    line('egress.dns.max_unlisted', `${dns.maxUnlisted}`),
+    line('egress.dns.on_excess', dns.onExcess),
+  ];
+}
+
+type Who = Pick<ExplainedLine, 'layer' | 'place'>;
+
+function whoSaysProfile(chain: LoadedPolicy['chain'], layers: readonly string[], name: string): Who {
+  const index = chain.findIndex(({ file }) => file.egress?.profiles?.[name] !== undefined);
+  return { layer: layers[index] ?? '', place: chain[index]?.placeOf(['egress', 'profiles', name]) ?? 'default' };
+}
+
+function whoSaysUpstream(chain: LoadedPolicy['chain'], layers: readonly string[], id: string): Who {
+  const at = (index: number): number => chain[index]?.file.egress?.upstreams?.findIndex((one) => one.id === id) ?? -1;
+  const index = chain.findIndex((_, file) => at(file) >= 0);
+  return { layer: layers[index] ?? '', place: chain[index]?.placeOf(['egress', 'upstreams', at(index)]) ?? 'default' };
 }
 
 function whoDecided(held: Held<unknown> | undefined): Pick<ExplainedLine, 'layer' | 'place'> {

@@ -157,6 +157,22 @@ function lintNames(source: SourceFile): readonly LintFinding[] {
   for (const lane of Object.keys(file.lanes ?? {}))
     if (!lanes.has(lane) && !handedTo.has(lane))
       findings.push(finding(source, 'unused', ['lanes', lane], `no class works in lane ${lane}`));
+  const named = new Set([
+    ...(file.egress?.use ?? []),
+    ...(file.environment?.egress ?? []),
+    ...Object.values(file.classes ?? {}).flatMap(({ egress }) => egress ?? []),
+  ]);
+  for (const name of Object.keys(file.egress?.profiles ?? {}))
+    if (!named.has(name))
+      findings.push(
+        finding(source, 'unused', ['egress', 'profiles', name], `nothing names ${name}, so that no run has it`),
+      );
+  file.egress?.upstreams?.forEach(({ id }, at) => {
+    if (!named.has(id))
+      findings.push(
+        finding(source, 'unused', ['egress', 'upstreams', at], `nothing names ${id}, so that no run has it`),
+      );
+  });
   if ((file.tests ?? []).length === 0)
     findings.push(finding(source, 'untested', [], 'no tests: say at least what must never be possible'));
   for (const name of Object.keys(file.classes ?? {}))

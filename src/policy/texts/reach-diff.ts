@@ -1,4 +1,5 @@
 import { compileRules, decide } from '../decisions/decide.ts';
+import { reachText, upstreamText } from './egress-text.ts';
 import { whenText } from './explain.ts';
 import { covers } from '../layers/glob-algebra.ts';
 import type { Policy } from '../layers/effective-policy.ts';
@@ -37,7 +38,17 @@ export function reachDiff(before: Policy, after: Policy): ReachDiff {
   add(without(after.tools.allow, before.tools.allow), without(before.tools.allow, after.tools.allow), 'call the tool');
   add(without(after.images, before.images), without(before.images, after.images), 'run the image');
   add(without(egressOf(after), egressOf(before)), without(egressOf(before), egressOf(after)), 'request');
-  for (const [what, then, now, text] of numbersOf(before, after)) {
+  add(
+    without(setupEgressOf(after), setupEgressOf(before)),
+    without(setupEgressOf(before), setupEgressOf(after)),
+    'set up with',
+  );
+  add(
+    without(addressesOf(after), addressesOf(before)),
+    without(addressesOf(before), addressesOf(after)),
+    'reach addresses of',
+  );
+  for (const [what, then, now, text] of [...numbersOf(before, after), ...egressNumbersOf(before, after)]) {
     if (then === now) continue;
     const line = `${what}: ${text(now)} instead of ${text(then)}`;
     (bigger(then, now) ? gained : lost).push(line);
@@ -48,6 +59,10 @@ export function reachDiff(before: Policy, after: Policy): ReachDiff {
   }
   if (before.runtime !== after.runtime)
     (after.runtime === 'runsc' ? lost : gained).push(`runtime ${after.runtime} instead of ${before.runtime}`);
+  if (before.egress.mode !== after.egress.mode)
+    (after.egress.mode === 'enforce' ? lost : gained).push(
+      `egress mode ${after.egress.mode} instead of ${before.egress.mode}`,
+    );
   if (before.risk !== after.risk) other.push(`the risk is ${after.risk} instead of ${before.risk}`);
   if (before.lane !== after.lane) other.push(`the lane is ${after.lane ?? 'none'} instead of ${before.lane ?? 'none'}`);
   return { gained, lost, other };
@@ -82,10 +97,18 @@ function without(list: readonly string[], other: readonly string[]): readonly st
 }
 
 function egressOf({ egress }: Policy): readonly string[] {
-  return egress.rules.map(
-    ({ host, methods = ['GET', 'HEAD'], path = ['/**'], ports = [443] }) =>
-      `${methods.join(', ')} ${host.join(', ')}${ports.join() === '443' ? '' : `:${ports.join(',')}`} ${path.join(', ')}`,
-  );
+  return [...egress.rules.map(reachText), ...egress.upstreams.map(upstreamText)];
+}
+
+function setupEgressOf({ environment }: Policy): readonly string[] {
+  return [
+    ...(environment?.egress?.rules.map(reachText) ?? []),
+    ...(environment?.egress?.upstreams.map(upstreamText) ?? []),
+  ];
+}
+
+function addressesOf({ egress }: Policy): readonly string[] {
+  return egress.rules.flatMap(({ id, addresses }) => addresses.map((range) => `${range} with ${id}`));
 }
 
 type NumberLine = readonly [what: string, before: number, after: number, text: (value: number) => string];
@@ -126,6 +149,28 @@ function numbersOf(a: Policy, b: Policy): readonly NumberLine[] {
         return [`calls tagged ${tag}`, of(a), of(b), orNone(count)];
       },
     ),
+  ];
+}
+
+/** Of rules that both have; without any rule the bounds mean nothing. */
+function egressNumbersOf({ egress: a }: Policy, { egress: b }: Policy): readonly NumberLine[] {
+  if (a.profiles.length === 0 || b.profiles.length === 0) return [];
+  const count = (value: number): string => `${value}`;
+  const ofRules = a.rules.flatMap((then): readonly NumberLine[] => {
+    const now = b.rules.find(({ id }) => id === then.id);
+    if (now === undefined) return [];
+    return [
+      [`bytes out with ${then.id}`, then.maxSentBytes, now.maxSentBytes, sizeText],
+      [`bytes in with ${then.id}`, then.maxReceivedBytes, now.maxReceivedBytes, sizeText],
+      [`requests with ${then.id}`, then.maxRequests, now.maxRequests, count],
+      [`time of a request with ${then.id}`, then.timeoutMs, now.timeoutMs, timeText],
+    ];
+  });
+  return [
+    ...ofRules,
+    ['connections at a time', a.maxConnections, b.maxConnections, count],
+    ['names under a star', a.dns.maxNames, b.dns.maxNames, count],
+    ['unlisted names asked for', a.dns.maxUnlisted, b.dns.maxUnlisted, count],
   ];
 }
 

@@ -87,7 +87,17 @@ describe('lint', () => {
       `${files}commands: [${rule('a', '{program: "*", opaque: true}', 'allow', "'eval $x'")}]\n`,
       ['over_broad'],
     ],
-    ['a whole top-level domain', `${files}egress: {profiles: {p: [{id: a, host: ["**.com"]}]}}\n`, ['over_broad']],
+    [
+      'a whole top-level domain',
+      `${files}egress: {use: [p], profiles: {p: [{id: a, host: ["**.com"]}]}}\n`,
+      ['over_broad'],
+    ],
+    ['a profile that nothing names', `${files}egress: {profiles: {p: [{id: a, host: [a.example]}]}}\n`, ['unused']],
+    [
+      'an upstream that nothing names',
+      `${files}egress: {upstreams: [{id: db, host: db.internal, port: 1, to: "127.0.0.1:1"}]}\n`,
+      ['unused'],
+    ],
     ['a lane in which nobody works', `${files}lanes: {l: {}}\n`, ['unused']],
     ['nothing', files, []],
   ];
@@ -106,7 +116,7 @@ describe('lint', () => {
     [
       'a path that cannot be seen',
       `${files}egress: {profiles: {p: [{id: a, host: [a.example], tls: pass_through, path: ["/x"]}]}}\n`,
-      /a names what cannot be seen/,
+      /egress\.profiles\.p\.0\.path: cannot be seen/,
     ],
     [
       'rules that disagree on TLS',
