@@ -36,6 +36,11 @@ describe('the container of a sandbox', () => {
     expect(containerBody(spec, 'volume').argv).not.toContain('--processes');
   });
 
+  test('lets the tools listen on low ports only where a fence does', () => {
+    expect(containerBody(spec, 'volume')).not.toHaveProperty('lowPorts');
+    expect(containerBody({ ...spec, egress: true }, 'volume')).toHaveProperty('lowPorts', true);
+  });
+
   test.each([
     ['memory that full file systems would use up', { memoryBytes: defaultLimits.workspaceBytes }],
     ['no processes', { pidsMax: 0 }],

@@ -17,6 +17,8 @@ export interface SandboxSpec {
   readonly workspaceVolume?: string;
   /** Read-only directories beside the workspace. */
   readonly inputs?: readonly MountedVolume[];
+  /** A fence will listen on its loopback, on ports such as 53 and 443, as the tools' user. */
+  readonly egress?: boolean;
 }
 
 export interface SandboxLimits {
@@ -81,6 +83,7 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
         : [{ name: spec.workspaceVolume, target: workspace, kind: 'overlay' } as const]),
       ...(spec.inputs ?? []),
     ],
+    ...(spec.egress === true ? { lowPorts: true } : {}),
     seccomp: JSON.stringify(seccompProfile()),
   };
 }

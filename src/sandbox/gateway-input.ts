@@ -40,8 +40,9 @@ export class GatewayInput implements CallInput {
 
   /** One frame; `lengthBytes` of all pieces, for which there is room. */
   write(pieces: readonly Uint8Array[], lengthBytes: number): void {
-    this.#link.send(toSupervisor.stdin, this.#call, [u64Bytes(this.#sentBytes), ...pieces]);
+    const offset = u64Bytes(this.#sentBytes);
     this.#sentBytes += lengthBytes;
+    this.#link.send(toSupervisor.stdin, this.#call, [offset, ...pieces]);
   }
 
   /** No more will be written. */

@@ -6,6 +6,8 @@ export const creditBytes = 262_144;
 export const connectionsMax = 256;
 export const listenersMax = 64;
 export const datagramMax = 4_096;
+/** Bytes of one record of data. */
+export const dataMax = payloadMax - 4;
 /** `u8 kind, u32 length`, and what a 'D' has before its bytes. */
 export const recordHeadBytes = 5;
 export const dataHeadBytes = recordHeadBytes + 4;
