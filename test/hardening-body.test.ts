@@ -103,6 +103,19 @@ describe('the body of a container', () => {
       expect(names).toEqual(['lo']);
     });
 
+    on('asks for names on loopback, and knows nothing of how the host does', async () => {
+      expect(await said('cat /etc/resolv.conf', { runtime })).toBe(
+        'nameserver 127.0.0.1\noptions timeout:2 attempts:3\n',
+      );
+    });
+
+    on('lets anybody listen on low ports where that is asked for', async () => {
+      const script = 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start';
+      const start = await said(script, { runtime, lowPorts: true });
+      // gVisor has no such setting and no such ports: test/gateway.test.ts listens on them.
+      expect(start).toMatch(runtime === 'runc' ? /^0\n$/ : /No such file/);
+    });
+
     on('writes only where a bounded tmpfs is', async () => {
       const tries = ['/x', '/bin/x', '/etc/x', '/.glovebox/data', '/proc/sys/kernel/hostname', '/sys/x'];
       const script = tries.map((path) => `(echo x > ${path}) && echo "WROTE ${path}"`).join('; ');

@@ -85,6 +85,8 @@ export interface ContainerSpec {
   /** In-memory file systems, charged to the memory limit. */
   readonly tmpfs: readonly Tmpfs[];
   readonly volumes: readonly MountedVolume[];
+  /** Any user may listen on ports below 1024, of the sandbox's own loopback. Default: as the engine has it. */
+  readonly lowPorts?: boolean;
   /** Which seccomp profile, as JSON text. */
   readonly seccomp: string;
 }

@@ -46,6 +46,9 @@ describe('the body that a spec compiles to', () => {
       LogConfig: { Type: 'none', Config: {} },
       RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
       Init: false,
+      Dns: ['127.0.0.1'],
+      DnsSearch: ['.'],
+      DnsOptions: ['timeout:2', 'attempts:3'],
       Runtime: 'runc',
     });
     for (const key of [
@@ -57,9 +60,17 @@ describe('the body that a spec compiles to', () => {
       'Links',
       'ExtraHosts',
       'GroupAdd',
+      'Sysctls',
     ]) {
       expect(HostConfig).not.toHaveProperty(key);
     }
+  });
+
+  it('opens low ports where they are asked for, and nothing else', () => {
+    const plain = compileBody(spec, { env: [], volumes: [] }, facts);
+    const open = compileBody({ ...spec, lowPorts: true }, { env: [], volumes: [] }, facts);
+    const Sysctls = { 'net.ipv4.ip_unprivileged_port_start': '0' };
+    expect(open).toEqual({ ...plain, HostConfig: { ...plain.HostConfig, Sysctls } });
   });
 
   it('takes away every variable of the image that was not asked for, and keeps those that were', () => {

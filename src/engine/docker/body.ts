@@ -7,6 +7,7 @@ import { refuseUnfit } from './fitness.ts';
  *  - nothing of it comes from anywhere but `ContainerSpec`, the constants here, and the image's names to be blanked;
  *  - no network, no capability but the supervisor's four, no new privileges, our seccomp profile, a read-only root,
  *    writable only where a tmpfs or a writable volume is asked for, memory without swap, bounded pids, processors and open files;
+ *  - names are asked for on loopback, where nobody answers but a fence of ours, and nothing of the host's resolver is known;
  *  - nothing of the image takes effect but its files: not its environment, entrypoint, user, volumes, health check or shell.
  */
 export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: EngineFacts): ContainerBody {
@@ -69,7 +70,11 @@ export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: En
       RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
       AutoRemove: false,
       Init: false,
+      // Said in full, or the engine would copy the rest of the host's own resolv.conf.
       Dns: ['127.0.0.1'],
+      DnsSearch: ['.'],
+      DnsOptions: ['timeout:2', 'attempts:3'],
+      ...(spec.lowPorts === true ? { Sysctls: { 'net.ipv4.ip_unprivileged_port_start': '0' } } : {}),
       PublishAllPorts: false,
       Runtime: spec.runtime,
     },

@@ -99,7 +99,17 @@ export class FakeContainer {
       `size=${mount.sizeBytes},nr_inodes=${mount.inodesMax},uid=${mount.uid},gid=${mount.gid},mode=${mount.mode.toString(8)}`,
     ]);
     const namespaces = ['--mount', '--pid', '--net', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL'];
-    const script = ['/bin/sh', '-euc', makeRoot, 'fake', this.#directory, spec.workdir, String(spec.tmpfs.length)];
+    const ports = spec.lowPorts === true ? 'low' : '';
+    const script = [
+      '/bin/sh',
+      '-euc',
+      makeRoot,
+      'fake',
+      this.#directory,
+      spec.workdir,
+      ports,
+      String(spec.tmpfs.length),
+    ];
     const argv = [...namespaces, ...script, ...tmpfs, ...spec.env, ...spec.argv];
     const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
     return spawn('unshare', argv, { stdio: ['pipe', 'pipe', 'pipe'], env });
@@ -142,11 +152,11 @@ export class FakeContainer {
 }
 
 /**
- * $1 root directory, $2 working directory, $3 number of tmpfs, then target and options of each, then the environment
+ * $1 root directory, $2 working directory, $3 `low` where anybody may listen on low ports, $4 number of tmpfs, then target and options of each, then the environment
  * and argv. Only ever given what a test's spec says.
  */
 const makeRoot = `
-root=$1 workdir=$2 mounts=$3; shift 3
+root=$1 workdir=$2 ports=$3 mounts=$4; shift 4
 mount --make-rprivate /
 mount --bind "$root" "$root"
 for name in usr bin sbin lib lib64 etc; do
@@ -155,6 +165,7 @@ for name in usr bin sbin lib lib64 etc; do
 done
 mkdir -p "$root/proc" "$root/dev" "$root/sys"
 mount -t proc proc "$root/proc"
+if [ "$ports" = low ]; then echo 0 > "$root/proc/sys/net/ipv4/ip_unprivileged_port_start"; fi
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 while [ "$mounts" -gt 0 ]; do
