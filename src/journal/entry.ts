@@ -73,6 +73,16 @@ const dataOf = {
       .max(64)
       .readonly()
       .optional(),
+    isolation: z
+      .strictObject({
+        interfaces: z.array(text).max(256).readonly(),
+        attempts: z
+          .array(z.strictObject({ to: text, end: text }))
+          .max(16)
+          .readonly(),
+        ms,
+      })
+      .optional(),
   }),
   'call.intended': z.strictObject({ callId, tool: text, arguments: json, argsDigest: digest, count }),
   'call.ended': z.strictObject({
