@@ -75,6 +75,7 @@ struct call {
   pid_t session;
   bool terminal;
   bool keep;
+  bool prompt; /* its output waits for no company */
   char *home;
   struct start_report *report;
 

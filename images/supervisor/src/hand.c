@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gateway.h"
 #include "privileges.h"
 
 enum { UNPACK_OWNERS = 1 };
@@ -27,6 +28,7 @@ static int run_verb(struct hand *hand) {
     case HAND_MOVE: return hand_move(hand);
     case HAND_REMOVE: return hand_remove(hand);
     case HAND_UNPACK: return hand_unpack(hand);
+    case HAND_PROBE: return hand_probe(hand);
     default: return ENOSYS;
   }
 }
@@ -38,7 +40,10 @@ static bool drop(struct hand *hand) {
 }
 
 int hand_run(const struct spec *spec) {
-  struct hand hand = {.spec = spec};
+  struct hand hand = {.spec = spec, .failed = spec->paths[0] ? NULL : ""};
+  if (spec->verb == HAND_GATEWAY) {
+    return drop(&hand) ? gateway_run() : 1;
+  }
   if (!records_open(&hand.out)) {
     return 1;
   }

@@ -1,5 +1,5 @@
 /*
- * The built-in hand: file verbs, run in a fork of the supervisor (docs/protocol.md, "The hand").
+ * The built-in hand: file verbs and those of the network, run in a fork of the supervisor (docs/protocol.md, "The hand").
  *
  *  - Paths are resolved with the effective user of the tools; nothing is done that the user could not do, except that
  *    what the runner imports may be given to root.
@@ -24,7 +24,7 @@ struct hand {
   bool truncated;
 };
 
-/* Reads 0, writes records to 1. The exit code: 0 done, 1 failed. */
+/* Reads 0, writes records to 1. The exit code: 0 done, 1 failed. The gateway is a process of this kind, with records of its own. */
 int hand_run(const struct spec *spec);
 
 /* Verbs: 0 or errno. What they say goes to hand->out. */
@@ -36,6 +36,7 @@ int hand_mkdir(struct hand *hand);
 int hand_move(struct hand *hand);
 int hand_remove(struct hand *hand);
 int hand_unpack(struct hand *hand);
+int hand_probe(struct hand *hand);
 
 /* Acts as the tools' user from now on, or as root again. Only unpack goes back and forth. */
 bool hand_become(const struct hand *hand, bool root);

@@ -172,7 +172,7 @@ static bool post_output(struct supervisor *supervisor, struct call *call, uint64
   pieces[0] = (struct bytes){header, sizeof header};
   outbox_frame(&supervisor->outbox, FRAME_OUT, 0, call->id, pieces, 3);
   call->sent += pieces[1].length + pieces[2].length;
-  if (call->sent - call->output.base < SMALL_OUTPUT) {
+  if (!call->prompt && call->sent - call->output.base < SMALL_OUTPUT) {
     post_lazy(supervisor);
   } else {
     post_urgent(supervisor);

@@ -98,6 +98,14 @@ void records_error(struct records *records, char kind, int code, const char *pat
   put_bytes(put32(begin(records, kind, 4 + length), (uint32_t)code), path, length);
 }
 
+void records_interface(struct records *records, uint32_t flags, const char *name) {
+  put_bytes(put32(begin(records, 'I', 4 + strlen(name)), flags), name, strlen(name));
+}
+
+void records_probe(struct records *records, uint8_t index, int code, const uint8_t *answer, size_t length) {
+  put_bytes(put32(put8(begin(records, 'P', 5 + length), index), (uint32_t)code), answer, length);
+}
+
 void records_end(struct records *records, bool truncated, uint64_t entries, uint64_t bytes) {
   put64(put64(put8(begin(records, 'Z', 17), truncated), entries), bytes);
 }

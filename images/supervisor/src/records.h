@@ -35,6 +35,10 @@ void records_file_end(struct records *records);
 
 /* 'E', or 'e' where the verb goes on. */
 void records_error(struct records *records, char kind, int code, const char *path);
+
+/* Of a probe: 'I' and 'P'. */
+void records_interface(struct records *records, uint32_t flags, const char *name);
+void records_probe(struct records *records, uint8_t index, int code, const uint8_t *answer, size_t length);
 void records_end(struct records *records, bool truncated, uint64_t entries, uint64_t bytes);
 
 /* Writes out what is held; a reader that is gone ends the process. */

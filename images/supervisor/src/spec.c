@@ -33,23 +33,24 @@ enum tag {
   TAG_CONTENT_MAX,
   TAG_FILE_MAX,
   TAG_TO,
+  TAG_PROBE = 40,
   TAG_COUNT,
 };
 
 enum { HEADER = 5, ANY = 0xffff };
 
-/* The length each tag must have; ANY is a string without NUL, but for the script. */
+/* The length each tag must have; ANY is a string without NUL, but for the script and probes. */
 static const uint16_t lengths[TAG_COUNT] = {
     [TAG_ARGV] = ANY,       [TAG_ENV] = ANY,      [TAG_CWD] = ANY,        [TAG_SCRIPT] = ANY,     [TAG_KILL_AFTER] = 4,
     [TAG_IDLE] = 4,         [TAG_GRACE] = 4,      [TAG_DRAIN] = 4,        [TAG_DESCENDANTS] = 1,  [TAG_STDIN] = 1,
     [TAG_TERMINAL] = 4,     [TAG_VERB] = 1,       [TAG_AUX] = 1,          [TAG_UMASK] = 4,        [TAG_USER] = 8,
     [TAG_PATH] = ANY,       [TAG_FLAGS] = 1,      [TAG_OFFSET] = 8,       [TAG_LENGTH] = 8,       [TAG_MODE] = 4,
     [TAG_EXPECTED] = 32,    [TAG_PRUNE] = ANY,    [TAG_DEPTH_MAX] = 4,    [TAG_ENTRIES_MAX] = 8,  [TAG_CONTENT_MAX] = 8,
-    [TAG_FILE_MAX] = 8,     [TAG_TO] = ANY,
+    [TAG_FILE_MAX] = 8,     [TAG_TO] = ANY,        [TAG_PROBE] = ANY,
 };
 
 static bool is_repeated(uint8_t tag) {
-  return tag == TAG_ARGV || tag == TAG_ENV || tag == TAG_PATH || tag == TAG_PRUNE;
+  return tag == TAG_ARGV || tag == TAG_ENV || tag == TAG_PATH || tag == TAG_PRUNE || tag == TAG_PROBE;
 }
 
 /* First pass: the frame of it all, before a byte is changed. */
@@ -67,7 +68,7 @@ static const char *check(const uint8_t *p, const uint8_t *end, uint32_t counts[T
     if (length > (size_t)(end - p) || (lengths[tag] != ANY && length != lengths[tag])) {
       return "wrong length of a field";
     }
-    if (lengths[tag] == ANY && tag != TAG_SCRIPT && memchr(p, 0, length)) {
+    if (lengths[tag] == ANY && tag != TAG_SCRIPT && tag != TAG_PROBE && memchr(p, 0, length)) {
       return "NUL in a string";
     }
     if (++counts[tag] > 1 && !is_repeated(tag)) {
@@ -92,6 +93,25 @@ static char *take_string(uint8_t *value, uint32_t length) {
   memmove(value - 1, value, length);
   value[length - 1] = 0;
   return (char *)value - 1;
+}
+
+enum { PROBE_TCP = 1, PROBE_UDP, PROBE_ENDS = 4 /* of port and timeout */ };
+
+/* False: it is no probe. */
+static bool take_probe(struct probe *probe, const uint8_t *value, uint32_t length) {
+  size_t address = length < 2 ? 0 : value[1] == 4 ? 4 : value[1] == 6 ? 16 : 0;
+  if (address == 0 || length < 2 + address + PROBE_ENDS || (value[0] != PROBE_TCP && value[0] != PROBE_UDP)) {
+    return false;
+  }
+  const uint8_t *p = value + 2 + address;
+  *probe = (struct probe){.udp = value[0] == PROBE_UDP,
+                          .ipv6 = address == 16,
+                          .port = get16(p),
+                          .timeoutMs = get16(p + 2),
+                          .payload = p + PROBE_ENDS,
+                          .length = length - 2 - address - PROBE_ENDS};
+  memcpy(probe->address, value + 2, address);
+  return probe->udp || probe->length == 0;
 }
 
 static void take(struct spec *spec, uint8_t tag, uint8_t *value, uint32_t length, uint32_t at[TAG_COUNT]) {
@@ -123,11 +143,16 @@ static void take(struct spec *spec, uint8_t tag, uint8_t *value, uint32_t length
     case TAG_ENTRIES_MAX: spec->entriesMax = get64(value); break;
     case TAG_CONTENT_MAX: spec->contentMax = get64(value); break;
     case TAG_FILE_MAX: spec->fileMax = get64(value); break;
+    case TAG_PROBE: spec->probeCount += take_probe(&spec->probes[at[tag]++], value, length); break;
     default: break;
   }
 }
 
-static const char *check_meaning(const struct spec *spec) {
+static bool is_of_files(const struct spec *spec) {
+  return spec->verb != HAND_GATEWAY && spec->verb != HAND_PROBE;
+}
+
+static const char *check_meaning(const struct spec *spec, uint32_t probes) {
   const uint32_t nobody = UINT32_MAX;
   if (spec->uid == 0 || spec->gid == 0 || spec->uid == nobody || spec->gid == nobody) {
     return "the tools' user is never root";
@@ -147,7 +172,10 @@ static const char *check_meaning(const struct spec *spec) {
   if (spec->argv[0] || spec->script || spec->terminal || spec->aux) {
     return "a verb takes no argv, script, terminal or aux";
   }
-  if (!spec->paths[0] || (spec->paths[1] && spec->verb != HAND_WALK) || (spec->verb == HAND_MOVE && !spec->to)) {
+  if ((spec->verb == HAND_PROBE) != (probes > 0) || probes > PROBES_MAX || spec->probeCount != probes) {
+    return "the verb probe takes up to 16 well-formed probes, and no other takes any";
+  }
+  if ((spec->paths[0] != NULL) != is_of_files(spec) || (spec->paths[1] && spec->verb != HAND_WALK) || (spec->verb == HAND_MOVE && !spec->to)) {
     return "wrong number of paths";
   }
   return NULL;
@@ -172,7 +200,8 @@ const char *spec_parse(struct spec *spec, uint8_t *buffer, size_t length) {
     return wrong;
   }
   if (!allocate(&spec->argv, counts[TAG_ARGV]) || !allocate(&spec->env, counts[TAG_ENV]) ||
-      !allocate(&spec->paths, counts[TAG_PATH]) || !allocate(&spec->prune, counts[TAG_PRUNE])) {
+      !allocate(&spec->paths, counts[TAG_PATH]) || !allocate(&spec->prune, counts[TAG_PRUNE]) ||
+      !(spec->probes = calloc((size_t)counts[TAG_PROBE] + 1, sizeof *spec->probes))) {
     return "out of memory";
   }
   for (uint8_t *p = buffer; p < buffer + length;) {
@@ -181,7 +210,7 @@ const char *spec_parse(struct spec *spec, uint8_t *buffer, size_t length) {
     take(spec, tag, p + HEADER, n, at);
     p += HEADER + n;
   }
-  return check_meaning(spec);
+  return check_meaning(spec, counts[TAG_PROBE]);
 }
 
 void spec_free(struct spec *spec) {
@@ -189,5 +218,6 @@ void spec_free(struct spec *spec) {
   free(spec->env);
   free(spec->paths);
   free(spec->prune);
+  free(spec->probes);
   *spec = (struct spec){0};
 }

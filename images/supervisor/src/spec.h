@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SPEC_MAX = 8 * 1024 * 1024 };
+enum { SPEC_MAX = 8 * 1024 * 1024, PROBES_MAX = 16 };
 
 enum hand_verb {
   HAND_NONE,
@@ -18,7 +18,20 @@ enum hand_verb {
   HAND_MOVE,
   HAND_REMOVE,
   HAND_UNPACK,
+  HAND_GATEWAY,
+  HAND_PROBE,
   HAND_VERBS,
+};
+
+/* One try to get out of the sandbox. */
+struct probe {
+  bool udp;
+  bool ipv6;
+  uint8_t address[16]; /* the first four of them, or all */
+  uint16_t port;
+  uint16_t timeoutMs;
+  const uint8_t *payload; /* of UDP */
+  size_t length;
 };
 
 struct spec {
@@ -55,6 +68,8 @@ struct spec {
   uint64_t entriesMax;
   uint64_t contentMax;
   uint64_t fileMax;
+  struct probe *probes;
+  size_t probeCount;
 };
 
 /* NULL, or what is wrong with it. Writes into the buffer (strings get their NUL). spec_free() in both cases. */

@@ -31,6 +31,7 @@ static void take_terms(struct supervisor *supervisor, struct call *call, const s
   const char *home = home_of(spec);
   call->home = home ? strdup(home) : NULL;
   call->keep = spec->keep;
+  call->prompt = spec->verb == HAND_GATEWAY;
   call->terminal = spec->terminal;
   call->uid = spec->uid;
   call->inGone = !spec->hasStdin && !spec->terminal;
@@ -88,7 +89,7 @@ static void start(struct supervisor *supervisor, struct call *call) {
   call->streams[0].fd = spawned.out;
   call->streams[1].fd = spawned.error;
   call->streams[2].fd = spawned.aux;
-  call->watchAtUs = supervisor->nowUs + WATCH_US;
+  call->watchAtUs = supervisor->nowUs + (call->prompt ? 0 : WATCH_US);
   if (call->resumed) {
     post_started(supervisor, call);
   }
