@@ -4,7 +4,7 @@
 #   build.sh          build/supervisor-<arch>, stripped
 #   build.sh --test   build/supervisor-test-<arch>: the same, and may be run as any process (--any-pid)
 #   build.sh --asan   build/supervisor-asan: with address and undefined-behaviour sanitizers, may be run as any process
-#   build.sh --fuzz   build/fuzz-frames, build/fuzz-spec, build/fuzz-unpack: libFuzzer harnesses (clang)
+#   build.sh --fuzz   build/fuzz-frames, -gateway, -spec, -unpack: libFuzzer harnesses (clang)
 #
 # Prints one line. What is up to date (by a hash of the sources, kept beside the result) is not built again.
 set -eu

@@ -29,7 +29,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (spec.expected) {
       sum += spec.expected[31];
     }
-    if (spec.uid == 0 || spec.gid == 0 || (spec.verb == HAND_NONE ? !spec.argv[0] : !spec.paths[0])) {
+    for (size_t i = 0; i < spec.probeCount; i++) {
+      for (size_t j = 0; j < spec.probes[i].length; j++) {
+        sum += spec.probes[i].payload[j];
+      }
+    }
+    bool paths = spec.verb != HAND_NONE && spec.verb < HAND_GATEWAY;
+    if (spec.uid == 0 || spec.gid == 0 || (spec.verb == HAND_NONE && !spec.argv[0]) || paths != (spec.paths[0] != NULL) ||
+        spec.probeCount > PROBES_MAX || (spec.verb == HAND_PROBE) != (spec.probeCount > 0)) {
       abort();
     }
   }

@@ -3,9 +3,9 @@
 # --keep merges what was found into fuzz/corpus (small inputs that reach new code only).
 set -eu
 cd "$(dirname "$0")/.."
-seconds=$(( (${1:-10} + 2) / 3 ))
+seconds=$(( (${1:-10} + 3) / 4 ))
 ./build.sh --fuzz
-for name in frames spec unpack; do
+for name in frames gateway spec unpack; do
   found=build/corpus-$name
   rm -rf "$found" && mkdir -p "$found"
   if ! "build/fuzz-$name" -max_total_time="$seconds" -max_len=4096 -print_final_stats=1 -artifact_prefix="build/crash-$name-" \

@@ -79,7 +79,8 @@ static size_t in_room(struct gateway *gateway) {
 
 /* False: stdin has ended. */
 static bool listen_to_runner(struct gateway *gateway) {
-  ssize_t n = read(0, gateway->in + gateway->inEnd, in_room(gateway));
+  size_t room = in_room(gateway);
+  ssize_t n = read(0, gateway->in + gateway->inEnd, room);
   gateway->inEnd += n > 0 ? (size_t)n : 0;
   return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }

@@ -116,7 +116,7 @@ static void look(const struct probe *probe, struct attempt *attempt) {
   finish(attempt, code);
 }
 
-/* How long the one that waits longest may; ends those whose time is over. -1: none waits. */
+/* Ends those whose time is over. How long until the next one's is; -1: none waits. */
 static int expire(struct attempt *attempts, size_t count) {
   uint64_t now = now_ms();
   int wait = -1;

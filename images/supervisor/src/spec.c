@@ -148,8 +148,11 @@ static void take(struct spec *spec, uint8_t tag, uint8_t *value, uint32_t length
   }
 }
 
-static bool is_of_files(const struct spec *spec) {
-  return spec->verb != HAND_GATEWAY && spec->verb != HAND_PROBE;
+static bool has_its_paths(const struct spec *spec) {
+  if (spec->verb == HAND_GATEWAY || spec->verb == HAND_PROBE) {
+    return !spec->paths[0];
+  }
+  return spec->paths[0] && (!spec->paths[1] || spec->verb == HAND_WALK) && (spec->verb != HAND_MOVE || spec->to);
 }
 
 static const char *check_meaning(const struct spec *spec, uint32_t probes) {
@@ -175,7 +178,7 @@ static const char *check_meaning(const struct spec *spec, uint32_t probes) {
   if ((spec->verb == HAND_PROBE) != (probes > 0) || probes > PROBES_MAX || spec->probeCount != probes) {
     return "the verb probe takes up to 16 well-formed probes, and no other takes any";
   }
-  if ((spec->paths[0] != NULL) != is_of_files(spec) || (spec->paths[1] && spec->verb != HAND_WALK) || (spec->verb == HAND_MOVE && !spec->to)) {
+  if (!has_its_paths(spec)) {
     return "wrong number of paths";
   }
   return NULL;

@@ -9,6 +9,7 @@ MAGIC = 0x4742
 HELLO, PING, SPAWN, STDIN, ACK, RESUME, SIGNAL, KILL, RESIZE, RELEASE, LIST, SHUTDOWN = range(1, 13)
 WELCOME, PONG, STARTED, OUT, STDIN_ACK, EXIT, END, LISTED, REFUSED = range(0x81, 0x8A)
 ZEROS = bytes(65552)
+REPEATED = {"paths": 20, "prune": 26, "probes": 40}
 
 
 class Exit:
@@ -61,9 +62,8 @@ def spec(argv=(), env=("PATH=/usr/bin:/bin",), **fields):
         "entries": (28, u64), "content": (29, u64), "file": (30, u64), "to": (31, bytes),
     }
     for name, value in fields.items():
-        if name in ("paths", "prune"):
-            for each in value:
-                out += tag(20 if name == "paths" else 26, each)
+        if name in REPEATED:
+            out += b"".join(tag(REPEATED[name], each) for each in value)
             continue
         number, form = forms[name]
         if isinstance(value, str):
@@ -89,6 +89,7 @@ class Link:
         self.frames_seen = 0
         self.reads = 0
         self.pipes = None
+        self.in_frame, self.late = False, {}
         hello = self.frame(HELLO, self.nonce + struct.pack("<II", 1, orphan_ms), flags=int(offer))
         self.write((ZEROS if zeros else b"") + hello)
         self.wait(lambda: self.welcome is not None)
@@ -98,7 +99,7 @@ class Link:
 
     def write(self, data):
         """Never waits for the supervisor without reading what it says."""
-        view = memoryview(data)
+        view, self.in_frame = memoryview(data), True
         while view:
             readable, writable, _ = select.select([self.reading], [self.writing], [], 10)
             if readable:
@@ -106,6 +107,16 @@ class Link:
             if writable:
                 view = view[os.write(self.writing, view[:4096]):]
             assert readable or writable, "the supervisor reads no more"
+        self.in_frame = False
+        while self.late:
+            self.acknowledge(*self.late.popitem())
+
+    def acknowledge(self, number, offset):
+        """At once, but never in the middle of another frame."""
+        if self.in_frame:
+            self.late[number] = offset
+        else:
+            os.write(self.writing, self.frame(ACK, struct.pack("<Q", offset), number))
 
     def send(self, kind, payload=b"", call=0, flags=0):
         self.write(self.frame(kind, payload, call, flags))
@@ -214,7 +225,7 @@ class Link:
             call.received += len(data)
             assert call.received < 1 << 29, "a flood without an end"
             if self.auto_ack:
-                os.write(self.writing, self.frame(ACK, struct.pack("<Q", call.received), number))
+                self.acknowledge(number, call.received)
         elif kind == STDIN_ACK:
             call.input_acked, call.input_gone = struct.unpack("<Q", payload)[0], bool(flags & 1)
         elif kind == EXIT:

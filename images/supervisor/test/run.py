@@ -7,7 +7,9 @@ import traceback
 import calls_test
 import direct_test
 import files_test
+import gateway_test
 import kill_test
+import probe_test
 import stream_test
 from sandbox import Sandbox
 
@@ -15,7 +17,7 @@ from sandbox import Sandbox
 def main():
     words = sys.argv[2:]
     failed = 0
-    for module in (stream_test, direct_test, calls_test, kill_test, files_test):
+    for module in (stream_test, direct_test, calls_test, kill_test, files_test, gateway_test, probe_test):
         sandbox = None
         for name in [n for n in dir(module) if n.startswith("test_")]:
             if words and not any(word in name for word in words):

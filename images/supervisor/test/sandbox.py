@@ -1,7 +1,12 @@
-"""A real supervisor as PID 1 of a pid namespace (needs root), and what tests ask of it."""
+"""A real supervisor as PID 1 of a pid namespace with loopback only (needs root), and what tests ask of it."""
 
+import contextlib
+import ctypes
+import fcntl
 import os
+import resource
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -13,12 +18,14 @@ from link import KILL, Link, RELEASE, SHUTDOWN, records, spec
 UID = 10001
 UNKNOWN = 0xFFFFFFFF
 PROGRAM = sys.argv[1]
+NEW_NETWORK = 0x40000000
+SET_FLAGS, UP = 0x8914, 1
 
 
 class Sandbox:
     """A supervisor on two FIFOs, which outlive any one runner, and a workspace of the tools' user."""
 
-    def __init__(self, orphan_ms=60000):
+    def __init__(self, orphan_ms=60000, descriptors=None):
         self.root = tempfile.mkdtemp(prefix="supervisor-test-")
         os.chmod(self.root, 0o755)
         self.workspace = self.root + "/workspace"
@@ -32,11 +39,32 @@ class Sandbox:
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
         self.stderr = open(self.root + "/stderr", "w+b")
         reading = os.open(self.root + "/in", os.O_RDONLY | os.O_NONBLOCK)
-        self.process = subprocess.Popen(["unshare", "-p", "-f", "--kill-child", "--mount-proc", PROGRAM], stdin=reading,
-                                        stdout=os.open(self.root + "/out", os.O_WRONLY), stderr=self.stderr, env=env)
+        self.process = subprocess.Popen(["unshare", "-n", "-p", "-f", "--kill-child", "--mount-proc", PROGRAM], stdin=reading,
+                                        stdout=os.open(self.root + "/out", os.O_WRONLY), stderr=self.stderr, env=env,
+                                        preexec_fn=lambda: bound_descriptors(descriptors))
         os.close(reading)
         self.number = 0
         self.link = self.attach(orphan_ms=orphan_ms, zeros=False)
+        self.space = os.open(f"/proc/{self.pid()}/ns/net", os.O_RDONLY)
+        self.set_up_loopback()
+
+    @contextlib.contextmanager
+    def network(self):
+        """Sockets made meanwhile are of this sandbox."""
+        libc, outside = ctypes.CDLL(None, use_errno=True), os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            assert libc.setns(self.space, NEW_NETWORK) == 0, ctypes.get_errno()
+            yield
+        finally:
+            assert libc.setns(outside, NEW_NETWORK) == 0, ctypes.get_errno()
+            os.close(outside)
+
+    def set_up_loopback(self):
+        """As engines do: loopback is up, and every port is for everybody."""
+        with self.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sH14x", b"lo", UP))
+            with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as setting:
+                setting.write("0")
 
     def attach(self, orphan_ms=60000, zeros=True, **options):
         self.link = Link(self.fifo_out, self.fifo_in, zeros=zeros, orphan_ms=orphan_ms, **options)
@@ -130,10 +158,15 @@ class Sandbox:
             self.process.kill()
             self.stderr.seek(0)
             said = self.stderr.read().decode(errors="replace")
-            for fd in (self.fifo_in, self.fifo_out):
+            for fd in (self.fifo_in, self.fifo_out, self.space):
                 os.close(fd)
             shutil.rmtree(self.root, ignore_errors=True)
             assert said == "", said
+
+
+def bound_descriptors(count):
+    if count is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
 
 def equal(got, wanted):
