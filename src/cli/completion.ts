@@ -2,7 +2,7 @@ import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
 import type { CliContext } from './context.ts';
 
-const takeRun = ['diff', 'log', 'output', 'check'];
+const takeRun = ['diff', 'log', 'egress', 'forward', 'output', 'check'];
 
 /** `source <(glovebox complete bash)`; zsh, fish and powershell likewise. Runs complete from the data directory. */
 export async function addCompletion(program: Command, context: CliContext, argv: readonly string[]): Promise<void> {

@@ -8,8 +8,10 @@ import { addCompletion } from './completion.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { diffCommand } from './diff.ts';
 import { doctorCommand } from './doctor.ts';
+import { egressCommand } from './egress.ts';
 import { envCommand } from './env.ts';
 import { explainFilesCommand } from './explain-files.ts';
+import { forwardCommand } from './forward.ts';
 import { gcCommand } from './gc.ts';
 import { imageCommand } from './image.ts';
 import { watchOutput } from './interruption.ts';
@@ -52,9 +54,11 @@ function buildProgram(context: CliContext): Command {
     policyCommand,
     diffCommand,
     logCommand,
+    egressCommand,
     outputCommand,
     checkCommand,
     runsCommand,
+    forwardCommand,
     envCommand,
     explainFilesCommand,
     gcCommand,

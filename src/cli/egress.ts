@@ -1,0 +1,90 @@
+import type { Command } from 'commander';
+import { DoorClient } from '../control/door-client.ts';
+import type { RunState } from '../control/controlled.ts';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import { followEntries, readEntries } from '../journal/read.ts';
+import type { CliContext } from './context.ts';
+import { egressHeading, egressLine, EgressRows, egressTable, type EgressRow } from './egress-rows.ts';
+import { print, printJson, say } from './terminal.ts';
+
+interface Options {
+  readonly follow?: boolean;
+  readonly json?: boolean;
+  readonly without?: readonly string[];
+  readonly revoke?: readonly string[];
+}
+
+export function egressCommand(program: Command, context: CliContext): void {
+  program
+    .command('egress')
+    .description('what a run asked of the network, what was decided, how it ended; or take something away from it')
+    .argument('<run>', 'id, or the beginning of one')
+    .option('-f, --follow', 'go on as it comes, until the run is closed')
+    .option(
+      '--without <rule...>',
+      'take these profiles, rules or upstreams from the open run; what they let through is cut',
+    )
+    .option('--revoke <credential...>', 'send nothing with these credentials any more; what carries them is cut')
+    .option('--json', 'a line of JSON for each; after --without and --revoke how the run stands')
+    .action(async (id: string, options: Options) => {
+      const dir = await (await context.openDataDir()).findRun(id);
+      if (options.without !== undefined || options.revoke !== undefined) await takeAway(dir, options);
+      else if (options.follow === true) await follow(dir, options);
+      else await show(dir, options);
+    });
+}
+
+async function show({ journal }: RunDir, options: Options): Promise<void> {
+  const rows: EgressRow[] = [];
+  const joined = new EgressRows();
+  for await (const entry of readEntries(journal)) {
+    const row = joined.push(entry);
+    if (row !== undefined) rows.push(row);
+    if (entry.type === 'egress.counted' && options.json !== true) say(countedText(entry.data));
+  }
+  const all = [...rows, ...joined.rest].sort((a, b) => a.id - b.id);
+  if (options.json === true) for (const row of all) printJson(row);
+  else if (all.length === 0) print('nothing was asked of the network');
+  else print(egressTable(all));
+}
+
+function countedText({ count, host }: { readonly count: number; readonly host: string }): string {
+  return `glovebox: ${count} more were refused (${host === '*' ? 'many hosts' : JSON.stringify(host)}), too many for entries of their own`;
+}
+
+async function follow({ id, journal }: RunDir, options: Options): Promise<void> {
+  const joined = new EgressRows();
+  let closed = false;
+  if (options.json !== true) print(egressHeading());
+  for await (const entry of followEntries(journal)) {
+    const row = joined.push(entry);
+    if (row !== undefined && options.json === true) printJson(row);
+    else if (row !== undefined) print(egressLine(row));
+    closed = entry.type === 'run.closed';
+  }
+  if (!closed) say(`glovebox: the runner of ${id} is gone; glovebox gc closes the run`);
+}
+
+/** Revoking first: it is what people are in a hurry for. */
+async function takeAway(dir: RunDir, { without, revoke = [], json }: Options): Promise<void> {
+  const door = await DoorClient.open(dir);
+  try {
+    let state: RunState | undefined;
+    for (const credential of revoke) state = await door.revoke(credential);
+    if (without !== undefined) state = await door.narrow(without);
+    state ??= await door.state();
+    if (json === true) printJson(state);
+    else for (const line of stateLines(state)) print(line);
+  } finally {
+    await door.close();
+  }
+}
+
+function stateLines({ egress, credentials }: RunState): readonly string[] {
+  const list = (names: readonly string[]): string => (names.length === 0 ? 'nothing' : names.join(', '));
+  const usable = credentials.names.filter((name) => !credentials.revoked.includes(name));
+  return [
+    `rules:       ${list(egress.rules)}${egress.without.length === 0 ? '' : `; taken away: ${list(egress.without)}`}`,
+    `credentials: ${list(usable)}${credentials.revoked.length === 0 ? '' : `; revoked: ${list(credentials.revoked)}`}`,
+  ];
+}
