@@ -26,6 +26,7 @@ import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
+import { RunControl } from './run/control.ts';
 import { approvalEntry, openedEntry, sizeOf, startedWith } from './run/entries.ts';
 import { openFence } from './run/fencing.ts';
 import { Run } from './run/run.ts';
@@ -104,6 +105,7 @@ interface Started {
   readonly sandbox: Sandbox;
   readonly base: Base;
   readonly fence: Fence | undefined;
+  readonly control: RunControl;
 }
 
 const waitingAfterMs = 10_000;
@@ -248,24 +250,24 @@ export class Runner {
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     try {
       await failpoint('open.journaled');
-      opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
-      const { sandbox, base, fence } = await this.#start(spec, dir, opening, journal, stop);
-      const budget = new Budget(budgetLimits(policy.policy));
       const approvals = await Approvals.open({
         run: id,
         directory: dir.approvalsDir,
         approver: this.#options.approver,
         record: (event) => journal.append(approvalEntry(event)),
       });
+      opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
+      const { base, ...started } = await this.#start(spec, dir, opening, journal, stop);
+      const budget = new Budget(budgetLimits(policy.policy));
       const onRisk: GateParts['onRisk'] = async (from, to, by, { egress }) => {
         await journal.append({ type: 'risk.raised', data: { from, to, by } });
-        fence?.narrow(new EgressRules(egress));
+        started.fence?.narrow(new EgressRules(egress));
       };
       run = new Run({
         dir,
         policy,
         image: opening.image,
-        sandbox,
+        ...started,
         journal,
         budget,
         approvals,
@@ -275,7 +277,6 @@ export class Runner {
         base,
         blobs: this.#blobs,
         placement,
-        fence,
       });
       return run;
     } catch (error) {
@@ -329,6 +330,7 @@ export class Runner {
     const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
     const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
     let fence: Fence | undefined;
+    let control: RunControl | undefined;
     try {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
@@ -344,14 +346,16 @@ export class Runner {
       };
       await journal.append({ type: 'sandbox.started', data });
       fence = await openFence(policy.policy, { sandbox, journal, stop, ...this.#options });
+      control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();
-      return { sandbox, base, fence };
+      return { sandbox, base, fence, control };
     } catch (error) {
+      await control?.close();
       await fence?.close();
       await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
       throw error;

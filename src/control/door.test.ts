@@ -65,8 +65,7 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => run.inside?.listen(0, '127.0.0.1', resolve));
   place = await SocketPlace.open(folder);
-  door = await Door.open(folder);
-  door.serve(run);
+  door = await Door.open(folder, run);
 });
 
 afterEach(async () => {
@@ -138,18 +137,11 @@ describe('the door of a run', () => {
     },
   );
 
-  test('says before the run is open that it is not, and does not wait for it', async () => {
-    await door.close();
-    door = await Door.open(folder);
-    await expect(enter()).rejects.toMatchObject({ code: 'run_not_open', message: like(/still being opened/) });
-  });
-
   test('replaces the one that a dead process has left, but asks nothing that is no socket of ours', async () => {
     await door.close();
     await writeFile(join(folder, 'control.sock'), '');
     await expect(enter()).rejects.toMatchObject({ code: 'data_dir_unusable' });
-    door = await Door.open(folder);
-    door.serve(run);
+    door = await Door.open(folder, run);
     await expect(enter()).resolves.toBeDefined();
     await door.close();
     await symlink('/nowhere', join(folder, 'control.sock'));

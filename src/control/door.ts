@@ -24,11 +24,12 @@ export class Door {
   readonly #server: Server;
   readonly #waiting = new Set<ServerResponse>();
   readonly #tunnels = new Set<Duplex>();
-  #run: Controlled | undefined;
+  readonly #run: Controlled;
   #closing: Promise<void> | undefined;
 
-  private constructor(place: SocketPlace) {
+  private constructor(place: SocketPlace, run: Controlled) {
     this.#place = place;
+    this.#run = run;
     this.#server = createServer({
       maxHeaderSize: 8_192,
       headersTimeout: requestMs,
@@ -41,12 +42,12 @@ export class Door {
     this.#server.on('clientError', (_, socket) => socket.destroy());
   }
 
-  /** In the run's directory. Until `serve` it answers that the run is not open yet. */
-  static async open(directory: string): Promise<Door> {
+  /** In the run's directory. */
+  static async open(directory: string, run: Controlled): Promise<Door> {
     const place = await SocketPlace.open(directory);
     try {
       await rm(place.path, { force: true }); // of a runner that died
-      const door = new Door(place);
+      const door = new Door(place, run);
       await new Promise<void>((resolve, reject) => {
         door.#server.once('error', reject);
         door.#server.listen(place.path, () => resolve(door.#server.off('error', reject) && undefined));
@@ -58,10 +59,6 @@ export class Door {
       const message = `cannot listen in ${directory}: ${messageOf(cause)}; is its file system one that holds sockets?`;
       throw new RunnerError('data_dir_unusable', message, { cause });
     }
-  }
-
-  serve(run: Controlled): void {
-    this.#run = run;
   }
 
   /** Tells those who wait for the end, and cuts what is left. May be called twice. */
@@ -136,8 +133,7 @@ export class Door {
 
   #opened(): Controlled {
     if (this.#closing !== undefined) throw new RunnerError('run_not_open', 'the run is being closed');
-    if (this.#run !== undefined) return this.#run;
-    throw new RunnerError('run_not_open', 'the run is still being opened; try again in a moment');
+    return this.#run;
   }
 }
 

@@ -60,6 +60,7 @@ class Inside {
     narrow: (rules: Judge) => void this.rules.push(rules),
     revoke: (name: string) => this.credentials.revoke(name),
     connect: (port: number) => this.connect(port),
+    close: () => Promise.resolve(),
   };
 
   async connect(port: number): Promise<InnerConnection> {

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { Controlled, RunState } from '../control/controlled.ts';
+import { Door } from '../control/door.ts';
 import type { Fence } from '../egress/fence.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { Journal } from '../journal/writer.ts';
@@ -15,7 +16,7 @@ export interface ControlParts {
   readonly sandbox: Pick<Sandbox, 'openGateway'>;
   readonly journal: Pick<Journal, 'append'>;
   /** Absent where the policy lets nothing out. */
-  readonly fence: Pick<Fence, 'narrow' | 'revoke' | 'connect' | 'credentials'> | undefined;
+  readonly fence: Pick<Fence, 'narrow' | 'revoke' | 'connect' | 'credentials' | 'close'> | undefined;
 }
 
 /**
@@ -27,10 +28,19 @@ export class RunControl implements Controlled {
   readonly #parts: ControlParts;
   readonly #without = new Set<string>();
   #gateway: Promise<Gateway> | undefined;
+  #door: Door | undefined;
+  #closed = false;
 
   constructor(parts: ControlParts) {
     this.id = parts.id;
     this.#parts = parts;
+  }
+
+  /** With a door in this directory, for the owner's other processes. */
+  static async open(directory: string, parts: ControlParts): Promise<RunControl> {
+    const control = new RunControl(parts);
+    control.#door = await Door.open(directory, control);
+    return control;
   }
 
   state(): RunState {
@@ -44,6 +54,7 @@ export class RunControl implements Controlled {
   }
 
   async narrowEgress(without: readonly string[]): Promise<RunState> {
+    this.#refuseClosed();
     const { fence, journal, policy } = this.#parts;
     const known = new Set(this.#all().flatMap(({ id, profile }) => [id, profile]));
     const unknown = without.find((name) => !known.has(name));
@@ -60,6 +71,7 @@ export class RunControl implements Controlled {
   }
 
   async revokeCredential(name: string): Promise<RunState> {
+    this.#refuseClosed();
     const { fence, journal } = this.#parts;
     const names = fence?.credentials.names ?? [];
     if (fence === undefined || !names.includes(name)) throw this.#hasNone('credential', name, names);
@@ -69,6 +81,7 @@ export class RunControl implements Controlled {
   }
 
   async forward(port: number): Promise<Duplex> {
+    this.#refuseClosed();
     if (!Number.isInteger(port) || port < 1 || port > 65_535)
       throw new RunnerError('invalid_request', `a port is a whole number from 1 to 65535, not ${port}`);
     const { fence } = this.#parts;
@@ -82,10 +95,16 @@ export class RunControl implements Controlled {
     }
   }
 
-  /** What it has opened inside. May be called twice. */
+  /** Nothing can be done to the run any more, and nothing passes. May be called twice; never rejects. */
   async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([this.#door?.close(), this.#parts.fence?.close()]);
     const gateway = await this.#gateway?.catch(() => undefined);
     await gateway?.close();
+  }
+
+  #refuseClosed(): void {
+    if (this.#closed) throw new RunnerError('run_not_open', `run ${this.id} is closed; open another one`);
   }
 
   /** Where nothing leads out there is no fence that has one. A lost one is opened anew when it is needed. */

@@ -1,8 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget, Remaining } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
+import type { RunState } from '../control/controlled.ts';
 import { RunnerError, messageOf } from '../errors.ts';
 import type { Fence } from '../egress/fence.ts';
 import { failpoint } from '../failpoint.ts';
@@ -20,6 +22,7 @@ import { Answers } from './answers.ts';
 import { collectedData, endOfVerb, sizeOf } from './entries.ts';
 import { exportDocument, holdBack, type Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
+import type { RunControl } from './control.ts';
 import type { RunGate, Refusal } from './gate.ts';
 import { outputDigest } from './output-digest.ts';
 import { WaitingCall } from './waiting.ts';
@@ -57,6 +60,7 @@ export interface RunParts {
   readonly placement: Placement;
   /** Absent where the policy lets nothing out. */
   readonly fence?: Fence | undefined;
+  readonly control: RunControl;
 }
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
@@ -141,6 +145,21 @@ export class Run {
   /** What is left of the budget. */
   remaining(): Remaining {
     return this.#parts.budget.remaining();
+  }
+
+  /** Takes profiles, rules or upstreams away, by id, for the rest of the run; what they had let through is cut. */
+  narrowEgress(without: readonly string[]): Promise<RunState> {
+    return this.#parts.control.narrowEgress(without);
+  }
+
+  /** Nothing is sent with it any more, and what carries it is cut. */
+  revokeCredential(name: string): Promise<RunState> {
+    return this.#parts.control.revokeCredential(name);
+  }
+
+  /** A connection to a port on the loopback inside. */
+  forward(port: number): Promise<Duplex> {
+    return this.#parts.control.forward(port);
   }
 
   async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall): Promise<ToolResult> {
@@ -336,7 +355,7 @@ export class Run {
       this.#parts.approvals.cancelCalls();
       await this.#endCommands();
       await Promise.all(this.#recording);
-      await this.#parts.fence?.close(); // nothing passes while the diff is taken
+      await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
       if (!lost) this.#candidate = await this.#collect(true);
       await failpoint('close.collected');
@@ -344,7 +363,7 @@ export class Run {
       await failpoint('close.journaled');
     } catch (error) {
       const outcome = sandbox.state === 'running' ? 'failed' : 'lost';
-      await this.#parts.fence?.close();
+      await this.#parts.control.close();
       // Sealed already, or the journal itself is what failed: then what stands there stands.
       await this.#seal(outcome, `did not close: ${messageOf(error)}`).catch(() => undefined);
       throw error;
