@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { helloMessage, inRecords, serverNames, vector, type HelloParts } from './client-hello.fixture.ts';
 import { ClientHelloReader, misfit, type HelloVerdict } from './client-hello.ts';

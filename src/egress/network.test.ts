@@ -29,7 +29,7 @@ async function resolver(zone: Zone): Promise<DnsServer> {
   return server;
 }
 
-const allowed = (): AddressDecision => ({ kind: 'allowed', named: true }) as AddressDecision;
+const allowed = (): AddressDecision => ({ kind: 'allowed', named: true });
 
 function ask(host: string, port: number, more: Partial<DialAsk> = {}): DialAsk {
   return { host, port, check: allowed, timeoutMs: 3_000, signal: new AbortController().signal, ...more };

@@ -104,7 +104,7 @@ async function readHello(
       if (bound.signal.aborted) return aborted();
       if (inner.destroyed || inner.readableEnded) return closed();
       bound.signal.addEventListener('abort', aborted, { once: true });
-      inner.on('data', take).once('end', closed).once('close', closed);
+      inner.on('data', take).once('end', closed).once('close', closed).resume();
     });
   } finally {
     bound.clear();

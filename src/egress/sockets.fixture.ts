@@ -61,3 +61,9 @@ export async function until(holds: () => boolean, what: string): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
+
+/** Resolves when it is gone, however that came about. */
+export async function closed(socket: Socket): Promise<void> {
+  if (!socket.closed)
+    await new Promise<void>((resolve) => socket.on('error', () => undefined).once('close', () => resolve()));
+}

@@ -76,4 +76,5 @@ function move(
   });
   to.on('drain', () => from.resume());
   from.on('end', () => to.end());
+  from.resume();
 }
