@@ -167,8 +167,9 @@ export class NameListeners {
     return Math.max(0, Math.min(wanted, this.#options.listenersMax - this.#open));
   }
 
+  /** Milliseconds; -1 while it is in use. */
   #idleFor(entry: Entry): number {
-    return entry.connections > 0 || entry.opening !== undefined ? 0 : performance.now() - entry.usedMs;
+    return entry.connections > 0 || entry.opening !== undefined ? -1 : performance.now() - entry.usedMs;
   }
 
   #closeAll(entry: Entry): void {

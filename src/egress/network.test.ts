@@ -106,7 +106,7 @@ describe('dialling', () => {
       .flat()
       .find((entry) => entry?.family === 'IPv4' && !entry.internal)?.address;
     const network = new Network({ hosts: { 'me.test': [own ?? '127.0.0.1'] } });
-    const check = (): AddressDecision => ({ kind: 'allowed' });
+    const check = (): AddressDecision => ({ kind: 'allowed', named: false });
     expect(await failure(network.dial(ask('me.test', 80, { check })))).toMatchObject({
       kind: 'denied',
       rule: 'own_address',

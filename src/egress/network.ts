@@ -148,7 +148,7 @@ export class Network {
       if (decision.kind === 'denied') {
         throw new EgressFailure('denied', `${ask.host} is ${address}: ${decision.reason}`, { rule: decision.id });
       }
-      if (decision.named !== true && own.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')) {
+      if (!decision.named && own.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')) {
         throw new EgressFailure('denied', `${ask.host} is ${address}: own address of the runner's machine`, {
           rule: 'own_address',
         });

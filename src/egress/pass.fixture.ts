@@ -56,7 +56,9 @@ export function onlyPublic(...allowed: readonly string[]): (address: string) => 
   return (address) => {
     if (allowed.includes(address)) return named;
     const inside = /^(127\.|10\.|192\.168\.|169\.254\.|::1$|::ffff:|fe80:)/.test(address);
-    return inside ? { kind: 'denied', id: 'private_address', reason: 'a private address' } : { kind: 'allowed' };
+    return inside
+      ? { kind: 'denied', id: 'private_address', reason: 'a private address' }
+      : { kind: 'allowed', named: false };
   };
 }
 
