@@ -1,5 +1,8 @@
 import type { Command } from 'commander';
+import { loadConfig, usualPlaces } from '../config.ts';
+import type { Check } from '../engine/check.ts';
 import { diagnose, diagnosisLines } from '../engine/doctor.ts';
+import { messageOf } from '../errors.ts';
 import { imageNames } from '../images/recipe.ts';
 import { supervisorPath } from '../sandbox/supervisor-binary.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
@@ -16,9 +19,50 @@ export function doctorCommand(program: Command, context: CliContext): void {
         .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
       const architecture = engine instanceof Error ? process.arch : (await engine.describe()).architecture;
       const images = (await imageNames()).map((name) => `glovebox/${name}:latest`);
-      const diagnosis = await diagnose(engine, { supervisorPath: supervisorPath(architecture), images });
+      const found = await diagnose(engine, { supervisorPath: supervisorPath(architecture), images });
+      const configuration = await lookAtConfiguration();
+      const diagnosis = {
+        ...found,
+        usable: found.usable && configuration.ok !== 'no',
+        checks: [...found.checks, configuration],
+      };
       if (options.json === true) printJson(diagnosis);
       else for (const line of diagnosisLines(diagnosis)) print(line);
       throw new Exit(diagnosis.usable ? exitCodes.ok : exitCodes.failed);
     });
+}
+
+async function lookAtConfiguration(): Promise<Check> {
+  const check = { id: 'configuration', means: 'Says how runs reach the network, and which programs give credentials.' };
+  try {
+    const { source, egress, credentials } = await loadConfig();
+    if (source === undefined)
+      return { ...check, ok: 'yes', found: `none (looked at ${usualPlaces().join(', ')})`, remedy: '' };
+    const said = [
+      ...(egress.proxy === undefined ? [] : [`a proxy (${new URL(egress.proxy).host})`]),
+      ...(egress.caFiles.length === 0 ? [] : [`certificates in ${egress.caFiles.join(', ')}`]),
+      ...(egress.resolvers.length === 0 ? [] : [`name servers ${egress.resolvers.join(', ')}`]),
+      ...listed('addresses of', Object.keys(egress.hosts)),
+      ...listed('commands', Object.keys(credentials.commands)),
+    ];
+    return {
+      ...check,
+      ok: 'yes',
+      found: `${source}: ${said.length === 0 ? 'says nothing' : said.join('; ')}`,
+      remedy: '',
+    };
+  } catch (error) {
+    const means = 'It does not load: no run is opened.';
+    return {
+      ...check,
+      ok: 'no',
+      found: messageOf(error),
+      means,
+      remedy: 'Mend what is named; docs/configuration.md lists the keys.',
+    };
+  }
+}
+
+function listed(what: string, names: readonly string[]): readonly string[] {
+  return names.length === 0 ? [] : [`${what} ${names.join(', ')}`];
 }

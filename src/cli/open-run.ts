@@ -9,6 +9,7 @@ import type { DataDir } from '../data-dir/data-dir.ts';
 import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
 import { terminalApprover } from './ask-approval.ts';
 import type { CliContext } from './context.ts';
+import { forwardOption, forwardPorts, type Forward } from './forward.ts';
 import { Interruption } from './interruption.ts';
 import { closingLines, runSummary } from './summary.ts';
 import { printJson, say } from './terminal.ts';
@@ -25,6 +26,7 @@ export interface RunOptions {
   readonly intentFile?: string;
   readonly approve?: readonly string[];
   readonly forkOf?: string;
+  readonly forward?: readonly Forward[];
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -43,6 +45,11 @@ export function withRunOptions(command: Command): Command {
       listOf,
     )
     .option('--fork-of <run>', 'go on where a closed run ended, with its policy, image, base and changes')
+    .option(
+      '--forward <port>',
+      "a port inside on this machine's loopback while the run is open; 8080:3000 where it is another one here, again for more",
+      forwardOption,
+    )
     .option('-q, --quiet', 'no progress')
     .option('--json', 'machine-readable result on stdout');
 }
@@ -133,7 +140,7 @@ async function workIn<T>(
   options: RunOptions,
   interruption: Interruption,
 ): Promise<T> {
-  const working = work(run);
+  const working = workForwarded(run, work, options);
   try {
     const value = await interruption.orElse(working);
     await run.close('finished');
@@ -150,5 +157,14 @@ async function workIn<T>(
     if (options.json === true) printJson(runSummary(run));
     else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
     throw interruption.exit;
+  }
+}
+
+async function workForwarded<T>(run: Run, work: (run: Run) => Promise<T>, { forward = [] }: RunOptions): Promise<T> {
+  const forwarded = await forwardPorts(run, forward);
+  try {
+    return await work(run);
+  } finally {
+    await forwarded.close();
   }
 }
