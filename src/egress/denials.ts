@@ -45,12 +45,12 @@ export class Denials {
   readonly #byCall = new Map<string, Map<string, DeniedEgress>>();
   #inFull = 0;
 
-  /** Whether this one is to be written; otherwise it has been counted. */
-  takeFull(thing: DeniedThing): boolean {
-    const key = `${thing.host}\0${thing.rule ?? ''}`;
+  /** Whether this one is to be written; otherwise it has been counted. A name, which clients ask for in many ways, once a call. */
+  takeFull(thing: DeniedThing, callId: string | undefined): boolean {
+    const isName = thing.port === undefined;
+    const key = [thing.host, thing.rule ?? '', isName ? (callId ?? 'name') : ''].join('\0');
     const before = this.#seen.get(key) ?? 0;
-    const known = before > 0 || this.#seen.size < inFullMax;
-    if (known && before < inFullPerHost && this.#inFull < inFullMax) {
+    if (before < (isName ? 1 : inFullPerHost) && this.#inFull < inFullMax) {
       this.#seen.set(key, before + 1);
       this.#inFull += 1;
       return true;

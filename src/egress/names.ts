@@ -103,8 +103,9 @@ export class Names {
     return reply(question, rcode.noError, [address(await this.#listeners.ensure(name, decision.ports))]);
   }
 
-  /** What concerns nobody but the sandbox itself is not put on record. */
+  /** What concerns nobody but the sandbox itself, or can exist nowhere (RFC 6761), is not put on record. */
   #local(question: Question, name: string): Buffer | undefined {
+    if (name === 'invalid' || name.endsWith('.invalid')) return reply(question, rcode.nxDomain);
     if (name === 'localhost' || name.endsWith('.localhost')) {
       return reply(question, rcode.noError, question.type === recordType.a ? [address('127.0.0.1')] : []);
     }

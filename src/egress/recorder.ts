@@ -57,7 +57,7 @@ export class Recorder {
     this.tell(question, { reason, rule, hint });
     // The one after the last says why there are no more.
     if (!inFull || this.#lastId > this.#recordsMax) this.#denials.count(thing);
-    else if (this.#denials.takeFull(thing)) {
+    else if (this.#denials.takeFull(thing, question.ask.callId)) {
       const told = { decision: 'denied', reason, ...(rule === undefined ? {} : { rule }) } as const;
       await this.#write(question, told).catch(() => undefined); // it is refused either way
     }
