@@ -73,7 +73,8 @@ export class Checkpoint {
   readonly #passes = new Map<IssuedPass, Question>();
   /** How often each rule has let something through. */
   readonly #taken = new Map<string, number>();
-  readonly #answered = new Set<string>();
+  /** Each on record once, however often and in how many ways it is asked for. */
+  readonly #answered = new Map<string, Promise<unknown>>();
   #rules: Judge;
 
   constructor(parts: CheckpointParts) {
@@ -113,10 +114,9 @@ export class Checkpoint {
     }
     const told = toldOf(refused === undefined ? {} : { observed: refused });
     const key = `${told.decision} ${host}`;
-    if (!this.#answered.has(key)) {
-      await this.#recorder.allowed(question, told);
-      if (this.#answered.size < answeredMax) this.#answered.add(key);
-    }
+    const recorded = this.#answered.get(key) ?? this.#recorder.allowed(question, told);
+    if (this.#answered.size < answeredMax) this.#answered.set(key, recorded);
+    await recorded;
     return { kind: 'listed', ports: answer.kind === 'listed' ? answer.ports : observedPorts };
   }
 
