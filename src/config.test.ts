@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadConfig, parseConfig, usualPlaces } from './config.ts';
+import { configKeys, loadConfig, parseConfig, usualPlaces } from './config.ts';
 
 const whole = `
 egress:
@@ -65,6 +66,16 @@ describe('a configuration', () => {
       expect.objectContaining({ code: 'invalid_config', message: expect.stringMatching(message) as string }) as Error,
     );
   });
+});
+
+test('docs/configuration.md lists every key, and no other', () => {
+  const page = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8');
+  const documented = [...page.matchAll(/^\| `(egress|credentials)\.(\w+)` \|/gm)].map(
+    ([, part, key]) => `${part}.${key}`,
+  );
+  expect(documented).toEqual(configKeys);
+  const [, example = ''] = /```yaml\n([^]*?)```/.exec(page) ?? [];
+  expect(parseConfig(example, 'docs/configuration.md').egress.proxy).toContain('proxy.example');
 });
 
 describe('a configuration file', () => {

@@ -128,6 +128,11 @@ const ConfigFile = z.strictObject({
   credentials: z.strictObject({ commands: z.record(commandName, argv).optional() }).optional(),
 });
 
+/** For the docs and their test. */
+export const configKeys: readonly string[] = Object.entries(ConfigFile.shape).flatMap(([part, schema]) =>
+  Object.keys(schema.unwrap().shape).map((key) => `${part}.${key}`),
+);
+
 const bytesMax = 65_536;
 
 /** Undefined where there is none. What others may write could name their program as ours: it is refused. */
