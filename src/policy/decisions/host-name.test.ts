@@ -72,7 +72,7 @@ test.each(read)('a host is read in one way: %j -> %s', (text, expected) => {
 });
 
 test('what is read agrees with the URL standard, wherever that takes it for the same host', () => {
-  const char = fc.constantFrom(...'01789afx.-:%[]A');
+  const char = fc.constantFrom('0', '1', '7', '8', '9', 'a', 'f', 'x', '.', '-', ':', '%', '[', ']', 'A');
   fc.assert(
     fc.property(fc.string({ unit: char, maxLength: 16 }), (text) => {
       const host = readHost(text);

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { messageOf } from '../../errors.ts';
+import { compilePath } from './path-pattern.ts';
 import { duration, size } from './units.ts';
 import { byName, field, names, ownName, ruleId, shortText } from './fields.ts';
 
@@ -26,11 +28,23 @@ export const urlPath = z
   .refine(
     (path) => !/[\\?#%\s]|\/\/|\/\.{1,2}(\/|$)/.test(path),
     'write the path alone: no query, no . and .., no %, no spaces',
-  );
+  )
+  .superRefine((path, context) => {
+    try {
+      compilePath(path);
+    } catch (error) {
+      context.addIssue(`the path ${JSON.stringify(path.slice(0, 100))} ${messageOf(error)}`);
+    }
+  });
 export const methods = names(z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']));
 const query = z
-  .record(z.string().regex(/^[A-Za-z0-9._-]{1,100}$/, 'write the plain name of a parameter'), z.string().max(500))
-  .refine((set) => Object.keys(set).length <= 32, 'more than 32 parameters')
+  .record(z.string(), z.string().max(500))
+  .superRefine((set, context) => {
+    if (Object.keys(set).length > 32) context.addIssue('more than 32 parameters');
+    for (const name of Object.keys(set))
+      if (!/^[A-Za-z0-9._-]{1,100}$/.test(name))
+        context.addIssue(`${JSON.stringify(name.slice(0, 100))} is no plain name of a parameter`);
+  })
   .readonly();
 
 /** What cannot be seen, and so cannot be held, in a TLS connection that is passed through. */
