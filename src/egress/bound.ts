@@ -49,6 +49,11 @@ export class Bound {
     });
   }
 
+  /** Ends the waiting now, for a reason of its own. */
+  end(failure: EgressFailure): void {
+    this.#controller.abort(failure);
+  }
+
   clear(): void {
     clearTimeout(this.#timer);
     this.#outer?.removeEventListener('abort', this.#forward);

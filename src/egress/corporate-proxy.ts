@@ -79,15 +79,17 @@ function answered(socket: Socket, what: string, signal: AbortSignal): Promise<nu
   return new Promise((resolve, reject) => {
     let head = Buffer.alloc(0);
     const done = (settle: () => void): void => {
-      socket.off('data', take).off('close', closed);
+      socket.off('readable', take).off('close', closed).off('end', closed);
       signal.removeEventListener('abort', aborted);
-      socket.pause();
       settle();
     };
     const fail = (reason: string): void => done(() => reject(new EgressFailure('refused', `${what} ${reason}`)));
     const aborted = (): void => done(() => reject(signal.reason as Error));
     const closed = (): void => fail(`closed the connection (${codeOf(socket.errored) ?? 'no answer'})`);
-    const take = (chunk: Buffer): void => {
+    // Read, not flowing: whoever takes the tunnel over finds it as if nothing had been read yet.
+    const take = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
       head = Buffer.concat([head, chunk]);
       const end = head.indexOf('\r\n\r\n');
       if (end < 0) return head.length > headMaxBytes ? fail('sent no end of its answer') : undefined;
@@ -100,7 +102,7 @@ function answered(socket: Socket, what: string, signal: AbortSignal): Promise<nu
     };
     if (signal.aborted) return aborted();
     signal.addEventListener('abort', aborted, { once: true });
-    socket.on('data', take).once('close', closed).once('end', closed);
+    socket.on('readable', take).once('close', closed).once('end', closed);
   });
 }
 

@@ -109,10 +109,11 @@ describe('what a name is', () => {
     expect(asked.names).toEqual(['allowed.test']);
   });
 
-  test('localhost is here, and nobody is asked about it', async () => {
+  test('localhost is here, .invalid is nowhere, and nobody is asked about either', async () => {
     const { names, asked } = opened();
     expect((await answered(names, query('localhost'))).answers).toMatchObject([{ data: '127.0.0.1' }]);
     expect((await answered(names, query('localhost', 'AAAA'))).rcode).toBe('NOERROR');
+    expect((await answered(names, query('unlisted-1.invalid'))).rcode).toBe('NXDOMAIN');
     expect(asked.names).toEqual([]);
   });
 

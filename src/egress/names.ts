@@ -109,6 +109,8 @@ export class Names {
     if (name === 'localhost' || name.endsWith('.localhost')) {
       return reply(question, rcode.noError, question.type === recordType.a ? [address('127.0.0.1')] : []);
     }
+    // RFC 6761: it never exists. The isolation is proven by asking for such a name.
+    if (name === 'invalid' || name.endsWith('.invalid')) return reply(question, rcode.nxDomain);
     const reverse = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.127\.in-addr\.arpa$/.exec(name);
     if (reverse === null) return name === loopbackReverse6 ? reply(question, rcode.nxDomain) : undefined;
     const host = this.#listeners.nameOf(`127.${reverse[3]}.${reverse[2]}.${reverse[1]}`);

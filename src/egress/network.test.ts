@@ -253,8 +253,8 @@ describe('TLS to the upstream', () => {
   });
 
   test('a bundle that is missing or holds no certificate is an error of the configuration', async () => {
-    await expect(Network.open({ caFiles: ['/nonexistent/ca.pem'] })).rejects.toMatchObject({ code: 'invalid_request' });
-    await expect(Network.open({ caFiles: ['/etc/hostname'] })).rejects.toMatchObject({ code: 'invalid_request' });
+    await expect(Network.open({ caFiles: ['/nonexistent/ca.pem'] })).rejects.toMatchObject({ code: 'invalid_config' });
+    await expect(Network.open({ caFiles: ['/etc/hostname'] })).rejects.toMatchObject({ code: 'invalid_config' });
   });
 });
 

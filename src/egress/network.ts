@@ -223,7 +223,7 @@ async function readBundle(file: string): Promise<string> {
     throw new Error('it holds no certificate in PEM');
   } catch (error) {
     throw new RunnerError(
-      'invalid_request',
+      'invalid_config',
       `read the CA bundle ${file} of the operator's configuration: ${messageOf(error)}; name a file of PEM certificates`,
       { cause: error },
     );

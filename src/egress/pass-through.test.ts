@@ -173,6 +173,17 @@ describe('what is refused costs the upstream nothing', () => {
     expect(upstream.sockets).toHaveLength(0);
   });
 
+  test('a client that goes while its upstream is looked for is not looked for any longer', async () => {
+    const dns = await new DnsServer(() => 'silence').open();
+    closing.push(() => dns.close());
+    const { inner, client, pass, over } = await carry(443, { network: new Network({ resolvers: [dns.address] }) });
+    client.write(hello);
+    await until(() => dns.asked.length > 0, 'the name is asked for');
+    inner.destroy();
+    await over;
+    expect(pass.ends).toMatchObject([{ kind: 'cut' }]);
+  });
+
   test('a private address is denied, nobody listening is refused: the client sees the difference, and so does the record', async () => {
     const port = await freePort();
     const refused = await carry(port);

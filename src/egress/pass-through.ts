@@ -5,10 +5,11 @@ import type { Checkpoint } from './checkpoint.ts';
 import { ClientHelloReader, misfit } from './client-hello.ts';
 import type { Conversation } from './conversation.ts';
 import { EgressFailure } from './failure.ts';
+import type { AddressDecision } from './judge.ts';
 import type { Network } from './network.ts';
 import type { Pass, PassEnd } from './pass.ts';
 import { HelloWatch } from './hello-watch.ts';
-import { endOf, reset, splice } from './splice.ts';
+import { endOf, reach, reset, splice } from './splice.ts';
 
 export interface CarryParts {
   readonly checkpoint: Pick<Checkpoint, 'connection'>;
@@ -56,13 +57,10 @@ export async function passThrough(conversation: Conversation, parts: CarryParts)
 async function carried(conversation: Conversation, pass: Pass, parts: CarryParts): Promise<PassEnd> {
   const { inner, host, port } = conversation;
   const hello = await readHello(inner, host, parts.helloMs ?? defaultMs, pass.signal);
-  const { socket, address } = await parts.network.dial({
-    host,
-    port,
-    check: (address) => pass.check(address),
-    timeoutMs: parts.connectMs ?? defaultMs,
-    signal: pass.signal,
-  });
+  const check = (address: string): AddressDecision => pass.check(address);
+  const { socket, address } = await reach(inner, pass, parts.connectMs ?? defaultMs, (bounds) =>
+    parts.network.dial({ host, port, check, ...bounds }),
+  );
   try {
     const watch = new HelloWatch(hello, host);
     pass.sent(hello.bytes.length);

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import { finished } from 'node:stream/promises';
 import type { Duplex } from 'node:stream';
-import { failureOf } from './bound.ts';
+import { Bound, failureOf } from './bound.ts';
 import { codeOf } from './connect.ts';
 import { EgressFailure } from './failure.ts';
 import type { Pass, PassEnd } from './pass.ts';
@@ -42,6 +42,25 @@ export async function splice(inner: Duplex, outer: Duplex, pass: Pass, filter?: 
     return { kind: 'cut', reason: `the connection was reset (${codeOf(error) ?? 'closed'})` };
   } finally {
     pass.signal.removeEventListener('abort', withdrawn);
+  }
+}
+
+/** Reaches out for as long as there is somebody to reach out for, and no longer than `timeoutMs`. */
+export async function reach<T>(
+  inner: Duplex,
+  pass: Pass,
+  timeoutMs: number,
+  work: (bounds: { readonly timeoutMs: number; readonly signal: AbortSignal }) => Promise<T>,
+): Promise<T> {
+  const bound = new Bound(timeoutMs, 'reaching out', pass.signal);
+  const gone = (): void => bound.end(new EgressFailure('cut', 'closed by the client before there was a connection'));
+  inner.once('close', gone);
+  if (inner.destroyed) gone();
+  try {
+    return await work({ timeoutMs, signal: bound.signal });
+  } finally {
+    inner.off('close', gone);
+    bound.clear();
   }
 }
 

@@ -3,7 +3,7 @@ import type { Conversation } from './conversation.ts';
 import { EgressFailure } from './failure.ts';
 import type { Pass, PassEnd } from './pass.ts';
 import type { CarryParts } from './pass-through.ts';
-import { endOf, reset, splice } from './splice.ts';
+import { endOf, reach, reset, splice } from './splice.ts';
 
 /** Bytes to and from what the policy named beside the sandbox: a database, a service of the host. Never rejects. */
 export async function carryUpstream(conversation: Conversation, parts: CarryParts): Promise<void> {
@@ -26,10 +26,11 @@ export async function carryUpstream(conversation: Conversation, parts: CarryPart
 }
 
 async function carried(conversation: Conversation, pass: Pass, parts: CarryParts): Promise<PassEnd> {
-  const { upstream, signal } = pass;
+  const { upstream } = pass;
   if (upstream === undefined) throw new EgressFailure('denied', `${conversation.host} is no upstream`);
-  const timeoutMs = parts.connectMs ?? 10_000;
-  const { socket, address } = await parts.network.dialUpstream(upstream, { timeoutMs, signal });
+  const { socket, address } = await reach(conversation.inner, pass, parts.connectMs ?? 10_000, (bounds) =>
+    parts.network.dialUpstream(upstream, bounds),
+  );
   const end = await splice(conversation.inner, socket, pass);
   return address === null ? end : { ...end, address };
 }
