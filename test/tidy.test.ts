@@ -41,7 +41,7 @@ const mayImport: Record<string, readonly string[]> = {
   images: [...leaves, 'engine', 'registries'], // the mirrors that apt uses
   inputs: [...leaves, 'engine', 'workspace'], // what of this machine is shown, and that the engine mounted just that
   environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
-  egress: [...leaves, 'policy', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached
+  egress: [...leaves, 'policy', 'registries', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
   'runner.ts': [

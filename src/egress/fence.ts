@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Credentials } from '../credentials/credentials.ts';
 import { EgressRules } from '../policy/decisions/egress-rules.ts';
 import type { EffectiveEgress } from '../policy/layers/effective-egress.ts';
+import { registryEnvironment } from '../registries/environment.ts';
 import type { InnerConnection } from '../sandbox/gateway.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { Ask } from './ask.ts';
@@ -82,9 +83,10 @@ export class Fence {
     return fence;
   }
 
-  /** Variables for every call: where the proxy is, what to trust, and what stands for credentials. */
+  /** Variables for every call: where packages and the proxy are, what to trust, and what stands for credentials. */
   environment(): Readonly<Record<string, string>> {
     return {
+      ...registryEnvironment(this.#parts.egress.registries),
       ...proxyEnvironment(),
       ...(this.#terminates ? trustEnvironment() : {}),
       ...this.credentials.environment(),

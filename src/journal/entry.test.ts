@@ -141,6 +141,12 @@ describe('an entry on a terminal', () => {
     ]);
   });
 
+  test('says of a run whether its egress is only observed', () => {
+    const policy = { ...opened.data.policy, effective: { egress: { mode: 'observe' } } };
+    const [line] = linesOf([{ ...opened, data: { ...opened.data, policy } } as typeof opened]);
+    expect(renderEntry(Entry.parse(JSON.parse(line ?? '')))).toContain(', runc, egress only observed: make');
+  });
+
   test('cannot move the cursor, whatever the agent wrote', () => {
     const intent = '\u001b[1A\u001b[2Kall is well\r\u202e';
     const [line] = linesOf([{ ...opened, data: { ...opened.data, intent } } as typeof opened]);

@@ -16,7 +16,7 @@ function storyOf(entry: Entry): string {
     case 'run.opened': {
       const { policy, image, engine, intent } = entry.data;
       const fork = entry.data.forkedFrom === undefined ? '' : `, fork of ${entry.data.forkedFrom.run}`;
-      const what = `run ${entry.run}${fork}, policy ${policy.name} (${brief(policy.digest)}), image ${image.reference}, ${engine.runtime}`;
+      const what = `run ${entry.run}${fork}, policy ${policy.name} (${brief(policy.digest)}), image ${image.reference}, ${engine.runtime}${observes(policy.effective) ? ', egress only observed' : ''}`;
       return intent === undefined ? what : `${what}: ${short(intent)}`;
     }
     case 'sandbox.started': {
@@ -96,6 +96,11 @@ function decidedText({ id, host, port, scheme, method, path, rule, decision, rea
     kind === 'request' ? `${method ?? ''} ${scheme ?? ''}://${where}${short(path ?? '')}` : `${kind} ${where}`;
   const whose = callId === undefined ? '' : ` of call ${callId}`;
   return `e${id} ${decision} ${what}${byRule(rule)}${whose}${reason === undefined ? '' : `: ${short(reason)}`}`;
+}
+
+/** Where what no rule allows is let through, whoever reads the first line should know. */
+function observes({ egress }: EntryData<'run.opened'>['policy']['effective']): boolean {
+  return typeof egress === 'object' && egress !== null && 'mode' in egress && egress['mode'] === 'observe';
 }
 
 function byRule(rule: string | undefined): string {
