@@ -142,7 +142,7 @@ describe('an entry on a terminal', () => {
   });
 
   test('says of a run whether its egress is only observed', () => {
-    const policy = { ...opened.data.policy, effective: { egress: { mode: 'observe' } } };
+    const policy = { name: 'test', digest: digestOf('x'), effective: { egress: { mode: 'observe' } } };
     const [line] = linesOf([{ ...opened, data: { ...opened.data, policy } } as typeof opened]);
     expect(renderEntry(Entry.parse(JSON.parse(line ?? '')))).toContain(', runc, egress only observed: make');
   });
