@@ -163,19 +163,14 @@ describe('a placeholder', () => {
     ['as the user of Basic', (text: string) => basic(`${text}:`).replace('Basic', 'basic'), basic(`${token}:`)],
   ])('is replaced where its credential belongs: %s', async (_, written, sent) => {
     const { held, placeholder } = opened();
-    for (const rule of [{ id: 'r' }, { id: 'r', credential: 'gh' }]) {
-      const request = asked(
-        inside,
-        [
-          ['Authorization', written(placeholder)],
-          ['Cookie', 'a=b'],
-        ],
-        { rule },
-      );
-      expect((await held.prepare(request)).headers.filter(([name]) => name !== 'Accept-Encoding')).toEqual([
-        ['Authorization', sent],
-      ]);
-    }
+    const headers = [
+      ['Authorization', written(placeholder)],
+      ['Cookie', 'a=b'],
+    ] as const;
+    expect((await held.prepare(asked(inside, headers))).headers).toEqual([
+      ['Authorization', sent],
+      ['Accept-Encoding', 'identity'],
+    ]);
   });
 
   const elsewhere: readonly (readonly [string, (own: string, other: string) => Outgoing])[] = [
@@ -198,6 +193,8 @@ describe('a placeholder', () => {
     ['in the name of a header', (own) => asked(inside, [[own, 'x']])],
     ['in the path', (own) => asked(`${inside}/${own}`)],
     ['in the query', (own) => asked(`${inside}?t=${own.replace('-', '%2D')}`)],
+    ['where no rule names its credential', (own) => asked(inside, [['Authorization', own]], { rule: { id: 'r' } })],
+    ['that it is bound to, but only observed', (own) => asked(inside, [['Authorization', own]], { rule: undefined })],
     ['of another credential', (_, other) => asked(inside, [['Authorization', other]])],
   ];
   test.each(elsewhere)('is refused %s, and the refusal names it', async (_, make) => {
@@ -242,6 +239,16 @@ describe('what comes back', () => {
     expect(out).toHaveLength(text.length);
     expect(out).not.toContain(token);
     expect(Buffer.from(/Basic ([^"]+)/.exec(out)?.[1] ?? '', 'base64').toString()).not.toContain(token.slice(2, -2));
+  });
+
+  test('starts no session for the client where a credential has spoken for it', async () => {
+    const { carried } = await answerOf();
+    expect(
+      carried.response(200, [
+        ['Set-Cookie', 'session=1'],
+        ['X', 'y'],
+      ]).headers,
+    ).toEqual([['X', 'y']]);
   });
 
   test('in an encoding that was not asked for is refused', async () => {

@@ -105,27 +105,23 @@ export class Credentials {
     return { headers: [...readable(filled), ...attached], carried };
   }
 
-  /** The rule's, or the one whose placeholder it brings, in a header that may hold it. */
-  #chosen({ rule, url, headers, method }: Outgoing): HeldCredential | undefined {
-    const named = rule?.credential === undefined ? undefined : this.#held.get(rule.credential);
-    if (rule?.credential !== undefined && named === undefined)
+  /** The rule's. A placeholder of another one, or in another place, is refused. */
+  #chosen(asked: Outgoing): HeldCredential | undefined {
+    const { rule, url, headers } = asked;
+    const chosen = rule?.credential === undefined ? undefined : this.#held.get(rule.credential);
+    if (rule?.credential !== undefined && chosen === undefined)
       throw new CredentialRefusal('denied', rule.credential, `this run has no credential ${rule.credential}`);
-    let chosen = named;
     for (const held of this.#held.values()) {
       const inUrl = urlHolds(url, held.placeholder);
-      const where = headers.filter(
-        ([name, value]) => holds(value, held.placeholder) || name.includes(held.placeholder),
-      );
-      if (!inUrl && where.length === 0) continue;
-      const misplaced = where.find(([name, value]) => !mayHold(name, held) || !holds(value, held.placeholder));
-      const why = held.binding.mismatch(method, url);
-      if (why !== undefined) throw sentElsewhere(held, method, url, `it is ${why}`);
-      if (inUrl) throw sentElsewhere(held, method, url, 'it is never put into a URL');
-      if (misplaced !== undefined)
-        throw sentElsewhere(held, method, url, `it is put into ${held.header} and Authorization only`);
-      if (chosen !== undefined && chosen !== held)
-        throw sentElsewhere(held, method, url, `the request goes with the credential ${chosen.name}`);
-      chosen = held;
+      const bearing = headers.filter((header) => header.some((text) => holds(text, held.placeholder)));
+      if (!inUrl && bearing.length === 0) continue;
+      const isItsPlace = bearing.every(([name]) => mayHold(name, held));
+      throwIfElsewhere(held, asked, [
+        held.binding.mismatch(asked.method, url),
+        inUrl ? 'never put into a URL' : undefined,
+        isItsPlace ? undefined : `put into ${held.header} and Authorization only`,
+        chosen === held ? undefined : 'sent only by rules that name it',
+      ]);
     }
     return chosen;
   }
@@ -172,11 +168,17 @@ function readable(headers: Headers): Headers {
   return [...headers.filter(([name]) => !unreadable.has(name.toLowerCase())), ['Accept-Encoding', 'identity']];
 }
 
-function sentElsewhere({ name }: HeldCredential, method: string, url: URL, why: string): CredentialRefusal {
-  return new CredentialRefusal(
+function throwIfElsewhere(
+  { name }: HeldCredential,
+  { method, url }: Outgoing,
+  reasons: readonly (string | undefined)[],
+): void {
+  const why = reasons.find((reason) => reason !== undefined);
+  if (why === undefined) return;
+  throw new CredentialRefusal(
     'denied',
     name,
-    `the placeholder of the credential ${name} was sent with ${method} ${url.origin}, where it does not belong: ${why}`,
-    `It is worth something only where credentials.${name} of the policy says.`,
+    `the placeholder of the credential ${name} was sent with ${method} ${url.origin}, where it does not belong: it is ${why}`,
+    `It is worth something only where credentials.${name} of the policy says, and where a rule names it.`,
   );
 }

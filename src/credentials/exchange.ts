@@ -42,8 +42,10 @@ export class Exchange {
         this.credential ?? 'mask',
         `the service answers in ${JSON.stringify(encoding[1].slice(0, 40))} though it was asked not to; such an answer cannot be searched for secrets`,
       );
+    // A session that the credential has opened would be as good as itself; on these routes a client's cookies are not sent.
+    const kept = headers.filter(([name]) => this.#held === undefined || name.toLowerCase() !== 'set-cookie');
     return {
-      headers: headers.map(
+      headers: kept.map(
         ([name, value]) => [maskText(name, this.#spellings), maskText(value, this.#spellings)] as const,
       ),
       body: new MaskStream(this.#spellings),
