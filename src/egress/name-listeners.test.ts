@@ -44,7 +44,7 @@ function listenerAt(gateway: Gateway, place: string): number {
 describe('addresses', () => {
   test('each name has its own, for all of its ports, and keeps it', async () => {
     const { gateway, listeners } = opened();
-    expect(await listeners.ensure('a.test', [80, 443])).toBe('127.64.0.1');
+    expect(await listeners.ensure('a.test', [80, 443, 443])).toBe('127.64.0.1');
     expect(await listeners.ensure('b.test', [443])).toBe('127.64.0.2');
     expect(await listeners.ensure('a.test', [80, 443])).toBe('127.64.0.1');
     expect(gateway.places).toEqual(['127.64.0.1:443', '127.64.0.1:80', '127.64.0.2:443']);
@@ -152,7 +152,9 @@ describe('bounds', () => {
   test('after the end nothing listens', async () => {
     const { gateway, listeners } = opened();
     await listeners.ensure('a.test', [80, 443]);
+    const late = listeners.ensure('b.test', [443]).catch(() => undefined);
     listeners.close();
+    await late;
     expect(gateway.open.size).toBe(0);
   });
 });

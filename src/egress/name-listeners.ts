@@ -54,6 +54,7 @@ export class NameListeners {
   /** Closed, but a connection may still be on its way; told apart from now on until the sweep after the next. */
   #closed: number[] = [];
   #open = 0;
+  #ended = false;
   #nextAddress: number;
   readonly #sweeper: NodeJS.Timeout;
 
@@ -104,6 +105,7 @@ export class NameListeners {
   }
 
   close(): void {
+    this.#ended = true;
     clearInterval(this.#sweeper);
     for (const entry of this.#entries.values()) this.#closeAll(entry);
     this.#entries.clear();
@@ -137,7 +139,7 @@ export class NameListeners {
 
   /** Why not all of them are open; `undefined` when they are. */
   async #openMissing(entry: Entry, ports: readonly number[]): Promise<unknown> {
-    const missing = ports.filter((port) => !entry.listeners.has(port));
+    const missing = [...new Set(ports)].filter((port) => !entry.listeners.has(port));
     const room = this.#makeRoom(missing.length);
     const opened = missing.slice(0, room);
     this.#open += opened.length;
@@ -150,6 +152,7 @@ export class NameListeners {
 
   async #openOne(entry: Entry, port: number): Promise<void> {
     const listener = await this.#gateway.listen('tcp', entry.address, port);
+    if (this.#ended) return this.#gateway.unlisten(listener);
     entry.listeners.set(port, listener);
     this.#byListener.set(listener, { entry, port });
   }

@@ -111,6 +111,7 @@ describe('dialling', () => {
       kind: 'denied',
       rule: 'own_address',
     });
+    expect(await failure(network.dial(ask(`[::ffff:${own}]`, 80, { check })))).toMatchObject({ rule: 'own_address' });
     const server = await sink(own ?? '127.0.0.1');
     const { socket } = await network.dial(ask('me.test', server.port));
     socket.destroy();
