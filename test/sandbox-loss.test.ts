@@ -5,19 +5,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { digestOf } from '../src/digest.ts';
 import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
-import type { ContainerStream, Engine } from '../src/engine/engine.ts';
+import type { Engine } from '../src/engine/engine.ts';
 import { newId } from '../src/ids.ts';
 import type { RunningCall } from '../src/sandbox/call.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import { findOutput } from '../src/sandbox/find-output.ts';
 import { Boxes, testLabel } from './fixtures/box.ts';
+import { cuttable, ways } from './fixtures/cuttable-engine.ts';
 import { rawDocker } from './fixtures/raw-docker.ts';
 
 /** What becomes of calls when the stream, the runner, the supervisor or the container goes away under them. */
 let boxes: Boxes;
-/** Through PID 1's own pipes where this process may open them, or through the engine. */
-const ways = ['direct', 'attached'] as const;
 
 beforeAll(async () => {
   boxes = await Boxes.make();
@@ -225,43 +224,4 @@ async function open(
 
 function start(sandbox: Sandbox, script: string, options: object = {}, id = newId()): Promise<RunningCall> {
   return sandbox.start(id, { command: { kind: 'script', script }, ...options });
-}
-
-/** An engine whose streams can be cut like a connection, and which can then be made to do nothing more. */
-function cuttable(real: Engine, way: (typeof ways)[number]): { engine: Engine; cut: () => void; forbid: () => void } {
-  const streams: Duplex[] = [];
-  let forbidden = false;
-  const keep = (stream: ContainerStream): ContainerStream => {
-    const { openPipes } = stream;
-    const attached = { duplex: stream.duplex, stderrTail: () => stream.stderrTail() };
-    streams.push(stream.duplex);
-    if (way === 'attached' || openPipes === undefined) return attached;
-    const open: ContainerStream['openPipes'] = (pipes) => {
-      const direct = openPipes(pipes);
-      if (direct !== undefined) streams.push(direct);
-      return direct;
-    };
-    return { ...attached, openPipes: open };
-  };
-  const engine: Engine = Object.assign(Object.create(real) as Engine, {
-    start: async (spec: Parameters<Engine['start']>[0]) => {
-      const started = await real.start(spec);
-      return { ...started, stream: keep(started.stream) };
-    },
-    attach: async (id: string) => keep(await real.attach(id)),
-    inspect: async (id: string) => {
-      if (forbidden) await new Promise(() => undefined);
-      return real.inspect(id);
-    },
-    destroy: async (id: string) => (forbidden ? undefined : real.destroy(id)),
-    describe: () => real.describe(),
-    ensureFiles: (...args: Parameters<Engine['ensureFiles']>) => real.ensureFiles(...args),
-  });
-  return {
-    engine,
-    cut: () => streams.pop()?.destroy(),
-    forbid: () => {
-      forbidden = true;
-    },
-  };
 }
