@@ -3,7 +3,7 @@ import type { Approver } from './approvals/approval.ts';
 import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
-import { canonicalJson, digestOf, digestPattern, type Digest } from './digest.ts';
+import { digestPattern, type Digest } from './digest.ts';
 import type { Fence } from './egress/fence.ts';
 import type { Network } from './egress/network.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
@@ -27,8 +27,8 @@ import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
 import { RunControl } from './run/control.ts';
-import { approvalEntry, openedEntry, sizeOf, startedWith } from './run/entries.ts';
-import { openFence } from './run/fencing.ts';
+import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
+import { sealBeside } from './run/fencing.ts';
 import { Run } from './run/run.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
@@ -335,17 +335,13 @@ export class Runner {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
       const inputs = await placement.verify();
-      const base = await placement.fill(dir, sandbox.files);
+      const parts = { sandbox, journal, stop, ...this.#options };
+      const sealed = await sealBeside(policy.policy, parts, placement.fill(dir, sandbox.files));
+      const { isolation, done: base } = sealed;
+      fence = sealed.fence;
       await failpoint('open.unpacked');
-      const data = {
-        sandbox: spec.id,
-        container: sandbox.containerId,
-        specDigest: digestOf(canonicalJson(spec)),
-        workspace: startedWith(base, placement),
-        ...(inputs.length === 0 ? {} : { inputs }),
-      };
-      await journal.append({ type: 'sandbox.started', data });
-      fence = await openFence(policy.policy, { sandbox, journal, stop, ...this.#options });
+      const container = sandbox.containerId;
+      await journal.append(startedEntry({ spec, container, base, placement, inputs, isolation }));
       control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);

@@ -46,6 +46,7 @@ const mayImport: Record<string, readonly string[]> = {
   'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
   'runner.ts': [
     ...leaves,
+    'egress',
     'engine',
     'sandbox',
     'workspace',

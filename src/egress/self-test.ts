@@ -48,12 +48,6 @@ export async function proveIsolation(sandbox: Prober, names: NamesInside): Promi
   return { interfaces: interfaces.map(({ name }) => name), attempts, ms };
 }
 
-/** Beside the work that it allows, so that it takes no time of its own. Whichever fails, both have ended before this does. */
-export async function provenBeside<T>(proof: Promise<IsolationProof>, work: Promise<T>): Promise<[IsolationProof, T]> {
-  await Promise.allSettled([proof, work]);
-  return [await proof, await work];
-}
-
 const timeoutMs = 1_000;
 
 const outside = [

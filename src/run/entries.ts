@@ -57,9 +57,32 @@ export function approvalEntry(event: ApprovalEvent): Draft {
   return { type: 'approval.requested', data: { id, category, at, ...call, rule, digest, quorum, expiresAt } };
 }
 
-export function startedWith(base: Base, placement: Placement): EntryData<'sandbox.started'>['workspace'] {
+type Started = EntryData<'sandbox.started'>;
+
+interface Begun {
+  readonly spec: SandboxSpec;
+  readonly container: string;
+  readonly base: Base;
+  readonly placement: Placement;
+  readonly inputs: NonNullable<Started['inputs']>;
+  readonly isolation: NonNullable<Started['isolation']>;
+}
+
+/** The sandbox is there, filled, and proven to be sealed; nothing has run in it yet. */
+export function startedEntry({ spec, container, base, placement, inputs, isolation }: Begun): Draft {
   const { files, directories, symlinks, bytes } = placement.counts(base);
-  return { kind: base.kind, digest: base.digest, files, directories, symlinks, bytes, strategy: placement.strategy };
+  const { kind, digest } = base;
+  return {
+    type: 'sandbox.started',
+    data: {
+      sandbox: spec.id,
+      container,
+      specDigest: digestOf(canonicalJson(spec)),
+      workspace: { kind, digest, files, directories, symlinks, bytes, strategy: placement.strategy },
+      ...(inputs.length === 0 ? {} : { inputs }),
+      isolation,
+    },
+  };
 }
 
 export function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.ended'>, 'callId'> {

@@ -2,6 +2,7 @@ import { Credentials } from '../credentials/credentials.ts';
 import type { Fence } from '../egress/fence.ts';
 import { Network } from '../egress/network.ts';
 import type { EgressRecord } from '../egress/record.ts';
+import { proveIsolation, type IsolationProof } from '../egress/self-test.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
@@ -15,8 +16,37 @@ export interface FencingParts {
   readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
 }
 
-/** The way out of a run's sandbox; undefined where its policy lets nothing out. */
-export async function openFence(
+export interface Sealed<T> {
+  /** The way out of the sandbox; undefined where its policy lets nothing out. */
+  readonly fence: Fence | undefined;
+  readonly isolation: IsolationProof;
+  /** What the work came to. */
+  readonly done: T;
+}
+
+/**
+ * Opens the way out, where a policy has one, and proves that there is no other (`isolation_unproven`), while `work` that runs
+ * nothing of the agent's goes on. Whichever fails, both have ended before this does, and no fence is left.
+ */
+export async function sealBeside<T>(policy: Policy, parts: FencingParts, work: Promise<T>): Promise<Sealed<T>> {
+  const [sealed, worked] = await Promise.allSettled([seal(policy, parts), work]);
+  if (sealed.status === 'rejected') throw sealed.reason;
+  if (worked.status === 'fulfilled') return { ...sealed.value, done: worked.value };
+  await sealed.value.fence?.close();
+  throw worked.reason;
+}
+
+async function seal(policy: Policy, parts: FencingParts): Promise<Omit<Sealed<unknown>, 'done'>> {
+  const fence = await openFence(policy, parts);
+  try {
+    return { fence, isolation: await proveIsolation(parts.sandbox, fence === undefined ? 'refused' : 'nxdomain') };
+  } catch (error) {
+    await fence?.close();
+    throw error;
+  }
+}
+
+async function openFence(
   { egress, credentials }: Policy,
   { sandbox, journal, stop, network = new Network(), credentialCommands = {} }: FencingParts,
 ): Promise<Fence | undefined> {
@@ -33,7 +63,7 @@ export async function openFence(
 }
 
 /** Where a policy lets nothing out there is no fence, and nothing listens inside. */
-function letsOut({ rules, upstreams, mode }: Policy['egress']): boolean {
+export function letsOut({ rules, upstreams, mode }: Policy['egress']): boolean {
   return rules.length > 0 || upstreams.length > 0 || mode === 'observe';
 }
 

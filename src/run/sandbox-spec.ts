@@ -3,6 +3,7 @@ import { newId } from '../ids.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { SandboxSpec } from '../sandbox/container-body.ts';
+import { letsOut } from './fencing.ts';
 
 /** A new sandbox for a run, as its policy and the place of its workspace want it. */
 export function sandboxSpec(of: {
@@ -25,6 +26,7 @@ export function sandboxSpec(of: {
     workspaceRoot: placement.root,
     ...(placement.volume === undefined ? {} : { workspaceVolume: placement.volume }),
     ...(placement.inputs.length === 0 ? {} : { inputs: placement.inputs }),
+    ...(letsOut(policy.policy.egress) ? { egress: true } : {}),
     limits: {
       memoryBytes: limits.memoryBytes,
       pidsMax: limits.pidsMax,

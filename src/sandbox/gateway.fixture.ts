@@ -180,3 +180,21 @@ export async function readWhole(inner: InnerConnection): Promise<Buffer> {
   await once(inner, 'end');
   return Buffer.concat(parts);
 }
+
+export interface Connected {
+  readonly peer: GatewayPeer;
+  readonly gateway: Gateway;
+  readonly inner: InnerConnection;
+  readonly listener: number;
+}
+
+/** A gateway with one connection, number 1, that a program inside has made. */
+export async function connected(events: Partial<GatewayEvents> = {}): Promise<Connected> {
+  const come: InnerConnection[] = [];
+  const { peer, gateway } = await GatewayPeer.open({ connection: (inner) => come.push(inner), ...events });
+  const listener = await peer.listening(gateway);
+  peer.say(accept(1, listener));
+  const [inner] = come;
+  if (inner === undefined) throw new Error('nobody was told of the connection');
+  return { peer, gateway, inner, listener };
+}

@@ -1,0 +1,138 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { proveIsolation } from '../src/egress/self-test.ts';
+import type { Engine, StartedContainer } from '../src/engine/engine.ts';
+import { newId } from '../src/ids.ts';
+import { readEntries } from '../src/journal/read.ts';
+import { Runner } from '../src/runner.ts';
+import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { Boxes } from './fixtures/box.ts';
+import { rawDocker } from './fixtures/raw-docker.ts';
+import { underEachRuntime } from './security/fixtures/host.ts';
+
+/** Before anything runs in a sandbox it is proven, from inside, that it has no network of its own. */
+const boxes = await Boxes.make();
+const facts = await boxes.engine.describe();
+const isRoot = process.getuid?.() === 0;
+let bench: Bench;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+});
+afterAll(async () => {
+  await bench.close();
+  await boxes.close();
+});
+
+underEachRuntime(facts, (runtime) => {
+  test('a sealed sandbox is proven to be one, in a moment', async () => {
+    const box = await boxes.open({ runtime });
+    const proof = await proveIsolation(box.sandbox, 'refused');
+    expect(proof.interfaces).toEqual(['lo']);
+    expect(proof.attempts.map(({ to }) => to)).toEqual([
+      'tcp 192.0.2.1:80',
+      'tcp 169.254.169.254:80',
+      'tcp [2001:db8::1]:80',
+      'udp 192.0.2.1:53',
+      'udp 127.0.0.1:53',
+    ]);
+    expect(proof.attempts.map(({ end }) => end).join(' ')).toMatch(
+      /^((ENETUNREACH|EHOSTUNREACH|EADDRNOTAVAIL) ){4}ECONNREFUSED$/,
+    );
+    await expect(proveIsolation(box.sandbox, 'nxdomain')).rejects.toMatchObject({ code: 'isolation_unproven' });
+    await box.close();
+  });
+
+  test('one that answers for names, though nobody should, is not', async () => {
+    const box = await boxes.open({ runtime, egress: true });
+    const gateway = await box.sandbox.openGateway({
+      connection: (inner) => inner.reset(),
+      datagram: (listener, question, peer) => gateway.answer(listener, peer, nxdomain(question)),
+      lost: () => undefined,
+    });
+    await gateway.listen('udp', '127.0.0.1', 53);
+    await proveIsolation(box.sandbox, 'nxdomain');
+    await expect(proveIsolation(box.sandbox, 'refused')).rejects.toMatchObject({ code: 'isolation_unproven' });
+    await box.close();
+  });
+});
+
+test('a run says in its journal how it was proven, before its first call', async () => {
+  const runner = await Runner.create(bench.engine, bench.dataDir);
+  const run = await runner.open({ policy: smallPolicy(''), workspace: await bench.workspace({ a: 'a\n' }) });
+  for await (const entry of readEntries(run.dir.journal))
+    if (entry.type === 'sandbox.started') {
+      expect(entry.data.isolation?.interfaces).toEqual(['lo']);
+      expect(entry.data.isolation?.attempts).toHaveLength(5);
+    }
+  await run.close();
+  await runner.close();
+});
+
+test.for<[string, string[]]>([
+  ['an interface', []],
+  [
+    'an interface with an address and a way out',
+    ['addr add 192.0.2.7/24 dev GLOVE', 'route add default via 192.0.2.1'],
+  ],
+])(
+  'a sandbox that somebody has given %s is refused: nothing runs in it, nothing is left',
+  async ([, more], context) => {
+    if (!isRoot) return context.skip('giving a container an interface needs root');
+    const given: string[] = [];
+    const runner = await Runner.create(meddled(bench.engine, ['link set GLOVE up', ...more], given), bench.dataDir);
+    try {
+      const opening = runner.open({ policy: smallPolicy(''), workspace: await bench.workspace({ a: 'a\n' }) });
+      await expect(opening).rejects.toMatchObject({
+        code: 'isolation_unproven',
+        message: expect.stringContaining('it has the network interface "gbx'),
+      });
+      expect(await bench.containers()).toEqual([]);
+    } finally {
+      for (const name of given) ip(`link delete ${name}o`, 'ignore'); // gone with the container, sooner or later
+      await runner.close();
+    }
+  },
+);
+
+/** The same engine, on a machine where something attaches networks to what it has started. */
+function meddled(engine: Engine, lines: readonly string[], given: string[]): Engine {
+  return new Proxy(engine, {
+    get(target, name) {
+      if (name === 'start')
+        return async (...args: Parameters<Engine['start']>): Promise<StartedContainer> => {
+          const started = await target.start(...args);
+          given.push(await addInterface(started.id, lines));
+          return started;
+        };
+      const member: unknown = Reflect.get(target, name, target);
+      return typeof member === 'function' ? member.bind(target) : member;
+    },
+  });
+}
+
+/** Its name. The other end of the pair stays here. */
+async function addInterface(container: string, lines: readonly string[]): Promise<string> {
+  const { Pid } = (await rawDocker('GET', `/containers/${container}/json`))['State'] as { Pid: number };
+  const name = `gbx${newId().slice(-8)}`;
+  ip(`link add ${name} type veth peer name ${name}o`);
+  ip(`link set ${name}o up`);
+  ip(`link set ${name} netns ${Pid}`);
+  for (const line of lines) {
+    const args = ['-t', String(Pid), '-n', 'ip', ...line.replace('GLOVE', name).split(' ')];
+    execFileSync('nsenter', args, { stdio: 'pipe' });
+  }
+  return name;
+}
+
+function ip(line: string, failure: 'throw' | 'ignore' = 'throw'): void {
+  const { status, stderr } = spawnSync('ip', line.split(' '), { encoding: 'utf8' });
+  if (status !== 0 && failure === 'throw') throw new Error(`ip ${line}: ${stderr}`);
+}
+
+/** The question, answered: no such name. */
+function nxdomain(question: Buffer): Buffer {
+  const answer = Buffer.from(question);
+  answer.writeUInt16BE(0x8183, 2);
+  return answer;
+}
