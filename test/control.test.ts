@@ -70,7 +70,7 @@ test('what runs inside cannot come out through a forwarded port', async () => {
   const host = createServer((socket) => socket.end('host'));
   await new Promise<void>((resolve) => host.listen(0, '127.0.0.1', resolve));
   const { port } = host.address() as AddressInfo;
-  await (await run.forward(8000)).destroy();
+  (await run.forward(8000)).destroy();
   const script = `import socket; socket.create_connection(('127.0.0.1', ${port}), 2)`;
   const result = await run.call('out', { tool: 'exec', argv: ['python3', '-c', script], yieldMs: 10_000 });
   expect(result.text).toMatch(/ConnectionRefusedError/);
