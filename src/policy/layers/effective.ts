@@ -82,6 +82,8 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
   const number = (key: string): number => met.numbers.get(key)?.value ?? 0;
   const profiles = met.lists.get('egress')?.value ?? [];
   const bounds = egressBounds(met);
+  const egress = egressOf(chain, profiles, bounds, registries);
+  const environment = environmentOf(chain, bounds, registries);
   return {
     apiVersion: file.apiVersion,
     kind: file.kind,
@@ -100,7 +102,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     },
     paths: met.files.layers,
     inputs: inputsOf(chain),
-    ...environmentOf(chain, bounds, registries),
+    ...(environment === undefined ? {} : { environment }),
     limits: {
       memoryBytes: number('limits.memory'),
       cpus: number('limits.cpus'),
@@ -142,8 +144,8 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
       triggers: chain.flatMap(({ file }) => file.approvals?.triggers ?? []),
       everyExport: [...new Set([...met.approvals.keys(), ...categoriesForIntent(chain, task.intent)])],
     },
-    egress: egressOf(chain, profiles, bounds, registries),
-    credentials: credentialsOf(chain),
+    egress,
+    credentials: credentialsOf(chain, [...egress.rules, ...(environment?.egress?.rules ?? [])]),
     ...laneRules(chain, lane),
     retention: retentionOf(chain),
   };
@@ -206,12 +208,12 @@ function environmentOf(
   chain: readonly SourceFile[],
   bounds: EgressBounds,
   registries: Registries,
-): Pick<Policy, 'environment'> {
+): Policy['environment'] {
   const environment = chain.map(({ file }) => file.environment).find((one) => one !== undefined);
-  if (environment === undefined) return {};
+  if (environment === undefined) return undefined;
   const { image, setup, files = [], egress = [] } = environment;
   const reach = egress.length === 0 ? {} : { egress: egressOf(chain, egress, bounds, registries) };
-  return { environment: { image, setup, files, ...reach } };
+  return { image, setup, files, ...reach };
 }
 
 function egressBounds({ numbers, words }: Meet): EgressBounds {

@@ -45,11 +45,16 @@ export function egressOf(
   };
 }
 
-/** Of all files; a lower one cannot say one anew. */
-export function credentialsOf(chain: readonly SourceFile[]): Readonly<Record<string, EffectiveCredential>> {
+/** Those that some of the rules could be sent with; a run holds no secret that it cannot use. */
+export function credentialsOf(
+  chain: readonly SourceFile[],
+  rules: readonly EffectiveEgressRule[],
+): Readonly<Record<string, EffectiveCredential>> {
+  const hosts = rules.filter(({ tls }) => tls === 'terminate').flatMap(({ host }) => host);
   const all = chain.toReversed().flatMap(({ file }) => Object.entries(file.credentials ?? {}));
+  const used = all.filter(([, says]) => hosts.some((host) => hostsOverlap(host, says.host)));
   return Object.fromEntries(
-    all.map(([name, says]) => {
+    used.map(([name, says]) => {
       const { ttl, ...rest } = { ...standardCredential, ...stated(says) };
       return [name, { ...rest, ttlMs: ttl }];
     }),
