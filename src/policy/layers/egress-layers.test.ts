@@ -84,8 +84,8 @@ describe('an effective policy', () => {
   });
 });
 
-test('a run holds the credentials that its rules could send, with every field, and no others', () => {
-  const text = `${minimal}egress: {profiles: {p: [{id: a, host: ["*.a.example"]}], q: [{id: b, host: [b.example], tls: none}]}}
+test('a run holds the credentials that its rules name, with every field, and no others', () => {
+  const text = `${minimal}egress: {profiles: {p: [{id: a, host: ["*.a.example"], credential: one}], q: [{id: b, host: [b.example], tls: none}]}}
 credentials: {one: {source: "env:ONE", host: x.a.example}, two: {source: "vault:kv/two", host: b.example}}
 classes: {c: {egress: [p]}, d: {egress: [q]}}
 `;

@@ -45,14 +45,14 @@ export function egressOf(
   };
 }
 
-/** Those that some of the rules could be sent with; a run holds no secret that it cannot use. */
+/** Those that the rules name; a run holds no secret that it cannot use. */
 export function credentialsOf(
   chain: readonly SourceFile[],
   rules: readonly EffectiveEgressRule[],
 ): Readonly<Record<string, EffectiveCredential>> {
-  const hosts = rules.filter(({ tls }) => tls === 'terminate').flatMap(({ host }) => host);
+  const named = new Set(rules.flatMap(({ credential }) => credential ?? []));
   const all = chain.toReversed().flatMap(({ file }) => Object.entries(file.credentials ?? {}));
-  const used = all.filter(([, says]) => hosts.some((host) => hostsOverlap(host, says.host)));
+  const used = all.filter(([name]) => named.has(name));
   return Object.fromEntries(
     used.map(([name, says]) => {
       const { ttl, ...rest } = { ...standardCredential, ...stated(says) };
