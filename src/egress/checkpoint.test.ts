@@ -79,13 +79,15 @@ describe('a decision', () => {
     ]);
   });
 
-  test('that cannot be recorded lets nothing through, and nothing after it', async () => {
+  test('that cannot be recorded lets nothing through, nothing after it, and ends what is under way', async () => {
     const { checkpoint, record } = checkpointWith();
+    const under = await checkpoint.connection(ask('raw.test'));
     record.failing = true;
     expect(await failureOf(get(checkpoint))).toMatchObject({
       kind: 'denied',
       reason: expect.stringContaining('disk is full'),
     });
+    expect(under.signal.aborted).toBe(true);
     record.failing = false;
     expect(await failureOf(get(checkpoint))).toMatchObject({ kind: 'denied' });
     await expect(checkpoint.name('allowed.test', undefined)).rejects.toThrow(/recorded/);
@@ -164,6 +166,7 @@ describe('what passed', () => {
     const closing = checkpoint.close('the run is closing');
     record.release?.();
     await closing;
+    expect(record.ends).toHaveLength(2);
     expect(raw.signal.reason).toMatchObject({ kind: 'cut', reason: 'the run is closing' });
     expect(await late).toMatchObject({ kind: 'cut' });
     expect(record.ends.map(({ id, result }) => [id, result])).toEqual([

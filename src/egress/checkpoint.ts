@@ -71,6 +71,7 @@ export class Checkpoint {
   readonly #recorder: Recorder;
   readonly #names: NameBudget;
   readonly #passes = new Map<IssuedPass, Question>();
+  readonly #deciding = new Set<Promise<Pass>>();
   /** How often each rule has let something through. */
   readonly #taken = new Map<string, number>();
   /** Each on record once, however often and in how many ways it is asked for. */
@@ -81,7 +82,8 @@ export class Checkpoint {
     const { rules, record, mode, limits, runningCalls = () => [], onStop = () => undefined } = parts;
     this.#parts = parts;
     this.#rules = rules;
-    this.#recorder = new Recorder(record, limits.maxRecords, runningCalls);
+    const onBroken = (reason: string): void => this.#cutAll(reason);
+    this.#recorder = new Recorder({ record, recordsMax: limits.maxRecords, runningCalls, onBroken });
     this.#names = new NameBudget(limits, mode === 'enforce' ? onStop : () => undefined);
   }
 
@@ -95,12 +97,12 @@ export class Checkpoint {
 
   /** For pass-through and upstreams. Rejects with `EgressFailure('denied')`, which is on record too. */
   connection(ask: Ask): Promise<Pass> {
-    return this.#issue({ kind: 'connection', ask });
+    return this.#decide({ kind: 'connection', ask });
   }
 
   /** For each request of a connection that is looked into. Rejects as `connection` does. */
   request(ask: Ask, request: RequestAsk): Promise<Pass> {
-    return this.#issue({ kind: 'request', ask, request });
+    return this.#decide({ kind: 'request', ask, request });
   }
 
   /** Rejects only when a name that is listed cannot be recorded: then it is not answered. */
@@ -147,10 +149,24 @@ export class Checkpoint {
   /** Nothing passes any more; what is under way is cut and told, then what was only counted. May be called twice. */
   async close(reason: string): Promise<void> {
     this.#recorder.shutDown(reason);
-    const passes = [...this.#passes.keys()];
-    for (const pass of passes) pass.cut(reason);
-    await Promise.all(passes.map((pass) => pass.end({ kind: 'cut' })));
+    this.#cutAll(reason);
+    await Promise.all([...this.#passes.keys()].map((pass) => pass.end({ kind: 'cut' })));
+    await Promise.allSettled(this.#deciding);
     await this.#recorder.settle();
+  }
+
+  #cutAll(reason: string): void {
+    for (const pass of this.#passes.keys()) pass.cut(reason);
+  }
+
+  async #decide(question: Question): Promise<Pass> {
+    const deciding = this.#issue(question);
+    this.#deciding.add(deciding);
+    try {
+      return await deciding;
+    } finally {
+      this.#deciding.delete(deciding);
+    }
   }
 
   async #issue(question: Question): Promise<Pass> {
@@ -163,6 +179,7 @@ export class Checkpoint {
   }
 
   async #pass(question: Question, leave: Leave): Promise<Pass> {
+    const rules = this.#rules;
     const id = await this.#recorder.allowed(question, toldOf(leave));
     const bounds = leave.rule ?? (leave.upstream === undefined ? observedBounds : upstreamBounds);
     const pass = new IssuedPass({
@@ -180,7 +197,7 @@ export class Checkpoint {
     this.#passes.set(pass, question);
     // While that was written the run may have been closed, or its policy narrowed.
     const { shut } = this.#recorder;
-    if (shut === undefined && this.#stillAllows(pass, question)) return pass;
+    if (shut === undefined && (rules === this.#rules || this.#stillAllows(pass, question))) return pass;
     const cut = pass.cut(shut ?? 'the policy of the run was narrowed');
     await pass.end({ kind: 'cut' });
     throw cut;
@@ -225,6 +242,7 @@ export class Checkpoint {
     const answer = this.#answer(question);
     if (!('leave' in answer)) return false;
     const { rule, upstream } = answer.leave;
+    if (pass.rule === rule && pass.upstream === upstream) return true;
     return JSON.stringify([pass.rule, pass.upstream]) === JSON.stringify([rule, upstream]);
   }
 

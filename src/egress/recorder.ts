@@ -12,26 +12,38 @@ export interface Why {
   readonly hint?: string | undefined;
 }
 
+export interface RecorderParts {
+  readonly record: EgressRecord;
+  readonly recordsMax: number;
+  /** Calls that may be behind what is attributed to none. */
+  readonly runningCalls: () => readonly string[];
+  /** A record has failed: what is under way has to end. */
+  readonly onBroken: (reason: string) => void;
+}
+
 type Told = Pick<EgressDecided, 'decision' | 'reason' | 'rule'>;
 
 /**
  * Numbers decisions and has them written, so many in a run. Promises:
  *  - what resolved is on record;
- *  - once a record has failed, or there are as many as a run may have, nothing is let through any more;
+ *  - once a record has failed, or there are as many as a run may have, nothing is let through any more; after a failure what
+ *    is under way is ended too;
  *  - refusals cost the record a bounded number of entries, however many there are.
  */
 export class Recorder {
   readonly #record: EgressRecord;
   readonly #recordsMax: number;
   readonly #runningCalls: () => readonly string[];
+  readonly #onBroken: (reason: string) => void;
   readonly #denials = new Denials();
   #lastId = 0;
   #shut: string | undefined;
 
-  constructor(record: EgressRecord, recordsMax: number, runningCalls: () => readonly string[]) {
-    this.#record = record;
-    this.#recordsMax = recordsMax;
-    this.#runningCalls = runningCalls;
+  constructor(parts: RecorderParts) {
+    this.#record = parts.record;
+    this.#recordsMax = parts.recordsMax;
+    this.#runningCalls = parts.runningCalls;
+    this.#onBroken = parts.onBroken;
   }
 
   /** Why nothing passes any more. */
@@ -76,14 +88,14 @@ export class Recorder {
     try {
       await this.#record.ended({ ...entry, ...reason });
     } catch (cause) {
-      this.shutDown(unrecorded(cause));
+      this.#break(cause);
     }
   }
 
   /** Refusals that were only counted so far. */
   async settle(): Promise<void> {
     for (const counted of this.#denials.takeCounted())
-      await this.#record.counted(counted).catch((cause: unknown) => this.shutDown(unrecorded(cause)));
+      await this.#record.counted(counted).catch((cause: unknown) => this.#break(cause));
   }
 
   deniedOf(callId: string): readonly DeniedEgress[] {
@@ -104,12 +116,14 @@ export class Recorder {
       });
       return id;
     } catch (cause) {
-      this.shutDown(unrecorded(cause));
-      throw new EgressFailure('denied', unrecorded(cause), { cause });
+      throw new EgressFailure('denied', this.#break(cause), { cause });
     }
   }
-}
 
-function unrecorded(cause: unknown): string {
-  return `what passes cannot be recorded: ${messageOf(cause)}`;
+  #break(cause: unknown): string {
+    const reason = `what passes cannot be recorded: ${messageOf(cause)}`;
+    this.shutDown(reason);
+    this.#onBroken(reason);
+    return reason;
+  }
 }
