@@ -136,13 +136,15 @@ static int begin(struct gateway *gateway, const struct order *order) {
 
 static void take_queue(struct gateway *gateway, unsigned slot);
 
-static void connected(struct gateway *gateway, unsigned slot) {
-  struct connection *connection = &gateway->connections[slot];
+static int error_of(const struct connection *connection) {
   int code = 0;
   socklen_t length = sizeof code;
-  if (getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &code, &length) != 0) {
-    code = errno;
-  }
+  return getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &code, &length) == 0 ? code : errno;
+}
+
+static void connected(struct gateway *gateway, unsigned slot) {
+  struct connection *connection = &gateway->connections[slot];
+  int code = error_of(connection);
   outgoing_value(&gateway->out, 'C', gateway->numbers[slot], (uint32_t)code);
   connection->connecting = false;
   if (code != 0) {
@@ -282,6 +284,15 @@ static bool tell(struct gateway *gateway, unsigned slot) {
   return gateway->numbers[slot] != 0;
 }
 
+/*
+ * Nothing may be read. Some kernels (gVisor) report errors also of a connection that has properly ended, with bytes that are
+ * still to be read: only one that names its error is broken. One whose end was read can only have been reset since.
+ */
+static bool is_broken(const struct connection *connection, uint32_t events) {
+  bool over = events & (EPOLLERR | EPOLLHUP);
+  return over && (connection->readEnd || error_of(connection) != 0);
+}
+
 void connections_ready(struct gateway *gateway, unsigned slot, uint32_t number, uint32_t events) {
   struct connection *connection = &gateway->connections[slot];
   if (gateway->numbers[slot] != number) {
@@ -293,7 +304,7 @@ void connections_ready(struct gateway *gateway, unsigned slot, uint32_t number, 
     if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) && !tell(gateway, slot)) {
       return;
     }
-  } else if ((events & EPOLLERR) || (connection->readEnd && (events & EPOLLHUP))) {
+  } else if (is_broken(connection, events)) {
     broken_by_peer(gateway, slot);
     return;
   }
