@@ -30,8 +30,8 @@ seeds = {
                 order("W", struct.pack("<I", 65536)), order("U", endpoint + b"datagram")],
     "spec": [spec(["sh", "-c", "x"], cwd="/", kill_after=1, idle=1, grace=1, drain=1, keep=1, stdin=1, tty=(80, 24), aux=1, umask=0o22),
              spec(["sh"], script="echo"), spec(verb=4, paths=["a", "b"], prune=["c"], depth=1, entries=2, content=3, file=4, flags=3),
-             spec(verb=9, stdin=1), spec(verb=10, probes=[probe(1, 4), probe(2, 6, b"question")]),
-             spec(verb=6, paths=["a"], to="b"), spec(verb=3, paths=["a"], mode=0o644, expected=bytes(32)), tag(1, ""), tag(1, "x") + tag(15, bytes(8))],
+             spec(verb=6, paths=["a"], to="b"), spec(verb=3, paths=["a"], mode=0o644, expected=bytes(32)), tag(1, ""), tag(1, "x") + tag(15, bytes(8)),
+             spec(verb=9, stdin=1), spec(verb=10, probes=[probe(1, 4), probe(2, 6, b"question")])],
     "unpack": [file(b"a/b", b"data"), entry("d", b"d", 0o755, 0), entry("l", b"l", link=b"t"), entry("x", b"gone") + record("Z"),
                record("S", bytes(57)), record("S", bytes(57) + bytes(32))],
 }

@@ -127,10 +127,10 @@ static void accept_some(struct gateway *gateway, const struct listener *listener
     if (fd >= 0) {
       struct endpoint peer = endpoint_of(&address);
       connections_add(gateway, fd, listener->number, &peer);
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      pause_accepting(gateway);
-      return;
     } else if (errno == EAGAIN) {
+      return;
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      pause_accepting(gateway);
       return;
     }
   }

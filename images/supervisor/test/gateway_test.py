@@ -224,15 +224,7 @@ def test_what_was_sent_before_the_end_arrives_before_it_however_late_it_is_taken
 def test_a_peer_that_reads_nothing_holds_up_no_other_and_no_more_than_the_credit_is_held_for_it(sandbox):
     with Inside(sandbox) as inside:
         slow, stuck = inside.dial()
-        sent = 0
-        for _ in range(40):  # what the kernel holds, and then the credit
-            if stuck.may_send == 0:
-                inside.gateway.settle()
-            if stuck.may_send == 0:
-                break
-            sent += stuck.may_send
-            inside.gateway.send(stuck, b"s" * stuck.may_send)
-        equal(stuck.may_send, 0)
+        fill(inside.gateway, stuck)
         for _ in range(20):
             made, seen = inside.dial()
             made.sendall(b"ping")
@@ -240,9 +232,20 @@ def test_a_peer_that_reads_nothing_holds_up_no_other_and_no_more_than_the_credit
             inside.gateway.send(seen, b"pong")
             equal(made.recv(10), b"pong")
             made.close()
+        fill(inside.gateway, stuck)  # the kernel may have found room for more meanwhile
         inside.gateway.end(stuck)
         join = in_background(lambda: len(read_all(slow)))
-        equal(join(inside.gateway), sent)
+        equal(join(inside.gateway), stuck.sent)
+
+
+def fill(gateway, connection):
+    """What the kernel holds for a peer that does not read, and then the credit."""
+    for _ in range(60):
+        gateway.settle()
+        if connection.may_send == 0:
+            return
+        gateway.send(connection, b"s" * connection.may_send)
+    raise AssertionError("somebody reads")
 
 
 def test_a_connection_whose_bytes_the_runner_leaves_holds_up_no_other(sandbox):
@@ -471,6 +474,23 @@ def test_a_round_trip_waits_for_no_company(sandbox):
         median = sorted(times)[100]
         print(f"     {median * 1e6:.0f} us there and back", end=" ")
         assert median < 0.0015, median
+
+
+def test_small_pieces_do_not_wait_for_each_other_to_be_acknowledged(sandbox):
+    with Inside(sandbox) as inside:
+        made, seen = inside.dial()
+        times = []
+        for i in range(40):
+            started = time.perf_counter()
+            for piece in (b"<", b"-", b">"):
+                inside.gateway.send(seen, piece)
+            got = b""
+            while len(got) < 3:
+                got += made.recv(3)
+            times.append(time.perf_counter() - started)
+            made.send(b"i")
+            inside.gateway.wait(lambda: seen.arrived == i + 1)
+        assert sorted(times)[20] < 0.02, times  # the kernel's delay is 40 ms
 
 
 def speed(seconds, count):
