@@ -1,21 +1,100 @@
+import { generateKeyPair, type KeyObject } from 'node:crypto';
 import { createSecureContext, type SecureContext } from 'node:tls';
+import { promisify } from 'node:util';
+import { issueCertificate } from './certificate.ts';
 
-/** The certificate authority of one run. */
+/**
+ * The certificate authority of one run, known to nobody else. Promises:
+ *  - neither its key nor that of the leaves is ever written anywhere: both end with the runner;
+ *  - a leaf names one host and is good for a day; the authority for a month. Both begin a day before now, since a clock may be wrong;
+ *  - at most `leavesMax` leaves are kept.
+ */
 export class Authority {
   /** The authority's own certificate, for the bundles that tools inside trust. */
   readonly pem: string;
+  readonly #keys: AuthorityKeys;
+  readonly #now: () => number;
+  readonly #leaves = new Map<string, Leaf>();
 
-  private constructor(pem: string) {
+  private constructor(pem: string, keys: AuthorityKeys, now: () => number) {
     this.pem = pem;
+    this.#keys = keys;
+    this.#now = now;
   }
 
-  static create(): Promise<Authority> {
-    return Promise.resolve(new Authority(''));
+  /** `now`: for tests; milliseconds since 1970. */
+  static async create(now: () => number = Date.now): Promise<Authority> {
+    const [own, leaf] = await Promise.all([newKeys('ec', curve), newKeys('ec', curve)]);
+    const pem = issueCertificate({
+      subject: authorityName,
+      issuer: authorityName,
+      ...validity(now(), authorityDays),
+      publicKey: own.publicKey,
+      signingKey: own.privateKey,
+      host: undefined,
+    });
+    return new Authority(
+      pem,
+      { signing: own.privateKey, leafPublic: leaf.publicKey, leafPem: pemOf(leaf.privateKey) },
+      now,
+    );
   }
 
-  /** To answer as `host` with. */
-  contextOf(host: string): Promise<SecureContext> {
-    void host;
-    return Promise.resolve(createSecureContext());
+  /** To answer as `host` with. Made once for a host, and again before its certificate ends. */
+  contextOf(host: string): SecureContext {
+    const now = this.#now();
+    const kept = this.#leaves.get(host);
+    this.#leaves.delete(host);
+    const isGood = kept !== undefined && now < kept.renewMs;
+    const leaf = isGood ? kept : { renewMs: now + dayMs / 2, context: this.#issue(host, now) };
+    // Last in the map is used last: the first is the one to go.
+    this.#leaves.set(host, leaf);
+    for (const oldest of this.#leaves.keys()) {
+      if (this.#leaves.size <= leavesMax) break;
+      this.#leaves.delete(oldest);
+    }
+    return leaf.context;
   }
+
+  #issue(host: string, now: number): SecureContext {
+    const { signing, leafPublic, leafPem } = this.#keys;
+    const cert = issueCertificate({
+      // Read by people alone; a longer name does not fit.
+      subject: host.length <= 64 ? host : 'a host behind Glovebox',
+      issuer: authorityName,
+      ...validity(now, 1),
+      publicKey: leafPublic,
+      signingKey: signing,
+      host,
+    });
+    // With a `ca`, the certificates of the public authorities are not loaded for it.
+    return createSecureContext({ key: leafPem, cert, ca: this.pem });
+  }
+}
+
+interface AuthorityKeys {
+  readonly signing: KeyObject;
+  /** One pair for all leaves: they are as secret as each other. */
+  readonly leafPublic: KeyObject;
+  readonly leafPem: string | Buffer;
+}
+
+interface Leaf {
+  readonly renewMs: number;
+  readonly context: SecureContext;
+}
+
+const newKeys = promisify(generateKeyPair);
+const curve = { namedCurve: 'P-256' };
+const authorityName = 'Glovebox, authority of one run';
+const dayMs = 86_400_000;
+const authorityDays = 30;
+const leavesMax = 512;
+
+function validity(nowMs: number, days: number): { readonly notBefore: Date; readonly notAfter: Date } {
+  return { notBefore: new Date(nowMs - dayMs), notAfter: new Date(nowMs + days * dayMs) };
+}
+
+function pemOf(key: KeyObject): string | Buffer {
+  return key.export({ type: 'pkcs8', format: 'pem' });
 }

@@ -181,5 +181,7 @@ export class Fence {
 }
 
 const noAuthority: HttpDeps['authority'] = {
-  contextOf: (host) => Promise.reject(new Error(`no rule of this run looks into TLS with ${host}`)),
+  contextOf: (host) => {
+    throw new Error(`no rule of this run looks into TLS with ${host}`);
+  },
 };

@@ -11,7 +11,7 @@ export type HeaderPair = readonly [name: string, value: string];
 export interface HttpDeps {
   readonly checkpoint: Pick<Checkpoint, 'request' | 'refuse'>;
   readonly network: Dialler;
-  readonly authority: { contextOf(host: string): Promise<SecureContext> };
+  readonly authority: { contextOf(host: string): SecureContext };
   readonly credentials?: CredentialBroker;
   readonly limits?: Partial<HttpLimits>;
 }
@@ -25,7 +25,12 @@ export interface Dialler {
     readonly timeoutMs: number;
     readonly signal: AbortSignal;
   }): Promise<{ readonly socket: Socket; readonly address: string | null }>;
-  secure(socket: Socket, host: string, alpn: readonly string[]): Promise<TLSSocket>;
+  secure(
+    socket: Socket,
+    host: string,
+    alpn: readonly string[],
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<TLSSocket>;
 }
 
 /** `Credentials` is one. Asked for every request that was let through, before anything is dialled. */

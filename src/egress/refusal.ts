@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http';
 import type { HeaderPair } from './http-deps.ts';
 import type { EgressFailure, FailureKind } from './failure.ts';
 
@@ -30,7 +31,6 @@ export function refusalOf(failure: EgressFailure, asked: string, status = status
     status,
     headers: [
       ['content-type', 'application/json; charset=utf-8'],
-      ['content-length', String(body.length)],
       ['cache-control', 'no-store'],
       [refusalHeader, failure.kind],
     ],
@@ -61,4 +61,14 @@ const hintOf: Readonly<Record<FailureKind, string>> = {
 function printable(text: string): string {
   const shown = text.replace(/[^\x20-\x7e]/g, '?');
   return shown.length <= 1000 ? shown : `${shown.slice(0, 997)}...`;
+}
+
+/** For a connection on which no request could be understood: the last thing that is said on it. */
+export function rawAnswer({ status, headers, body }: Refusal): Buffer {
+  const lines = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    ...headers.map(([name, value]) => `${name}: ${value}`),
+  ];
+  const head = `${[...lines, `content-length: ${body.length}`, 'connection: close'].join('\r\n')}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head, 'latin1'), body]);
 }

@@ -1,0 +1,275 @@
+import type { Transform, Writable } from 'node:stream';
+import type { Ask, Pass, PassEnd } from './checkpoint.ts';
+import { countedFrom } from './counted.ts';
+import { answerRefusal, type Exchange } from './exchange.ts';
+import { EgressFailure } from './failure.ts';
+import { contentLength, headBytes, requestHeaders, responseHeaders } from './http-headers.ts';
+import type { HeaderPair, HttpDeps, HttpLimits, PreparedHeaders } from './http-deps.ts';
+import { authorityOf, targetOf, type Misfit, type Place, type RequestTarget } from './http-target.ts';
+import { refusalOf } from './refusal.ts';
+import { LaneClosed } from './upstream-lane.ts';
+import type { UpstreamLanes } from './upstream-lanes.ts';
+
+/** What one request is for, and who asks. */
+export interface Destination {
+  readonly ask: Ask;
+  readonly place: Place;
+  /** Path and query, where the request line holds more than those. */
+  readonly target?: string;
+}
+
+/** What was let through, and how it is sent. */
+export interface Sending {
+  readonly pass: Pass;
+  readonly place: Place;
+  readonly target: RequestTarget;
+  readonly prepared: PreparedHeaders;
+  /** Aborted when the pass, the client or the credential says that it is over; with an `EgressFailure`. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Carries requests from inside to upstreams and the answers back. Promises:
+ *  - nothing is dialled or sent before the checkpoint has let this request through, as it is sent;
+ *  - the request that leaves is written anew from its judged parts; redirects are the client's next request;
+ *  - every byte of heads and bodies is counted before it moves; what is over a bound stops there;
+ *  - whatever fails is told once: in the answer where there is none yet, else by cutting it; and in the record.
+ */
+export class Carrier {
+  readonly deps: HttpDeps;
+  readonly limits: HttpLimits;
+  readonly lanes: UpstreamLanes;
+
+  constructor(deps: HttpDeps, limits: HttpLimits, lanes: UpstreamLanes) {
+    this.deps = deps;
+    this.limits = limits;
+    this.lanes = lanes;
+  }
+
+  /** Never rejects. */
+  carry(exchange: Exchange, destination: Destination): Promise<void> {
+    return this.judged(exchange, destination, false, async (sending) => {
+      const length = contentLength(exchange.headers);
+      sendable(exchange, sending.pass, length);
+      return this.#forward(exchange, sending, length);
+    });
+  }
+
+  /**
+   * Judges the request, lets `work` send it, and records how that ended. `work` returns the end of the pass, or throws what
+   * the client is told.
+   */
+  async judged(
+    exchange: Exchange,
+    { ask, place, target: named = exchange.target }: Destination,
+    websocket: boolean,
+    work: (sending: Sending) => Promise<PassEnd>,
+  ): Promise<void> {
+    const target = targetOf({ method: exchange.method, target: named, hosts: exchange.hosts }, place);
+    if (target.kind === 'misfit') return this.refuse(exchange, ask, place, target);
+    const { url, text } = target;
+    const { method } = exchange;
+    const asked = `${method} ${withoutQuery(text)}`;
+    let pass: Pass;
+    try {
+      pass = await this.deps.checkpoint.request(ask, { method, url, text, websocket });
+    } catch (error) {
+      return answerRefusal(exchange, refusalOf(carryFailure(error), asked));
+    }
+    const cut = new Cut([pass.signal, exchange.gone]);
+    let prepared: PreparedHeaders | undefined;
+    try {
+      prepared = await this.#prepare(exchange, pass, url);
+      if (prepared.carried !== undefined) cut.add(prepared.carried.signal);
+      const end = await work({ pass, place, target, prepared, signal: cut.signal });
+      await pass.end(end);
+    } catch (error) {
+      const failure = carryFailure(error, cut.signal);
+      await pass.end({
+        kind: failure.kind === 'broken' ? 'cut' : failure.kind,
+        ...addressOf(error),
+        reason: failure.reason,
+      });
+      await answerRefusal(exchange, refusalOf(failure, asked));
+    } finally {
+      cut.clear();
+      prepared?.carried?.end();
+    }
+  }
+
+  /** What is no request of this connection. On record before it is answered. */
+  async refuse(exchange: Exchange, ask: Ask, place: Place, wrong: Pick<Misfit, 'status' | 'reason'>): Promise<void> {
+    const asked = `${exchange.method} ${place.scheme}://${authorityOf(place)}${withoutQuery(exchange.target)}`;
+    const failure = await this.deps.checkpoint.refuse(ask, { reason: wrong.reason }).catch(carryFailure);
+    return answerRefusal(exchange, refusalOf(failure, asked, wrong.status));
+  }
+
+  async #prepare(exchange: Exchange, pass: Pass, url: URL): Promise<PreparedHeaders> {
+    const headers = requestHeaders(exchange.headers);
+    const { rule } = pass;
+    return (await this.deps.credentials?.prepare({ rule, method: exchange.method, url, headers })) ?? { headers };
+  }
+
+  async #forward(exchange: Exchange, sending: Sending, length: number | undefined): Promise<PassEnd> {
+    const { pass, place, signal } = sending;
+    let lane = await this.lanes.take(place, pass, signal);
+    for (;;) {
+      try {
+        const status = await lane.send(this.#laneRequest(exchange, sending, length));
+        await answered(exchange, signal);
+        this.lanes.give(lane);
+        return { kind: 'done', address: lane.address, status };
+      } catch (error) {
+        this.lanes.drop(lane);
+        if (!(error instanceof LaneClosed) || !mayRepeat(exchange, error)) throw new Failed(error, lane.address);
+      }
+      lane = await this.lanes.take(place, pass, signal, true);
+    }
+  }
+
+  #laneRequest(exchange: Exchange, { pass, target, prepared, signal }: Sending, length: number | undefined) {
+    const { path, url } = target;
+    const framing: readonly HeaderPair[] =
+      exchange.body !== undefined && length !== undefined ? [['content-length', String(length)]] : [];
+    const headers: readonly HeaderPair[] = [['host', url.host], ...prepared.headers, ...framing];
+    pass.sent(headBytes(`${exchange.method} ${path} HTTP/1.1`, headers));
+    exchange.proceed();
+    return {
+      method: exchange.method,
+      path,
+      headers,
+      body: exchange.body === undefined ? null : countedFrom(exchange.body, (bytes) => pass.sent(bytes)),
+      upgrade: false,
+      signal,
+      received: (bytes: number) => pass.received(bytes),
+      respond: (status: number, answered: readonly HeaderPair[]) => respondWith(exchange, prepared, status, answered),
+      upgraded: () => {
+        throw new EgressFailure('broken', 'the server changed protocols without being asked');
+      },
+    };
+  }
+}
+
+function withoutQuery(target: string): string {
+  return target.split('?', 1)[0] ?? '';
+}
+
+/** The upstream's answer, masked where a secret was carried. */
+export function respondWith(
+  exchange: Exchange,
+  { carried }: PreparedHeaders,
+  status: number,
+  answered: readonly HeaderPair[],
+): Writable {
+  if (status > 599) throw new EgressFailure('broken', `the server answered with status ${status}`);
+  const length = contentLength(answered);
+  const masked = carried?.response(status, responseHeaders(answered));
+  const sink = exchange.respond(status, masked?.headers ?? responseHeaders(answered), length);
+  return masked === undefined ? sink : through(masked.body, sink);
+}
+
+/** Until the client has taken the answer, or it is cut. */
+async function answered(exchange: Exchange, signal: AbortSignal): Promise<void> {
+  let stop: () => void = () => undefined;
+  const cut = new Promise<void>((resolve) => {
+    stop = resolve;
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  await Promise.race([exchange.over, cut]);
+  signal.removeEventListener('abort', stop);
+  if (signal.aborted) throw carryFailure(undefined, signal);
+}
+
+/** Anything thrown on the way, as what the client and the record are told. */
+export function carryFailure(error: unknown, signal?: AbortSignal): EgressFailure {
+  const cause = error instanceof Failed ? error.cause : error;
+  if (signal?.aborted === true && signal.reason instanceof EgressFailure) return signal.reason;
+  if (cause instanceof EgressFailure) return cause;
+  if (cause instanceof LaneClosed) return new EgressFailure('refused', 'the server closed the connection', { cause });
+  if (isFailureLike(cause))
+    return new EgressFailure(cause.kind, cause.reason, { rule: cause.rule, hint: cause.hint ?? '' });
+  return new EgressFailure('broken', 'the runner could not carry it', { cause });
+}
+
+/** A failure after something was dialled. */
+class Failed extends Error {
+  override readonly name = 'Failed';
+  readonly address: string | null;
+
+  constructor(cause: unknown, address: string | null) {
+    super('sending failed', { cause });
+    this.address = address;
+  }
+}
+
+function addressOf(error: unknown): { readonly address?: string | null } {
+  return error instanceof Failed ? { address: error.address } : {};
+}
+
+/** Of a credential's refusal, which has its own class. */
+function isFailureLike(
+  error: unknown,
+): error is { kind: 'denied' | 'broken'; rule?: string | undefined; reason: string; hint?: string } {
+  if (typeof error !== 'object' || error === null || !('kind' in error) || !('reason' in error)) return false;
+  return (error.kind === 'denied' || error.kind === 'broken') && typeof error.reason === 'string';
+}
+
+/** Refused before it begins, where its own head says that it cannot be carried. */
+function sendable({ expects }: Exchange, { rule }: Pass, length: number | undefined): void {
+  if (expects === 'unknown') throw new EgressFailure('denied', 'Expect takes 100-continue and nothing else');
+  if (rule === undefined || length === undefined || length <= rule.maxSentBytes) return;
+  throw new EgressFailure('denied', `the body has ${length} bytes, the rule allows ${rule.maxSentBytes}`, {
+    rule: rule.id,
+    hint: `A larger max_sent of the rule ${rule.id} would allow it.`,
+  });
+}
+
+/** RFC 9110, 9.2.2: only what may be done twice is repeated without the client's knowledge. */
+function mayRepeat(exchange: Exchange, closed: LaneClosed): boolean {
+  if (exchange.responded) return false;
+  if (exchange.body !== undefined) return false;
+  return !closed.written || ['GET', 'HEAD', 'OPTIONS'].includes(exchange.method);
+}
+
+/** `body` into `sink`; both fail together. */
+function through(body: Transform, sink: Writable): Writable {
+  body.pipe(sink);
+  sink.once('close', () => body.destroy());
+  body.once('error', () => sink.destroy());
+  return body;
+}
+
+/** One signal of several. Not `AbortSignal.any`: its sources would keep what listens on it for their whole life. */
+class Cut {
+  readonly #controller = new AbortController();
+  readonly #sources: AbortSignal[] = [];
+
+  constructor(sources: readonly AbortSignal[]) {
+    for (const source of sources) this.add(source);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  add(source: AbortSignal): void {
+    this.#sources.push(source);
+    if (source.aborted) this.#abort();
+    else source.addEventListener('abort', this.#abort, { once: true });
+  }
+
+  clear(): void {
+    for (const source of this.#sources) source.removeEventListener('abort', this.#abort);
+  }
+
+  readonly #abort = (): void => {
+    const first = this.#sources.find(({ aborted }) => aborted);
+    const reason: unknown = first?.reason;
+    this.#controller.abort(reason instanceof EgressFailure ? reason : new EgressFailure('cut', messageFor(reason)));
+  };
+}
+
+function messageFor(reason: unknown): string {
+  if (isFailureLike(reason)) return reason.reason;
+  return reason instanceof Error && reason.name !== 'AbortError' ? reason.message : 'the client went away';
+}

@@ -1,0 +1,35 @@
+import type { Readable, Writable } from 'node:stream';
+import type { HeaderPair } from './http-deps.ts';
+import type { Refusal } from './refusal.ts';
+import type { Named } from './http-target.ts';
+
+/** One request from inside and the answer to it, whatever version of HTTP it came in. */
+export interface Exchange extends Named {
+  readonly headers: readonly HeaderPair[];
+  /** Undefined where the request has none. It ends with an error when the client goes away. */
+  readonly body: Readable | undefined;
+  /** Aborted when the client is gone before it has the whole answer. */
+  readonly gone: AbortSignal;
+  /** `unknown`: the client waits for something that nobody here can say. */
+  readonly expects: 'nothing' | 'continue' | 'unknown';
+  readonly responded: boolean;
+  /** Resolves when the client was given the whole answer, or is gone. */
+  readonly over: Promise<void>;
+  /** The client may send the body that it has announced. */
+  proceed(): void;
+  /** Once. `length`: of the body, where it is known; the answer to HEAD and what has no body take nothing but `end()`. */
+  respond(status: number, headers: readonly HeaderPair[], length: number | undefined): Writable;
+  /** The answer is not whole and never will be: so that nobody takes it for whole. */
+  cut(): void;
+}
+
+/** Instead of an upstream's answer; what the client still sends is thrown away by the exchange. */
+export function answerRefusal(exchange: Exchange, refusal: Refusal): Promise<void> {
+  if (exchange.responded) {
+    exchange.cut();
+    return Promise.resolve();
+  }
+  const sink = exchange.respond(refusal.status, refusal.headers, refusal.body.length);
+  sink.end(exchange.method === 'HEAD' ? undefined : refusal.body);
+  return exchange.over;
+}

@@ -1,0 +1,81 @@
+import { refusalHeader } from './refusal.ts';
+import type { HeaderPair } from './http-deps.ts';
+
+/**
+ * What goes on to the upstream. Headers of the one connection (RFC 9110, 7.6.1) stay here, and so do those that frame or
+ * address the message: they are written anew from what was understood and judged.
+ */
+export function requestHeaders(headers: readonly HeaderPair[]): readonly HeaderPair[] {
+  const named = connectionTokens(headers);
+  return headers.filter(([name]) => !droppedFromRequests.has(name.toLowerCase()) && !named.has(name.toLowerCase()));
+}
+
+/** What comes back. An upstream can neither frame the answer, nor send clients elsewhere behind our back, nor speak as us. */
+export function responseHeaders(headers: readonly HeaderPair[]): readonly HeaderPair[] {
+  const named = connectionTokens(headers);
+  return headers.filter(([name]) => !droppedFromResponses.has(name.toLowerCase()) && !named.has(name.toLowerCase()));
+}
+
+export function valuesOf(headers: readonly HeaderPair[], name: string): readonly string[] {
+  return headers.filter(([own]) => own.toLowerCase() === name).map(([, value]) => value);
+}
+
+/** The length that a message declares; undefined where it declares none, or none that can be believed. */
+export function contentLength(headers: readonly HeaderPair[]): number | undefined {
+  const [value, ...more] = valuesOf(headers, 'content-length');
+  if (value === undefined || more.length > 0 || !/^\d{1,15}$/.test(value)) return undefined;
+  return Number(value);
+}
+
+/** `[name, value, name, value, ...]`, as Node and undici give and take them. */
+export function pairsOf(flat: readonly (string | Buffer)[]): readonly HeaderPair[] {
+  const pairs: HeaderPair[] = [];
+  for (let at = 0; at + 1 < flat.length; at += 2) pairs.push([textOf(flat[at]), textOf(flat[at + 1])]);
+  return pairs;
+}
+
+export function flatOf(headers: readonly HeaderPair[]): string[] {
+  return headers.flatMap(([name, value]) => [name, value]);
+}
+
+/** As bytes of a message in HTTP/1.1, whatever it travels in: what rules count. */
+export function headBytes(line: string, headers: readonly HeaderPair[]): number {
+  return headers.reduce((sum, [name, value]) => sum + name.length + value.length + 4, line.length + 4);
+}
+
+function textOf(value: string | Buffer | undefined): string {
+  return typeof value === 'string' ? value : (value?.toString('latin1') ?? '');
+}
+
+function connectionTokens(headers: readonly HeaderPair[]): ReadonlySet<string> {
+  const lists = valuesOf(headers, 'connection');
+  return new Set(lists.flatMap((list) => list.split(',')).map((token) => token.trim().toLowerCase()));
+}
+
+const ofTheConnection = [
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'content-length',
+];
+
+const droppedFromRequests: ReadonlySet<string> = new Set([
+  ...ofTheConnection,
+  'host',
+  'expect',
+  'proxy-authorization',
+  'proxy-authenticate',
+]);
+
+const droppedFromResponses: ReadonlySet<string> = new Set([
+  ...ofTheConnection,
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'alt-svc',
+  refusalHeader,
+]);
