@@ -98,6 +98,7 @@ except OSError as e: print('no more', type(e).__name__, flush=True)
   await reaching.call('c', { tool: 'exec', argv: ['python3', '-c', script], yieldMs: 0 });
   await until(async () => (await reaching.poll('c', 100)).text.includes("b'one'"));
 
+  const following = bench.cli(['egress', reaching.id, '--follow', '--json']);
   const stood = await bench.cli(['egress', reaching.id, '--without', 'echo', '--json']);
   expect(stood, stood.stderr).toMatchObject({ exitCode: 0 });
   expect(JSON.parse(stood.stdout)).toMatchObject({ egress: { rules: ['other'], without: ['echo'] } });
@@ -115,6 +116,9 @@ except OSError as e: print('no more', type(e).__name__, flush=True)
     .map((row) => JSON.parse(row) as object);
   expect(rows).toContainEqual(
     expect.objectContaining({ host: 'echo.internal', decision: 'allowed', result: 'cut', sentBytes: 3 }),
+  );
+  expect((await following).stdout.split('\n').map((row) => JSON.parse(row) as object)).toEqual(
+    expect.arrayContaining(rows),
   );
   expect((await bench.cli(['egress', reaching.id])).stdout).toMatch(/echo\.internal:7 .* cut /);
 

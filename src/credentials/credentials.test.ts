@@ -255,6 +255,7 @@ describe('what comes back', () => {
     const { carried } = await answerOf();
     expect(() => carried.response(200, [['content-encoding', 'gzip']])).toThrow(CredentialRefusal);
     expect(() => carried.response(200, [['content-encoding', 'identity']])).not.toThrow();
+    expect(() => carried.response(304, [['content-encoding', 'gzip']])).not.toThrow();
   });
 
   test('is searched on every later request to that host, with or without the credential', async () => {

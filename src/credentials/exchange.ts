@@ -6,6 +6,9 @@ import { CredentialRefusal } from './refusal.ts';
 /** Names and values in order, as they go over the wire. */
 export type Headers = readonly (readonly [name: string, value: string])[];
 
+/** Their headers tell of a body that does not come (RFC 9110, 15.3.5 and 15.4.5). */
+const bodiless: ReadonlySet<number> = new Set([204, 304]);
+
 /** One request whose answer is searched for secrets, and what it carries. */
 export class Exchange {
   /** What it carries; undefined where it only goes to a host that has been sent one before. */
@@ -33,9 +36,11 @@ export class Exchange {
    */
   response(status: number, headers: Headers): { readonly headers: Headers; readonly body: Transform } {
     if (status === 401) this.#held?.doubt();
-    const encoding = headers.find(
-      ([name, value]) => name.toLowerCase() === 'content-encoding' && !/^(identity)?$/i.test(value.trim()),
-    );
+    const encoding = bodiless.has(status)
+      ? undefined
+      : headers.find(
+          ([name, value]) => name.toLowerCase() === 'content-encoding' && !/^(identity)?$/i.test(value.trim()),
+        );
     if (encoding !== undefined)
       throw new CredentialRefusal(
         'broken',
