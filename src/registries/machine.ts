@@ -9,7 +9,7 @@ import { publicRegistries, registryUrl, type Registries, type Registry } from '.
 
 const timeoutMs = 5000;
 
-export function thisMachine(): Machine {
+function thisMachine(): Machine {
   return { env: process.env, home: homedir(), root: '/', node: process.execPath };
 }
 

@@ -3,9 +3,6 @@ import { duration } from './units.ts';
 import { host, methods, urlPath } from './egress.ts';
 import { field } from './fields.ts';
 
-/** What a run of this version can get a secret from. */
-export const availableSources = ['env', 'file', 'command'] as const;
-
 const sources: Readonly<Record<string, RegExp>> = {
   env: /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,
   file: /^(\/[\w.@+-]+)+$/,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { messageOf } from '../../errors.ts';
+import { registryKinds } from '../../registries/registries.ts';
 import { compilePath } from './path-pattern.ts';
 import { duration, size } from './units.ts';
 import { byName, field, names, ownName, ruleId, shortText } from './fields.ts';
@@ -77,7 +78,7 @@ export const EgressRuleKeys = z.strictObject({
     'Host names; `*.` is one label more, `**.` one or more. Needed, unless `registry` says them.',
   ),
   registry: field(
-    z.enum(['npm', 'pypi', 'debian']),
+    z.enum(registryKinds),
     'Instead of a host: read from the registries or mirrors that the npm, pip or apt of this machine is set up for.',
   ),
   ports: field(ports, 'TCP ports; 80 where `tls` is `none`.', [443]),

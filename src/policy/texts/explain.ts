@@ -70,7 +70,7 @@ function egressLines(
     ...[...rules.values()].map((rule) => ({
       key: `egress.${rule.id}`,
       value: egressRuleText(rule),
-      ...whoSaysProfile(chain, policy.layers, rule.profile),
+      ...whoSaysRule(chain, policy.layers, rule),
     })),
     ...egress.upstreams.map((upstream) => ({
       key: `egress.${upstream.id}`,
@@ -88,9 +88,16 @@ function egressLines(
 
 type Who = Pick<ExplainedLine, 'layer' | 'place'>;
 
-function whoSaysProfile(chain: LoadedPolicy['chain'], layers: readonly string[], name: string): Who {
-  const index = chain.findIndex(({ file }) => file.egress?.profiles?.[name] !== undefined);
-  return { layer: layers[index] ?? '', place: chain[index]?.placeOf(['egress', 'profiles', name]) ?? 'default' };
+function whoSaysRule(
+  chain: LoadedPolicy['chain'],
+  layers: readonly string[],
+  { profile, id }: { readonly profile: string; readonly id: string },
+): Who {
+  const index = chain.findIndex(({ file }) => file.egress?.profiles?.[profile] !== undefined);
+  const rules = chain[index]?.file.egress?.profiles?.[profile] ?? [];
+  // One with a registry stands for several: `npm`, `npm.2`.
+  const at = rules.findIndex((rule) => rule.id === id || (rule.registry !== undefined && id.startsWith(`${rule.id}.`)));
+  return { layer: layers[index] ?? '', place: chain[index]?.placeOf(['egress', 'profiles', profile, at]) ?? 'default' };
 }
 
 function whoSaysUpstream(chain: LoadedPolicy['chain'], layers: readonly string[], id: string): Who {

@@ -18,6 +18,11 @@ describe('golden pages', () => {
     await expect(`${explainText(loaded)}\n`).toMatchFileSnapshot(`./golden/explain-${name}.md`);
   });
 
+  test('explain egress integrate', async () => {
+    const loaded = policyFor(await loadChain('egress'), { taskClass: 'integrate' }); // with the public registries
+    await expect(`${explainText(loaded)}\n`).toMatchFileSnapshot('./golden/explain-egress.md');
+  });
+
   test('why', async () => {
     const asked = [
       { command: 'sudo git -C . push' },
@@ -55,6 +60,34 @@ describe('golden pages', () => {
     };
     const text = diffText(before, after, [compared]);
     await expect(`${text}\n`).toMatchFileSnapshot(`./golden/diff-${before}-${after}.md`);
+  });
+
+  test('a difference in egress is told as reach', () => {
+    const text = (rule: string, more: string): string =>
+      `apiVersion: glovebox/v1\nkind: Policy\nname: p\nimages: [base]\nfiles: {read: ["**"]}\negress: {observe: allowed, ${more}, profiles: {p: [{id: a, host: [a.example], ${rule}}]}}\n`;
+    const policyOf = (one: string) => policyFor(parseChain([{ text: one, source: 'p' }]), {}).policy;
+    const before = policyOf(text('max_sent: 1KiB, timeout: 1m', 'use: [p]'));
+    const after = policyOf(
+      text(
+        'methods: [POST], addresses: ["10.0.0.0/8"], max_sent: 2KiB, timeout: 30s',
+        'use: [p, db], mode: observe, max_connections: 8, upstreams: [{id: db, host: db.internal, port: 1, to: "h:2"}]',
+      ),
+    );
+    expect(reachDiff(before, after)).toEqual({
+      gained: [
+        'request POST https://a.example /**',
+        'request db.internal:1 -> h:2',
+        'reach addresses of 10.0.0.0/8 with a',
+        'bytes out with a: 2KiB instead of 1KiB',
+        'egress mode observe instead of enforce',
+      ],
+      lost: [
+        'request GET, HEAD https://a.example /**',
+        'time of a request with a: 30s instead of 1m',
+        'connections at a time: 8 instead of 64',
+      ],
+      other: [],
+    });
   });
 
   test('a policy does not differ from itself', async () => {
