@@ -317,7 +317,7 @@ describe('a gateway', () => {
     ['an errno beyond all', () => record('C', 2, u32(4096))],
     [
       'more connections than there may be',
-      (listener) => Buffer.concat(Array.from({ length: 600 }, (_, n) => accept(3 + 2 * n, listener))),
+      (listener) => Buffer.concat(Array.from({ length: 256 }, (_, n) => accept(3 + 2 * n, listener))),
     ],
   ])('that says %s ends its sandbox', async (_what, lie) => {
     const { peer, gateway, inner, listener } = await connected();

@@ -259,7 +259,6 @@ export class Gateway {
   #accepted(number: number, listener: number, peer: Peer): void {
     if (number % 2 === 0 || number <= this.#lastAccepted) throw broken(`a connection accepted as ${number}`);
     this.#lastAccepted = number;
-    if (this.#channels.size >= 2 * connectionsMax) throw broken('more connections than a gateway may have');
     const unwanted = this.#isGone(listener, 'tcp');
     const { connection } = this.#open(number, peer, listener);
     if (unwanted) return connection.reset();
@@ -271,6 +270,7 @@ export class Gateway {
   }
 
   #open(number: number, peer: Peer, listener: number): Channel {
+    if (this.#channels.size >= connectionsMax) throw broken('more connections than a gateway may have');
     const channel = new Channel(this.#outbox, number, peer, listener);
     this.#channels.set(number, channel);
     return channel;

@@ -242,6 +242,7 @@ export class Sandbox {
 
   /** Waits while the stream is being joined again. */
   async #usableLink(): Promise<Link> {
+    if (this.#link.end !== undefined) await this.#link.lost; // Whoever asks at once: joining begins a moment later.
     while (this.#joining !== undefined) await this.#joining;
     if (this.#loss !== undefined)
       throw new RunnerError(this.#loss.code, `sandbox ${this.spec.id} cannot be used: ${this.#loss.reason}`);
