@@ -24,9 +24,13 @@ export async function npmRegistries(machine: Machine): Promise<readonly Registry
 
 const scopePattern = /^(@[\w.~-]+):registry$/;
 
-/** `npm_config_KEY`, in whatever case; dashes are underscores there. */
+/**
+ * `npm_config_KEY`, in whatever case. What npm itself has started (`npx`, `npm run`) finds there what the project's own
+ * .npmrc says, which is not to be believed: then none of them counts.
+ */
 function environmentOf(env: Machine['env']): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
+  if (env['npm_execpath'] !== undefined || env['npm_command'] !== undefined) return found;
   for (const [name, value] of Object.entries(env)) {
     const [, key] = /^npm_config_(.+)$/i.exec(name) ?? [];
     if (key !== undefined && value !== undefined) found.set(key.startsWith('@') ? key : key.toLowerCase(), value);

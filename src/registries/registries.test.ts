@@ -52,6 +52,16 @@ describe('npm', () => {
     ]);
   });
 
+  test('what a project says through npm is not believed', async () => {
+    await write('home/me/.npmrc', 'registry=https://user.example/\n');
+    const env = {
+      npm_config_registry: 'https://project.example/',
+      npm_config_userconfig: '/dev/null',
+      npm_execpath: '/x',
+    };
+    expect((await read(env)).npm).toEqual([{ url: 'https://user.example/' }]);
+  });
+
   test('other files are read where the environment names them', async () => {
     await write('home/me/.npmrc', 'registry=https://user.example/\n');
     await write('elsewhere', 'registry=https://elsewhere.example/\n');
