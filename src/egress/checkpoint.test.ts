@@ -133,11 +133,14 @@ describe('what passed', () => {
     expect(checkpoint.deniedOf('c1')).toMatchObject([{ host: 'allowed.test', rule: 'api' }]);
   });
 
-  test('and takes too long is cut', async () => {
-    const { checkpoint } = checkpointWith({ rules: judgeOf([ruleWith({ timeoutMs: 20 })]) });
+  test('and takes too long is ended as timed out', async () => {
+    const { checkpoint, record } = checkpointWith({ rules: judgeOf([ruleWith({ timeoutMs: 20 })]) });
     const pass = await get(checkpoint);
     await new Promise((resolve) => pass.signal.addEventListener('abort', resolve));
+    expect(pass.signal.reason).toMatchObject({ kind: 'timed_out' });
     expect(() => pass.sent(1)).toThrow(/longer than 20 ms/);
+    await pass.end({ kind: 'done' });
+    expect(record.ends).toMatchObject([{ result: 'timed_out' }]);
   });
 
   test('is cut when the rules no longer allow it, and goes on when they do', async () => {

@@ -10,7 +10,7 @@ export interface Pass {
   readonly upstream: Upstream | undefined;
   /** Of every address before it is dialled; of a kept connection, before it is used again. */
   check(address: string): AddressDecision;
-  /** Aborted with an `EgressFailure`: narrowed, revoked, run closing, time or bytes over. */
+  /** Aborted with an `EgressFailure`: `timed_out`, or `cut` because it is narrowed, revoked, over its bytes or the run closes. */
   readonly signal: AbortSignal;
   /** Bytes about to be moved. Over the rule's bound: aborts `signal` and throws `EgressFailure('cut')`: do not move them. */
   sent(bytes: number): void;
@@ -57,7 +57,7 @@ export class IssuedPass implements Pass {
     this.#terms = terms;
     ({ id: this.id, rule: this.rule, upstream: this.upstream } = terms);
     const { timeoutMs } = terms.bounds;
-    this.#timer = setTimeout(() => this.cut(`it took longer than ${timeoutMs} ms`), timeoutMs);
+    this.#timer = setTimeout(() => this.cut(`it took longer than ${timeoutMs} ms`, 'timed_out'), timeoutMs);
     this.#timer.unref();
   }
 
@@ -86,9 +86,9 @@ export class IssuedPass implements Pass {
   }
 
   /** Ends what uses it, at once. It stays open until its holder has said so, or the checkpoint closes. */
-  cut(reason: string): EgressFailure {
+  cut(reason: string, kind: 'cut' | 'timed_out' = 'cut'): EgressFailure {
     if (this.#cut !== undefined) return this.#cut;
-    this.#cut = new EgressFailure('cut', reason, { rule: this.rule?.id });
+    this.#cut = new EgressFailure(kind, reason, { rule: this.rule?.id });
     this.#controller.abort(this.#cut);
     return this.#cut;
   }
@@ -107,14 +107,14 @@ export class IssuedPass implements Pass {
     return this.#end;
   }
 
-  /** What was cut is told as cut, whatever its holder made of it. */
+  /** What was cut is told as that, whatever its holder made of it. */
   #tell({ kind, address, status, reason }: PassEnd): Promise<void> {
     clearTimeout(this.#timer);
     const cut = this.#cut;
     const why = cut?.reason ?? reason;
     const entry = {
       id: this.id,
-      result: cut === undefined ? kind : 'cut',
+      result: cut === undefined ? kind : cut.kind === 'timed_out' ? ('timed_out' as const) : ('cut' as const),
       ...(address === undefined || address === null ? {} : { address }),
       ...(status === undefined ? {} : { status }),
       sentBytes: this.#sentBytes,
