@@ -23,7 +23,7 @@ function inPieces(bytes: Buffer, sizes: readonly number[]): { verdict: HelloVerd
   return { verdict, reader };
 }
 
-const allowed = { kind: 'hello', serverName: 'allowed.test', earlyData: false } as const;
+const allowed = { kind: 'hello', serverName: 'allowed.test' } as const;
 
 describe('hellos of real clients', () => {
   const python = `import ssl,socket,sys

@@ -5,7 +5,7 @@ export type HelloFault = 'not_tls' | 'no_sni' | 'bad' | 'too_long' | 'ech';
 
 export type HelloVerdict =
   | { readonly kind: 'more' }
-  | { readonly kind: 'hello'; readonly serverName: string; readonly earlyData: boolean }
+  | { readonly kind: 'hello'; readonly serverName: string }
   | { readonly kind: 'fault'; readonly fault: HelloFault };
 
 const helloMaxBytes = 16 * 1024;
@@ -16,7 +16,7 @@ const recordsMax = 1_024;
 
 const handshakeRecord = 22;
 const clientHello = 1;
-const extensionNames = { serverName: 0, earlyData: 42, encryptedHello: 0xfe0d, encryptedName: 0xffce };
+const extensionNames = { serverName: 0, encryptedHello: 0xfe0d, encryptedName: 0xffce };
 
 /**
  * Reads a TLS ClientHello (RFC 8446 4.1.2, RFC 6066 3) as it arrives, in records and segments of any size. Promises:
@@ -148,7 +148,7 @@ function read(hello: Cursor): HelloVerdict {
   }
   const names = extensions.get(extensionNames.serverName);
   if (names === undefined) return { kind: 'fault', fault: 'no_sni' };
-  return { kind: 'hello', serverName: readName(names), earlyData: extensions.has(extensionNames.earlyData) };
+  return { kind: 'hello', serverName: readName(names) };
 }
 
 function readExtensions(list: Cursor): Map<number, Cursor> {

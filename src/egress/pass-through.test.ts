@@ -100,27 +100,31 @@ describe('with a real server', () => {
     expect(pass.ends[0]).toMatchObject({ kind: 'done' });
   });
 
-  test('TLS 1.2, and a resumed session of TLS 1.3, pass as well', async () => {
-    const port = await server({}, (socket) => socket.end('hello'));
-    const old = await carry(port);
-    expect((await everything(tls(old.client, { maxVersion: 'TLSv1.2' }))).toString()).toBe('hello');
-    const first = await carry(port);
-    const fresh = tls(first.client);
-    const tickets: Buffer[] = [];
-    fresh.on('session', (ticket) => tickets.push(ticket));
-    await everything(fresh);
-    const second = await carry(port);
-    const [session] = tickets;
-    if (session === undefined) throw new Error('no ticket came');
-    const resumed = tls(second.client, { session });
-    let reused = false;
-    resumed.once('secureConnect', () => {
-      reused = resumed.isSessionReused();
-    });
-    expect((await everything(resumed)).toString()).toBe('hello');
-    expect(reused).toBe(true);
-    await Promise.all([old.over, first.over, second.over]);
-  });
+  test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    '%s passes, and its sessions can be taken up again',
+    async (maxVersion) => {
+      const port = await server({}, (socket) => socket.end('hello'));
+      const first = await carry(port);
+      const fresh = tls(first.client, { maxVersion });
+      const sessions: Buffer[] = [];
+      fresh.on('session', (session) => sessions.push(session));
+      expect((await everything(fresh)).toString()).toBe('hello');
+      const [session] = sessions;
+      if (session === undefined) throw new Error('no session came');
+      for (let times = 0; times < 5; times++) {
+        const again = await carry(port);
+        const resumed = tls(again.client, { maxVersion, session });
+        let reused = false;
+        resumed.once('secureConnect', () => {
+          reused = resumed.isSessionReused();
+        });
+        expect((await everything(resumed)).toString()).toBe('hello');
+        expect(reused).toBe(true);
+        await again.over;
+      }
+      await first.over;
+    },
+  );
 });
 
 describe('what is refused costs the upstream nothing', () => {
@@ -200,19 +204,41 @@ describe('what is refused costs the upstream nothing', () => {
     expect(denied.pass.ends).toMatchObject([{ kind: 'denied' }]);
   });
 
-  test('a second hello with another name is not sent on', async () => {
+  test('a second hello with another name is not sent on, asked for or not', async () => {
+    const retry = Buffer.from(
+      '160303005802000054 0303 cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c'.replaceAll(' ', ''),
+      'hex',
+    );
+    for (const asks of [true, false]) {
+      const upstream = await sink();
+      const { client, pass, over } = await carry(upstream.port);
+      client.on('end', () => client.end());
+      client.write(hello);
+      await until(() => upstream.received.length === hello.length, 'the first hello arrives');
+      if (asks) {
+        upstream.sockets[0]?.write(Buffer.concat([retry, Buffer.alloc(50)]));
+        await once(client, 'data');
+      }
+      const got = everything(client);
+      client.write(Buffer.from([20, 3, 3, 0, 1, 1]));
+      client.write(inRecords(helloMessage({ name: 'evil.test' }), 40));
+      await got;
+      await over;
+      expect(pass.ends).toMatchObject([{ kind: 'denied', address: '127.0.0.1' }]);
+      expect(upstream.received.includes('evil.test')).toBe(false);
+      expect(upstream.received.length).toBeLessThanOrEqual(hello.length + 6);
+    }
+  });
+
+  test('one right behind the first, in the same segment, is not sent on either', async () => {
     const upstream = await sink();
     const { client, pass, over } = await carry(upstream.port);
-    client.write(hello);
-    await until(() => upstream.received.length === hello.length, 'the first hello arrives');
-    const got = everything(client);
-    client.write(Buffer.from([20, 3, 3, 0, 1, 1]));
-    client.write(inRecords(helloMessage({ name: 'evil.test' }), 40));
-    await got;
+    client.on('end', () => client.end());
+    client.write(Buffer.concat([hello, inRecords(helloMessage({ name: 'evil.test' }))]));
+    await everything(client);
     await over;
-    expect(pass.ends).toMatchObject([{ kind: 'denied', address: '127.0.0.1' }]);
-    expect(upstream.received.includes('evil.test')).toBe(false);
-    expect(upstream.received.length).toBeLessThanOrEqual(hello.length + 6);
+    expect(pass.ends).toMatchObject([{ kind: 'denied' }]);
+    expect(upstream.received).toHaveLength(0);
   });
 });
 
@@ -226,6 +252,9 @@ describe('what moves', () => {
     await until(() => upstream.received.length === hello.length + 6, 'the hello arrives');
     const [far] = upstream.sockets;
     if (far === undefined) throw new Error('nobody came');
+    far.write('.');
+    await once(carried.client, 'data');
+    carried.client.removeAllListeners('data');
     return { ...carried, upstream, far };
   }
 

@@ -62,10 +62,13 @@ async function carried(conversation: Conversation, pass: Pass, parts: CarryParts
     parts.network.dial({ host, port, check, ...bounds }),
   );
   try {
-    const watch = new HelloWatch(hello, host);
+    const watch = new HelloWatch(host);
+    // What came behind the hello is watched as well.
+    const behind = watch.sent(hello.bytes.subarray(hello.endOfHello));
     pass.sent(hello.bytes.length);
-    socket.write(hello.bytes);
-    return { ...(await splice(inner, socket, pass, (chunk) => watch.take(chunk))), address };
+    socket.write(hello.bytes.subarray(0, hello.endOfHello));
+    if (behind.length > 0) socket.write(behind);
+    return { ...(await splice(inner, socket, pass, watch)), address };
   } catch (error) {
     reset(socket);
     throw error;

@@ -6,8 +6,12 @@ import { codeOf } from './connect.ts';
 import { EgressFailure } from './failure.ts';
 import type { Pass, PassEnd } from './pass.ts';
 
-/** Looks at what comes from inside before it is sent; throws an `EgressFailure` to cut. May keep bytes for a later call. */
-export type Filter = (chunk: Buffer) => Buffer;
+/** Looks at what passes; throws an `EgressFailure` to cut. */
+export interface Watch {
+  /** What of it may be sent now: bytes may be kept for a later call. */
+  sent(chunk: Buffer): Buffer;
+  received(chunk: Buffer): void;
+}
 
 /**
  * Moves bytes both ways until both sides are through. Promises:
@@ -16,7 +20,7 @@ export type Filter = (chunk: Buffer) => Buffer;
  *  - bytes are counted before they are moved; over the bound, or once the pass is withdrawn, both sides are reset.
  * Never rejects; both are closed when it resolves.
  */
-export async function splice(inner: Duplex, outer: Duplex, pass: Pass, filter?: Filter): Promise<PassEnd> {
+export async function splice(inner: Duplex, outer: Duplex, pass: Pass, watch?: Watch): Promise<PassEnd> {
   let failure: EgressFailure | undefined;
   const cut = (reason: unknown): void => {
     failure ??= failureOf(reason);
@@ -28,8 +32,17 @@ export async function splice(inner: Duplex, outer: Duplex, pass: Pass, filter?: 
   pass.signal.addEventListener('abort', withdrawn, { once: true });
   // Both are waited for before anything moves: what happens at once must not be missed.
   const through = Promise.all([finished(inner), finished(outer)]);
-  move(inner, outer, (bytes) => pass.sent(bytes), cut, filter);
-  move(outer, inner, (bytes) => pass.received(bytes), cut);
+  const send = (chunk: Buffer): Buffer => {
+    pass.sent(chunk.length);
+    return watch === undefined ? chunk : watch.sent(chunk);
+  };
+  const receive = (chunk: Buffer): Buffer => {
+    pass.received(chunk.length);
+    watch?.received(chunk);
+    return chunk;
+  };
+  move(inner, outer, send, cut);
+  move(outer, inner, receive, cut);
   try {
     await through;
     inner.destroy();
@@ -78,17 +91,10 @@ export function reset(stream: Duplex): void {
   else stream.destroy(new EgressFailure('cut', 'reset'));
 }
 
-function move(
-  from: Duplex,
-  to: Duplex,
-  count: (bytes: number) => void,
-  cut: (reason: unknown) => void,
-  filter: Filter = (chunk) => chunk,
-): void {
+function move(from: Duplex, to: Duplex, judge: (chunk: Buffer) => Buffer, cut: (reason: unknown) => void): void {
   from.on('data', (chunk: Buffer) => {
     try {
-      count(chunk.length);
-      if (!to.write(filter(chunk))) from.pause();
+      if (!to.write(judge(chunk))) from.pause();
     } catch (error) {
       cut(error);
     }
