@@ -89,11 +89,9 @@ export function addressBytes(text: string): Uint8Array | undefined {
 }
 
 export function classOfAddress(bytes: Uint8Array): AddressClass {
-  let best: readonly [number, AddressClass] = [-1, 'reserved'];
-  for (const { range, addressClass } of compiled)
-    if (range.bits > best[0] && isIn(range, bytes)) best = [range.bits, addressClass];
+  const found = byLength.find(({ range }) => isIn(range, bytes))?.addressClass ?? 'reserved';
   // Interface identifiers of ISATAP (RFC 5214) carry an IPv4 address.
-  return best[1] === 'public' && isIsatap(bytes) ? 'embedded' : best[1];
+  return found === 'public' && isIsatap(bytes) ? 'embedded' : found;
 }
 
 /** The IPv4 addresses that an IPv6 address stands for or carries, in each of the ways in which one does. */
@@ -149,4 +147,6 @@ function bytesOf6(text: string): Uint8Array {
   return Uint8Array.from(all.flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255]));
 }
 
-const compiled = table.map(([cidr, addressClass]) => ({ range: parseRange(cidr), addressClass }));
+const byLength = table
+  .map(([cidr, addressClass]) => ({ range: parseRange(cidr), addressClass }))
+  .sort((a, b) => b.range.bits - a.range.bits);

@@ -8,7 +8,7 @@ import {
   parseRange,
   type AddressRange,
 } from './address-class.ts';
-import { matchesHost, readHost } from './host-name.ts';
+import { matchesHost, readHost, type Host } from './host-name.ts';
 import { compilePath, matchesPath, type PathPattern } from './path-pattern.ts';
 import { readRequestUrl, type RequestUrl } from './request-url.ts';
 
@@ -79,7 +79,7 @@ export class EgressRules {
 
   /** Whether a name may be resolved, and on which ports something may answer to it. */
   name(text: string): NameDecision {
-    const found = this.#find(text);
+    const found = this.#find(readHost(text));
     if (found.kind !== 'found') return found;
     const { rules, upstreams, name } = found;
     const ports = new Set([...rules.flatMap(({ rule }) => rule.ports), ...upstreams.map(({ port }) => port)]);
@@ -89,7 +89,7 @@ export class EgressRules {
 
   /** What is to be done with a connection, before its first byte is read. */
   connection({ host, port }: { readonly host: string; readonly port: number }): ConnectionDecision {
-    const found = this.#find(host);
+    const found = this.#find(readHost(host));
     if (found.kind !== 'found') return found;
     const upstream = found.upstreams.find((one) => one.port === port);
     if (upstream !== undefined) return { kind: 'upstream', upstream };
@@ -110,7 +110,7 @@ export class EgressRules {
     const read = readRequestUrl(typeof asked === 'string' ? asked : asked.href);
     if (read.kind === 'ambiguous') return { kind: 'denied', id: 'egress.ambiguous', reason: read.reason };
     const { url } = read;
-    const found = this.#find(url.host);
+    const found = this.#find(url.isAddress ? { kind: 'address', address: url.host } : { kind: 'name', name: url.host });
     if (found.kind !== 'found') return found;
     const why = found.rules.map((candidate) => mismatch(candidate, method, url, websocket));
     const rule = found.rules[why.indexOf(undefined)]?.rule;
@@ -145,7 +145,7 @@ export class EgressRules {
 
   /** What would be allowed instead, and who could allow more; for programs and models to read. */
   hint({ host, port }: { readonly host: string; readonly port?: number }): string {
-    const found = this.#find(host);
+    const found = this.#find(readHost(host));
     if (found.kind === 'denied') return 'No profile can allow it. Do without it.';
     const rules = (found.kind === 'found' ? found.rules : this.#rules).map(({ rule }) => rule);
     const upstreams = (found.kind === 'found' ? found.upstreams : this.#egress.upstreams).map(
@@ -161,8 +161,7 @@ export class EgressRules {
   }
 
   /** The rules that name a host; or why none may. */
-  #find(text: string): Found | Denied | Unlisted {
-    const host = readHost(text);
+  #find(host: Host): Found | Denied | Unlisted {
     if (host.kind === 'bad') return denied('egress.ambiguous', host.reason);
     if (host.kind === 'address') {
       const decision = this.address(undefined, host.address);

@@ -83,7 +83,8 @@ function readPath(raw: string): Path | Ambiguous {
 
 function wrongSegment(segment: string): string | undefined {
   // Compatibility forms, such as a full-width slash, are turned into the plain ones by some servers.
-  for (const text of new Set([segment, segment.normalize('NFKC')])) {
+  const isPlain = /^[\x20-\x7E]*$/.test(segment);
+  for (const text of isPlain ? [segment] : [segment, segment.normalize('NFKC')]) {
     if (text.split('/').some((part) => /^\.{1,2}(;|$)/.test(part))) return 'the path holds a . or .. segment';
     if (text.includes('\\')) return 'the path holds an encoded backslash';
     if (text !== segment && text.split('/').length !== segment.split('/').length)

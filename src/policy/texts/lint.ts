@@ -173,6 +173,14 @@ function lintNames(source: SourceFile): readonly LintFinding[] {
         finding(source, 'unused', ['egress', 'upstreams', at], `nothing names ${id}, so that no run has it`),
       );
   });
+  const sent = new Set(
+    Object.values(file.egress?.profiles ?? {}).flatMap((rules) => rules.flatMap((rule) => rule.credential ?? [])),
+  );
+  for (const name of Object.keys(file.credentials ?? {}))
+    if (!sent.has(name))
+      findings.push(
+        finding(source, 'unused', ['credentials', name], `no rule names ${name}, so that it is never sent`),
+      );
   if ((file.tests ?? []).length === 0)
     findings.push(finding(source, 'untested', [], 'no tests: say at least what must never be possible'));
   for (const name of Object.keys(file.classes ?? {}))

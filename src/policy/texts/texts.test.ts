@@ -126,6 +126,7 @@ describe('lint', () => {
       ['over_broad'],
     ],
     ['a profile that nothing names', `${files}egress: {profiles: {p: [{id: a, host: [a.example]}]}}\n`, ['unused']],
+    ['a credential that no rule names', `${files}credentials: {gh: {source: "env:GH", host: a.example}}\n`, ['unused']],
     [
       'an upstream that nothing names',
       `${files}egress: {upstreams: [{id: db, host: db.internal, port: 1, to: "127.0.0.1:1"}]}\n`,
