@@ -138,6 +138,26 @@ describe.each(['by name', 'by proxy'] as const)('%s', (how) => {
   });
 });
 
+test('beside other calls, one that uses the proxy is told what is its own, and forks have fences of their own', async () => {
+  const run = await runner.open({ policy: policyWith() });
+  const refused = fetching(`https://a.test:${outside.ports.https}/no`, 'by proxy');
+  const [fork] = await runner.fork(run);
+  try {
+    await run.call('other', { tool: 'exec', script: 'sleep 30', yieldMs: 0 });
+    const { data } = await run.call('asks', { tool: 'exec', script: refused });
+    expect(data).toMatchObject({ egressDenied: [{ host: 'a.test', path: '/no', certain: true, count: 1 }] });
+    const other = await run.call('look', { tool: 'exec_poll', callId: 'other', yieldMs: 0 });
+    expect(other.data).toMatchObject({ egressDenied: [] });
+    expect((await fork?.call('forked', { tool: 'exec', script: refused }))?.text).toContain('403 ');
+  } finally {
+    await Promise.all([run.close(), fork?.close()]);
+  }
+  for (const one of [run, fork ?? run]) {
+    const own = (await entriesOf(one)).filter(({ type }) => type === 'egress.decided');
+    expect(own).toMatchObject([{ data: { id: 1, path: '/no', callId: one === run ? 'asks' : 'forked' } }]);
+  }
+});
+
 test('an upstream is reached by its name, and what is still connected when the run closes has its end on record', async () => {
   const entries = await inRun('', async (run) => {
     const script = 'exec 3<>/dev/tcp/db.internal/5432; echo over >&3; head -1 <&3; (sleep 60 <&3 &) ; sleep 0.1';

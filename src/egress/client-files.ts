@@ -57,9 +57,12 @@ async function readImageBundle(files: Pick<Files, 'read'>): Promise<string> {
   return '';
 }
 
-/** Where clients look for a proxy. What is on the loopback of the sandbox needs none. */
-export function proxyEnvironment(): Readonly<Record<string, string>> {
-  const proxy = `http://${loopback}:${proxyPort}`;
+/**
+ * Where clients look for a proxy, with the call as its user, so that they say whose they are. What is on the loopback of the
+ * sandbox needs none.
+ */
+export function proxyEnvironment(callId: string): Readonly<Record<string, string>> {
+  const proxy = `http://${callId}:call@${loopback}:${proxyPort}`;
   const direct = 'localhost,127.0.0.1,::1';
   return {
     HTTP_PROXY: proxy,

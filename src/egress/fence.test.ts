@@ -145,6 +145,22 @@ describe('an open fence', () => {
     expect(sink.sockets.length).toBe(1);
     before.destroy();
   });
+
+  test('knows by the user of the proxy which of several calls asks', async () => {
+    const { calls } = await open();
+    const never = { gone: new Promise<void>(() => undefined) };
+    for (const id of ['c1', 'c2']) await calls.during(id, () => Promise.resolve(never));
+    const users = ['c2', 'c1', 'gone', undefined];
+    for (const user of users) {
+      const client = await sandbox.gateway.connect('127.0.0.1:3128');
+      const header =
+        user === undefined ? '' : `Proxy-Authorization: Basic ${Buffer.from(`${user}:call`).toString('base64')}\r\n`;
+      client.write(`CONNECT else.test:443 HTTP/1.1\r\nHost: else.test:443\r\n${header}\r\n`);
+      expect(String(await once(client, 'data'))).toMatch(/^HTTP\/1\.1 403 /);
+      client.destroy();
+    }
+    expect(record.decisions.map(({ callId }) => callId)).toEqual(['c2', 'c1', undefined, undefined]);
+  });
 });
 
 describe('when its gateway is lost', () => {
@@ -182,12 +198,12 @@ describe('a sandbox that cannot be given its way out', () => {
 
 describe('the environment of a call', () => {
   test('names the proxy, and an authority only where TLS is looked into', async () => {
-    expect((await open()).environment()).toMatchObject({ https_proxy: 'http://127.0.0.1:3128' });
-    expect(fence?.environment()).not.toHaveProperty('SSL_CERT_FILE');
+    expect((await open()).environment('c1')).toMatchObject({ https_proxy: 'http://c1:call@127.0.0.1:3128' });
+    expect(fence?.environment('c1')).not.toHaveProperty('SSL_CERT_FILE');
     expect(sandbox.unpacked).toEqual([]);
     await fence?.close();
     await open({ rules: [ruleWith()] });
-    expect(fence?.environment()).toMatchObject({ SSL_CERT_FILE: '/run/glovebox/ca.pem' });
+    expect(fence?.environment('c1')).toMatchObject({ SSL_CERT_FILE: '/run/glovebox/ca.pem' });
     expect(sandbox.unpacked).toContainEqual(expect.stringMatching(/^\/run\/glovebox\/ca\.pem IMAGE\n/));
   });
 });

@@ -83,11 +83,11 @@ export class Fence {
     return fence;
   }
 
-  /** Variables for every call: where packages and the proxy are, what to trust, and what stands for credentials. */
-  environment(): Readonly<Record<string, string>> {
+  /** Variables for a call: where packages and the proxy are, what to trust, and what stands for credentials. */
+  environment(callId: string): Readonly<Record<string, string>> {
     return {
       ...registryEnvironment(this.#parts.egress.registries),
-      ...proxyEnvironment(),
+      ...proxyEnvironment(callId),
       ...(this.#terminates ? trustEnvironment() : {}),
       ...this.credentials.environment(),
     };
@@ -133,8 +133,8 @@ export class Fence {
     toName: (inner: InnerConnection, { host, port }: { readonly host: string; readonly port: number }) =>
       this.#serve(inner, { host, port, callId: this.calls.sole, via: 'name' }, (ask) => this.#carry({ ...ask, inner })),
     toProxy: (inner: InnerConnection) =>
-      this.#serve(inner, { host: 'proxy', port: proxyPort, callId: this.calls.sole, via: 'proxy' }, ({ callId }) =>
-        serveProxy(inner, callId, {
+      this.#serve(inner, { host: 'proxy', port: proxyPort, callId: this.calls.sole, via: 'proxy' }, () =>
+        serveProxy(inner, (authorization) => this.calls.presented(authorization), {
           checkpoint: this.#checkpoint,
           carry: (conversation) => this.#carry(conversation),
           http: this.#http,

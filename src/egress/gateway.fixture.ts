@@ -100,6 +100,7 @@ export class PlayedGateway {
     const reset = (): void => void inner.resetAndDestroy();
     const listener = this.#find(`tcp ${to}`);
     this.#events.connection(Object.assign(inner, { reset, listener }) as unknown as InnerConnection, listener);
+    inner.read(0); // a socket that was accepted paused reads nothing until it is asked
     return client;
   }
 

@@ -18,17 +18,20 @@ export interface ProxyDeps {
   readonly http: HttpDeps;
 }
 
+/** The tool call that a client says it is of, in the `Proxy-Authorization` of its request. */
+type CallOf = (proxyAuthorization: string | undefined) => string | undefined;
+
 /**
  * Carries one connection to the loopback proxy to its end: `CONNECT host:port`, and `http://` in absolute form. Never rejects; the
  * connection is closed when it resolves. A tunnel is what a connection to the name would have been, and is judged as that; one
  * that no rule allows is answered with 403 before it begins. Names and ports are read strictly, and addresses are the rules' affair.
  */
-export async function serveProxy(inner: Duplex, callId: string | undefined, deps: ProxyDeps): Promise<void> {
+export async function serveProxy(inner: Duplex, callOf: CallOf, deps: ProxyDeps): Promise<void> {
   const limits = { ...httpLimits, ...deps.http.limits };
   const lanes = new UpstreamLanes(deps.http.network, limits);
   inner.on('error', () => undefined);
   try {
-    await serveHttp1(inner, new ProxyDoor(callId, deps, limits, lanes), limits);
+    await serveHttp1(inner, new ProxyDoor(callOf, deps, limits, lanes), limits);
   } finally {
     lanes.close();
     inner.destroy();
@@ -36,12 +39,12 @@ export async function serveProxy(inner: Duplex, callId: string | undefined, deps
 }
 
 class ProxyDoor implements Http1Door {
-  readonly #callId: string | undefined;
+  readonly #callOf: CallOf;
   readonly #deps: ProxyDeps;
   readonly #carrier: Carrier;
 
-  constructor(callId: string | undefined, deps: ProxyDeps, limits: HttpLimits, lanes: UpstreamLanes) {
-    this.#callId = callId;
+  constructor(callOf: CallOf, deps: ProxyDeps, limits: HttpLimits, lanes: UpstreamLanes) {
+    this.#callOf = callOf;
     this.#deps = deps;
     this.#carrier = new Carrier(deps.http, limits, lanes);
   }
@@ -60,7 +63,7 @@ class ProxyDoor implements Http1Door {
   async connect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const named = request.url ?? '';
     const asked = parseAuthority(named, undefined);
-    const ask = this.#ask(asked ?? { host: named.slice(0, 255), port: 0 });
+    const ask = this.#ask(asked ?? { host: named.slice(0, 255), port: 0 }, request.headers['proxy-authorization']);
     try {
       if (asked === undefined) throw await this.#deps.checkpoint.refuse(ask, { reason: badAuthority });
       if (hasOtherHost(request, named)) throw await this.#deps.checkpoint.refuse(ask, { reason: otherHost });
@@ -80,7 +83,7 @@ class ProxyDoor implements Http1Door {
   }
 
   async malformed(reason: string, status: number): Promise<Buffer> {
-    const ask = this.#ask({ host: 'proxy', port: 0 });
+    const ask = this.#ask({ host: 'proxy', port: 0 }, undefined);
     const failure = await this.#deps.checkpoint.refuse(ask, { reason }).catch(carryFailure);
     return rawAnswer(refusalOf(failure, 'a request of the proxy', status));
   }
@@ -90,17 +93,21 @@ class ProxyDoor implements Http1Door {
     const absolute = absoluteTarget(exchange);
     if ('place' in absolute) {
       const { place, target } = absolute;
-      return { ask: this.#ask(place), place, target };
+      return { ask: this.#ask(place, authorizationOf(exchange)), place, target };
     }
     const host = exchange.hosts[0] ?? 'proxy';
     const place = { scheme: 'http', host: host.slice(0, 255), port: 0 } as const;
-    await this.#carrier.refuse(exchange, this.#ask(place), place, absolute);
+    await this.#carrier.refuse(exchange, this.#ask(place, authorizationOf(exchange)), place, absolute);
     return undefined;
   }
 
-  #ask({ host, port }: { readonly host: string; readonly port: number }): Ask {
-    return { host, port, callId: this.#callId, via: 'proxy' };
+  #ask({ host, port }: { readonly host: string; readonly port: number }, authorization: string | undefined): Ask {
+    return { host, port, callId: this.#callOf(authorization), via: 'proxy' };
   }
+}
+
+function authorizationOf({ headers }: Exchange): string | undefined {
+  return headers.find(([name]) => name.toLowerCase() === 'proxy-authorization')?.[1];
 }
 
 const badAuthority = 'CONNECT takes a host name and a port, such as example.org:443';

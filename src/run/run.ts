@@ -195,7 +195,7 @@ export class Run {
 
   async #start(callId: string, spec: ExecSpec): Promise<RunningCall> {
     const { sandbox, fence } = this.#parts;
-    const given = { ours: fence?.environment() ?? {}, ruled: this.#setEnv.get(callId) ?? {} };
+    const given = { ours: fence?.environment(callId) ?? {}, ruled: this.#setEnv.get(callId) ?? {} };
     const bounded = boundedSpec(this.policy.policy, spec, given);
     if (fence === undefined) return sandbox.start(callId, bounded);
     return fence.calls.during(callId, () => sandbox.start(callId, bounded));
