@@ -316,12 +316,20 @@ test('what is asked is refused before it is sent, when it cannot be', async () =
   await expect(begin('#'.repeat(9_000_000))).rejects.toMatchObject({ code: 'limit_exceeded' });
 });
 
-test('56 commands run at once, not 57, and files can be read meanwhile', async () => {
+test('54 commands run at once, not 55, and files, gateway and probe have their places meanwhile', async () => {
   const crowd = await boxes.open();
-  const calls = await Promise.all(Array.from({ length: 56 }, () => begin('sleep 30', {}, crowd.sandbox)));
+  const calls = await Promise.all(Array.from({ length: 54 }, () => begin('sleep 30', {}, crowd.sandbox)));
   await expect(begin('true', {}, crowd.sandbox)).rejects.toMatchObject({ code: 'too_many_calls' });
   const reads = Array.from({ length: 20 }, () => crowd.sandbox.files.stat('/etc/passwd'));
+  const gateway = crowd.sandbox.openGateway({
+    connection: (inner) => inner.reset(),
+    datagram: () => undefined,
+    lost: () => undefined,
+  });
+  const probe = crowd.sandbox.probe([{ kind: 'udp', address: '127.0.0.1', port: 53, timeoutMs: 1000 }]);
   expect(await Promise.all(reads)).toHaveLength(20);
+  expect((await probe).interfaces).toHaveLength(1);
+  await (await gateway).close();
   for (const call of calls) call.kill({ graceMs: 0 });
   await Promise.all(calls.map((call) => call.gone));
   expect(await crowd.output('echo free')).toBe('free\n');

@@ -9,7 +9,7 @@ export const datagramMax = 4_096;
 /** Bytes of one record of data. */
 export const dataMax = payloadMax - 4;
 /** `u8 kind, u32 length`, and what a 'D' has before its bytes. */
-export const recordHeadBytes = 5;
+const recordHeadBytes = 5;
 export const dataHeadBytes = recordHeadBytes + 4;
 
 /** An IPv4 address and port inside a sandbox. */

@@ -33,7 +33,7 @@ export interface ProbeResult {
   readonly answer: Buffer;
 }
 
-export const probesMax = 16;
+const probesMax = 16;
 const interfacesMax = 256;
 const slackMs = 5_000;
 
