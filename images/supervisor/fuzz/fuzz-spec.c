@@ -34,8 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         sum += spec.probes[i].payload[j];
       }
     }
-    bool paths = spec.verb != HAND_NONE && spec.verb < HAND_GATEWAY;
-    if (spec.uid == 0 || spec.gid == 0 || (spec.verb == HAND_NONE && !spec.argv[0]) || paths != (spec.paths[0] != NULL) ||
+    bool paths = spec.verb < HAND_GATEWAY;
+    if (spec.uid == 0 || spec.gid == 0 || (spec.verb == HAND_NONE ? !spec.argv[0] : paths != (spec.paths[0] != NULL)) ||
         spec.probeCount > PROBES_MAX || (spec.verb == HAND_PROBE) != (spec.probeCount > 0)) {
       abort();
     }

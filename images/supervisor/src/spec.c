@@ -166,6 +166,9 @@ static const char *check_meaning(const struct spec *spec, uint32_t probes) {
   if (spec->umask > 0777 || spec->mode > 07777) {
     return "mode out of range";
   }
+  if ((spec->verb == HAND_PROBE) != (probes > 0) || probes > PROBES_MAX || spec->probeCount != probes) {
+    return "the verb probe takes up to 16 well-formed probes, and nothing else takes any";
+  }
   if (spec->verb == HAND_NONE) {
     return spec->argv[0] && spec->argv[0][0] ? NULL : "nothing to run";
   }
@@ -174,9 +177,6 @@ static const char *check_meaning(const struct spec *spec, uint32_t probes) {
   }
   if (spec->argv[0] || spec->script || spec->terminal || spec->aux) {
     return "a verb takes no argv, script, terminal or aux";
-  }
-  if ((spec->verb == HAND_PROBE) != (probes > 0) || probes > PROBES_MAX || spec->probeCount != probes) {
-    return "the verb probe takes up to 16 well-formed probes, and no other takes any";
   }
   if (!has_its_paths(spec)) {
     return "wrong number of paths";

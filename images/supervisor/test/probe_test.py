@@ -102,3 +102,4 @@ def test_bad_probes_are_refused(sandbox):
     for verb in (1, 9):
         refused(sandbox, spec(verb=verb, probes=(good,), paths=("a",) if verb == 1 else ()), 3)
     refused(sandbox, spec(verb=9, paths=("a",)), 3)
+    refused(sandbox, spec(("true",), probes=(good,)), 3)
