@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that must hold of the supervisor, in under a minute: the driver on the plain and on the sanitized build, then
+# Everything that must hold of the supervisor, in about a minute: the driver on the plain and on the sanitized build, then
 # the fuzzers for ten seconds. Needs root (unshare, the tools' user) and clang; says what is missing.
 set -eu
 cd "$(dirname "$0")"

@@ -126,9 +126,9 @@ class Gateway:
             if self.grants and not each.gone and each.granted - each.arrived < CREDIT // 2:
                 self.grant(each, each.arrived + CREDIT - each.granted)
 
-    def settle(self):
+    def settle(self, silence=0.1):
         """Whatever it has to say just now was heard."""
-        while self.link.pump(0.1):
+        while self.link.pump(silence):
             pass
         self.take_all()
 

@@ -241,7 +241,7 @@ def test_a_peer_that_reads_nothing_holds_up_no_other_and_no_more_than_the_credit
 def fill(gateway, connection):
     """What the kernel holds for a peer that does not read, and then the credit."""
     for _ in range(60):
-        gateway.settle()
+        gateway.settle(0.03)
         if connection.may_send == 0:
             return
         gateway.send(connection, b"s" * connection.may_send)
