@@ -7,7 +7,7 @@ import { Approvals } from '../approvals/approvals.ts';
 import { Budget } from '../budget/budget.ts';
 import { newId } from '../ids.ts';
 import { parsePolicy, type LoadedPolicy } from '../policy/policy.ts';
-import { budgetLimits, RunGate } from './gate.ts';
+import { budgetLimits, RunGate, type GateParts } from './gate.ts';
 import { ToolCall } from '../tools/tool-call.ts';
 
 const head =
@@ -37,7 +37,8 @@ async function gate(
   const run = newId();
   const budget = new Budget(budgetLimits(policy.policy));
   const approvals = await Approvals.open({ run, directory, approver, record });
-  const onRisk = async (from: string, to: string): Promise<void> => void raised.push(`${from} ${to}`);
+  // The policy that is handed over is the one that holds at the higher risk.
+  const onRisk: GateParts['onRisk'] = async (from, _to, _by, { risk }) => void raised.push(`${from} ${risk}`);
   return { gate: new RunGate({ run, policy, budget, approvals, base: 'b', onRisk }), budget };
 }
 
