@@ -116,6 +116,7 @@ def test_without_a_runner_in_the_pipes_everything_ends_in_time(sandbox):
 def test_a_runner_that_reads_no_more_does_not_keep_out_the_next_one(sandbox):
     stalled = sandbox.join()
     call = sandbox.start(["sh", "-c", "head -c 3000000 /dev/zero"])
+    stalled.wait(lambda: call.pid)
     stalled.write(b"".join(stalled.frame(PING, struct.pack("<Q", i)) for i in range(2000)))
     for _ in range(200):  # answers that nobody reads fill everything there is
         try:
