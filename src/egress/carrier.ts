@@ -6,7 +6,7 @@ import { EgressFailure } from './failure.ts';
 import { contentLength, headBytes, requestHeaders, responseHeaders } from './http-headers.ts';
 import type { HeaderPair, HttpDeps, HttpLimits, PreparedHeaders } from './http-deps.ts';
 import { authorityOf, targetOf, type Misfit, type Place, type RequestTarget } from './http-target.ts';
-import { refusalOf } from './refusal.ts';
+import { misuseHint, refusalOf } from './refusal.ts';
 import { LaneClosed } from './upstream-lane.ts';
 import type { UpstreamLanes } from './upstream-lanes.ts';
 
@@ -50,7 +50,7 @@ export class Carrier {
   carry(exchange: Exchange, destination: Destination): Promise<void> {
     return this.judged(exchange, destination, false, async (sending) => {
       const length = contentLength(exchange.headers);
-      sendable(exchange, sending.pass, length);
+      sendable(sending.pass, length);
       return this.#forward(exchange, sending, length);
     });
   }
@@ -67,6 +67,7 @@ export class Carrier {
   ): Promise<void> {
     const target = targetOf({ method: exchange.method, target: named, hosts: exchange.hosts }, place);
     if (target.kind === 'misfit') return this.refuse(exchange, ask, place, target);
+    if (exchange.expects === 'unknown') return this.refuse(exchange, ask, place, unknownExpectation);
     const { url, text } = target;
     const { method } = exchange;
     const asked = `${method} ${withoutQuery(text)}`;
@@ -100,7 +101,8 @@ export class Carrier {
   /** What is no request of this connection. On record before it is answered. */
   async refuse(exchange: Exchange, ask: Ask, place: Place, wrong: Pick<Misfit, 'status' | 'reason'>): Promise<void> {
     const asked = `${exchange.method} ${place.scheme}://${authorityOf(place)}${withoutQuery(exchange.target)}`;
-    const failure = await this.deps.checkpoint.refuse(ask, { reason: wrong.reason }).catch(carryFailure);
+    const why = { reason: wrong.reason, hint: misuseHint };
+    const failure = await this.deps.checkpoint.refuse(ask, why).catch(carryFailure);
     return answerRefusal(exchange, refusalOf(failure, asked, wrong.status));
   }
 
@@ -149,6 +151,8 @@ export class Carrier {
     };
   }
 }
+
+const unknownExpectation = { status: 417, reason: 'Expect takes 100-continue and nothing else' };
 
 function withoutQuery(target: string): string {
   return target.split('?', 1)[0] ?? '';
@@ -215,8 +219,7 @@ function isFailureLike(
 }
 
 /** Refused before it begins, where its own head says that it cannot be carried. */
-function sendable({ expects }: Exchange, { rule }: Pass, length: number | undefined): void {
-  if (expects === 'unknown') throw new EgressFailure('denied', 'Expect takes 100-continue and nothing else');
+function sendable({ rule }: Pass, length: number | undefined): void {
   if (rule === undefined || length === undefined || length <= rule.maxSentBytes) return;
   throw new EgressFailure('denied', `the body has ${length} bytes, the rule allows ${rule.maxSentBytes}`, {
     rule: rule.id,

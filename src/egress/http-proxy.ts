@@ -7,7 +7,7 @@ import type { Exchange } from './exchange.ts';
 import { httpLimits, type HttpDeps, type HttpLimits } from './http-deps.ts';
 import { absoluteTarget, parseAuthority } from './http-target.ts';
 import { serveHttp1, type Http1Door } from './http1.ts';
-import { rawAnswer, refusalOf } from './refusal.ts';
+import { misuseHint, rawAnswer, refusalOf } from './refusal.ts';
 import { UpstreamLanes } from './upstream-lanes.ts';
 import { carryWebSocket, upgradeOf } from './websocket.ts';
 
@@ -65,8 +65,10 @@ class ProxyDoor implements Http1Door {
     const asked = parseAuthority(named, undefined);
     const ask = this.#ask(asked ?? { host: named.slice(0, 255), port: 0 }, request.headers['proxy-authorization']);
     try {
-      if (asked === undefined) throw await this.#deps.checkpoint.refuse(ask, { reason: badAuthority });
-      if (hasOtherHost(request, named)) throw await this.#deps.checkpoint.refuse(ask, { reason: otherHost });
+      if (asked === undefined)
+        throw await this.#deps.checkpoint.refuse(ask, { reason: badAuthority, hint: misuseHint });
+      if (hasOtherHost(request, named))
+        throw await this.#deps.checkpoint.refuse(ask, { reason: otherHost, hint: misuseHint });
       // Rejects, since no rule would carry it; what is carried is recorded by whoever carries it.
       if (this.#deps.checkpoint.route(ask).kind === 'refused') {
         const pass = await this.#deps.checkpoint.connection(ask);
@@ -84,7 +86,7 @@ class ProxyDoor implements Http1Door {
 
   async malformed(reason: string, status: number): Promise<Buffer> {
     const ask = this.#ask({ host: 'proxy', port: 0 }, undefined);
-    const failure = await this.#deps.checkpoint.refuse(ask, { reason }).catch(carryFailure);
+    const failure = await this.#deps.checkpoint.refuse(ask, { reason, hint: misuseHint }).catch(carryFailure);
     return rawAnswer(refusalOf(failure, 'a request of the proxy', status));
   }
 

@@ -3,7 +3,7 @@ import type { Conversation } from './conversation.ts';
 import { httpLimits, type HttpDeps } from './http-deps.ts';
 import { serveHttp1 } from './http1.ts';
 import { serveHttp2 } from './http2.ts';
-import { refusalOf, rawAnswer } from './refusal.ts';
+import { misuseHint, refusalOf, rawAnswer } from './refusal.ts';
 import { authorityOf, type Place } from './http-target.ts';
 import { openTls } from './tls-door.ts';
 import { UpstreamLanes } from './upstream-lanes.ts';
@@ -38,11 +38,15 @@ export async function serveHttp(
           upgrade: (request, upgraded, head) =>
             carryWebSocket(carrier, destination, upgradeOf(request, upgraded, head)),
           connect: async (_request, tunnel) => {
-            const failure = await deps.checkpoint.refuse(conversation, { reason: tunnelReason }).catch(carryFailure);
+            const failure = await deps.checkpoint
+              .refuse(conversation, { reason: tunnelReason, hint: misuseHint })
+              .catch(carryFailure);
             tunnel.end(rawAnswer(refusalOf(failure, `CONNECT through ${authorityOf(place)}`, 405)));
           },
           malformed: async (reason, status) => {
-            const failure = await deps.checkpoint.refuse(conversation, { reason }).catch(carryFailure);
+            const failure = await deps.checkpoint
+              .refuse(conversation, { reason, hint: misuseHint })
+              .catch(carryFailure);
             return rawAnswer(refusalOf(failure, `${place.scheme}://${authorityOf(place)}`, status));
           },
         },

@@ -72,6 +72,8 @@ class Http1Connection {
     if (request.rawHeaders.length > 2 * this.#limits.headersMax) {
       return void this.#fail(`the request has more than ${this.#limits.headersMax} headers`, 431);
     }
+    // Whatever else it says, where the body ends is not known.
+    if (hasOtherCoding(request)) return void this.#fail('the one transfer coding is chunked', 400);
     if (this.#waiting >= this.#limits.waitingMax) return void this.#socket.destroy();
     const exchange = new Http1Exchange(request, response, this.#limits.discardBytes);
     this.#inTurn(() => this.#door.carry(exchange));
@@ -146,6 +148,11 @@ class Http1Connection {
 }
 
 const lingerMs = 2_000;
+
+function hasOtherCoding({ headersDistinct }: IncomingMessage): boolean {
+  const codings = headersDistinct['transfer-encoding'] ?? [];
+  return codings.length > 1 || codings.some((coding) => coding.toLowerCase() !== 'chunked');
+}
 
 function withoutUpgrade(request: IncomingMessage): Buffer {
   const lines = [`${request.method ?? ''} ${request.url ?? ''} HTTP/${request.httpVersion}`];

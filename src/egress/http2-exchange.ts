@@ -28,6 +28,8 @@ export class Http2Exchange implements Exchange {
     const expected = valuesOf(all, 'expect');
     this.expects = expected.length === 0 ? 'nothing' : /^100-continue$/i.test(expected.join()) ? 'continue' : 'unknown';
     stream.on('error', () => undefined);
+    // Node ends the stream of a client that has gone, so that its end says nothing.
+    stream.once('aborted', () => this.#gone.abort());
     this.over = new Promise((resolve) => {
       stream.once('finish', () => {
         // Nobody reads the rest of the request (RFC 9113, 8.1).

@@ -49,6 +49,8 @@ class Http2Connection {
     this.#session.on('goaway', () => this.#await());
     this.#session.on('stream', (stream: ServerHttp2Stream, _headers: unknown, flags: number, raw: string[]) => {
       clearTimeout(this.#clock);
+      // Opened and reset at once: there is nobody to answer.
+      if (stream.destroyed || stream.aborted) return this.#reset();
       // More than may be open at once are under way: the client has reset streams whose requests are still being given up.
       if (this.#carried >= 2 * limits.streamsMax) return this.#calm();
       this.#carried += 1;
@@ -80,7 +82,8 @@ class Http2Connection {
     const now = performance.now();
     this.#resets = this.#resets.filter((at) => now - at < resetWindowMs);
     this.#resets.push(now);
-    if (this.#resets.length > this.#limits.resetsMax) this.#calm();
+    if (this.#resets.length > this.#limits.resetsMax) return this.#calm();
+    if (this.#carried === 0) this.#await();
   }
 
   #calm(): void {

@@ -11,6 +11,9 @@ export interface Refusal {
 /** On every answer that is ours and on none that is the upstream's. */
 export const refusalHeader = 'glovebox-egress';
 
+/** Of what is refused for how it is written. */
+export const misuseHint = 'No policy changes this: the request has to be written in another way, or by another client.';
+
 /**
  * The answer to a request that does not pass: for a program by its status and header, for a model by its text. Denied,
  * unresolvable, refused by the upstream and timed out are never taken for one another.

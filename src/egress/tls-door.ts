@@ -2,6 +2,7 @@ import { constants } from 'node:crypto';
 import { createServer, type SecureContext, type TLSSocket } from 'node:tls';
 import type { Conversation } from './conversation.ts';
 import type { HttpDeps, HttpLimits } from './http-deps.ts';
+import { misuseHint } from './refusal.ts';
 
 /**
  * Answers the TLS of one connection as the name that it is for, and as nothing else: without SNI, or with another one, there is
@@ -25,7 +26,8 @@ export async function openTls(
   if (opened instanceof Error) {
     const reason = reasonFor(opened);
     // Answered by the end of the connection: there is no other way to say no in TLS.
-    if (reason !== undefined) await deps.checkpoint.refuse(conversation, { reason }).catch(() => undefined);
+    if (reason !== undefined)
+      await deps.checkpoint.refuse(conversation, { reason, hint: misuseHint }).catch(() => undefined);
     inner.destroy();
     return undefined;
   }
