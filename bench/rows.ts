@@ -4,6 +4,7 @@ import { GenericContainer } from 'testcontainers';
 import type { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Bed } from './bed.ts';
 import { decideRow } from './decide-row.ts';
+import { egressLatency, egressTerminated, egressThroughput } from './egress-rows.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
@@ -29,6 +30,9 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'open-50k': open50k,
   'diff-20-of-50k': diff20,
   'import-50k': import50k,
+  'egress-latency': egressLatency,
+  'egress-throughput': egressThroughput,
+  'egress-tls-terminated': egressTerminated,
 };
 
 const mebibyte = 1024 * 1024;
