@@ -8,6 +8,7 @@ const [, , key = '', certificate = ''] = process.argv;
 const piece = Buffer.alloc(1 << 18, 'x');
 const servers = [createHttp(answer), createHttps({ key: readFileSync(key), cert: readFileSync(certificate) }, answer)];
 await Promise.all(servers.map((server) => new Promise<void>((done) => server.listen(0, '127.0.0.1', done))));
+process.on('disconnect', () => process.exit());
 process.send?.(servers.map((server: Server) => (server.address() as AddressInfo).port));
 
 /** `/bytes/N`: that many; anything else: a word. What is sent is read and dropped. */
