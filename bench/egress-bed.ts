@@ -1,6 +1,6 @@
 import { fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -77,7 +77,7 @@ export class EgressBed {
   async close(): Promise<void> {
     await this.run.close();
     await this.#runner.close();
-    for (const child of this.#children) child.kill('SIGKILL');
+    for (const child of this.#children) child.kill();
     await rm(this.#folder, { recursive: true, force: true });
   }
 }
@@ -100,6 +100,10 @@ function numberIn(text: string): number {
 async function startSquid(folder: string): Promise<{ child: ChildProcess; address: string } | undefined> {
   if (!existsSync(squid)) return undefined;
   const port = await freePort();
+  const logs = join(folder, 'squid');
+  mkdirSync(logs);
+  chmodSync(folder, 0o755);
+  chmodSync(logs, 0o777); // it gives up root
   const settings = [
     `http_port 127.0.0.1:${port}`,
     'acl ports port 1024-65535',
@@ -107,16 +111,15 @@ async function startSquid(folder: string): Promise<{ child: ChildProcess; addres
     'http_access deny all',
     'cache deny all',
     'cache_mem 8 MB',
-    `access_log stdio:${join(folder, 'access.log')}`,
-    `cache_log ${join(folder, 'cache.log')}`,
-    `pid_filename ${join(folder, 'squid.pid')}`,
-    'cache_effective_user root',
+    `access_log stdio:${join(logs, 'access.log')}`,
+    `cache_log ${join(logs, 'cache.log')}`,
+    `pid_filename ${join(logs, 'squid.pid')}`,
     'shutdown_lifetime 0 seconds',
     'visible_hostname bench.test',
   ];
   const file = join(folder, 'squid.conf');
   writeFileSync(file, `${settings.join('\n')}\n`);
-  const child = spawn(squid, ['-N', '-f', file], { stdio: 'ignore' });
+  const child = spawn(squid, ['-N', '-n', `bench${port}`, '-f', file], { stdio: 'ignore' });
   for (let n = 0; n < 100; n++) {
     if (await answers(port)) return { child, address: `127.0.0.1:${port}` };
     await sleep(100);
