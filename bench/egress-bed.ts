@@ -63,7 +63,7 @@ export class EgressBed {
     const env = { http_proxy: '', https_proxy: '', HTTP_PROXY: '', HTTPS_PROXY: '' };
     const callId = `m${(measured += 1)}`;
     const argv: [string, ...string[]] = ['python3', '-c', client, url, what, String(count)];
-    const { text, ok } = await this.run.call(callId, { tool: 'exec', argv, env });
+    const { text, ok } = await this.run.call(callId, { tool: 'exec', argv, env, yieldMs: 120_000 });
     if (!ok) throw new Error(text);
     return numberIn(text);
   }

@@ -4,7 +4,7 @@ import { lessIsBetter, median, moreIsBetter, type Row } from './measure.ts';
 
 const rounds = 5;
 const requests = 400;
-const bytes = 200e6;
+const bytes = 100e6;
 
 /** One keep-alive request of plain HTTP, decided and on record: what that adds to the same client on the host. */
 export async function egressLatency({ bed }: { bed: Bed }): Promise<readonly Row[]> {
