@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { BlockList, isIP, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -75,7 +76,9 @@ export class Network {
 
   /** `caFiles` are read now, so that a missing one is known before a run begins. */
   static async open(options: NetworkOptions & { readonly caFiles?: readonly string[] }): Promise<Network> {
-    const texts = await Promise.all((options.caFiles ?? []).map((file) => readBundle(file)));
+    const { caFiles = [] } = options;
+    const files = caFiles.length === 0 ? [] : [...caFiles, ...ownExtra()];
+    const texts = await Promise.all(files.map((file) => readBundle(file)));
     return new Network({ ...options, ca: [...(options.ca ?? []), ...texts] });
   }
 
@@ -228,4 +231,10 @@ async function readBundle(file: string): Promise<string> {
       { cause: error },
     );
   }
+}
+
+/** What Node adds to its own certificates is lost once others are named. */
+function ownExtra(): readonly string[] {
+  const file = process.env['NODE_EXTRA_CA_CERTS'];
+  return file === undefined || file === '' || !existsSync(file) ? [] : [file];
 }
