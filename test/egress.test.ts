@@ -201,12 +201,16 @@ test('a run that asks for too many names is stopped where its policy says so', a
 
 test("what is to be trusted inside is root's, and holds the authority of the image and of the run", async () => {
   await inRun('', async (run) => {
-    const script =
-      'stat -c "%U %a" "$SSL_CERT_FILE" "$(dirname "$SSL_CERT_FILE")"; echo x >> "$SSL_CERT_FILE"; grep -c BEGIN "$SSL_CERT_FILE" /etc/ssl/certs/ca-certificates.crt';
+    const script = `python3 - <<'END'
+import os
+bundle = os.environ['SSL_CERT_FILE']
+for path in (bundle, os.path.dirname(bundle)): print(os.stat(path).st_uid, oct(os.stat(path).st_mode)[-3:])
+try: open(bundle, 'a')
+except PermissionError: print('not ours')
+count = lambda path: open(path).read().count('BEGIN CERTIFICATE')
+print(count(bundle) - count('/etc/ssl/certs/ca-certificates.crt'))
+END`;
     const { text } = await sh(run, script);
-    expect(text).toContain('root 444\nroot 755\n');
-    expect(text).toContain('Permission denied');
-    const [, ours = 0, image = 0] = /ca\.pem:(\d+)\n.*crt:(\d+)/.exec(text)?.map(Number) ?? [];
-    expect(ours).toBe(image + 1);
+    expect(text).toContain('0 444\n0 755\nnot ours\n1\n');
   });
 });
