@@ -23,6 +23,8 @@ const call = 7;
 export class GatewayPeer extends EventEmitter {
   readonly sent: SentRecord[] = [];
   readonly frames: number[] = [];
+  /** What the call was started with. */
+  spec = Buffer.alloc(0);
   writableNeedDrain = false;
   reads = true;
   inputBytes = 0;
@@ -128,7 +130,8 @@ export class GatewayPeer extends EventEmitter {
     if (type === toSupervisor.hello) {
       this.#nonce = Buffer.from(payload.subarray(0, 16));
       this.#epoch = this.#nonce.readUInt32LE(0);
-    } else if (type === toSupervisor.ack) this.ackedBytes = payload.readUInt32LE(0);
+    } else if (type === toSupervisor.spawn) this.spec = Buffer.concat([this.spec, payload]);
+    else if (type === toSupervisor.ack) this.ackedBytes = payload.readUInt32LE(0);
     else if (type === toSupervisor.stdin) this.#takeInput(payload, flags === 1);
   }
 
