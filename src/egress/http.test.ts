@@ -6,6 +6,7 @@ import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EgressFailure } from './failure.ts';
 import { serveHttp } from './http.ts';
+import { agentOf, askOver, echo, headerOf, type HttpAnswered, type HttpAsked } from './http-client.fixture.ts';
 import { closeServer, listen, listenerFor, raw, worldOf, type Listener, type World } from './http.fixture.ts';
 import { judgeOf, ruleWith } from './judge.fixture.ts';
 
@@ -362,56 +363,8 @@ test('a connection that asks nothing is closed', async () => {
   }
 });
 
-interface Asked {
-  readonly port?: number;
-  readonly tls?: boolean;
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: http.OutgoingHttpHeaders;
-  readonly body?: string | Buffer;
-  readonly agent?: https.Agent | false;
-}
-
-interface Answered {
-  readonly status: number | undefined;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly body: string;
-}
-
-function get({
-  port = inside.port,
-  tls = true,
-  method = 'GET',
-  path = '/',
-  headers = {},
-  body,
-  agent = false,
-}: Asked): Promise<Answered> {
-  return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port, method, path, headers: { host: 'allowed.test', ...headers } };
-    const request = tls
-      ? https.request({
-          ...options,
-          servername: 'allowed.test',
-          ca: world.authority.pem,
-          agent,
-        })
-      : http.request({ ...options, agent: false });
-    request.once('error', reject);
-    request.once('response', (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.once('error', reject);
-      response.once('end', () =>
-        resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks).toString() }),
-      );
-    });
-    request.end(body);
-  });
-}
-
-function agentOf(): https.Agent {
-  return new https.Agent({ keepAlive: true, maxSockets: 1 });
+function get(asked: Partial<HttpAsked>): Promise<HttpAnswered> {
+  return askOver({ port: inside.port, tls: true, ca: world.authority.pem, ...asked });
 }
 
 async function throughNew<T>(
@@ -440,17 +393,6 @@ function smallDeps(): World['deps'] {
     ...world.deps,
     network: { ...world.deps.network, dial: (wanted) => world.deps.network.dial({ ...wanted, host: 'allowed.test' }) },
   };
-}
-
-function echo(request: http.IncomingMessage, response: http.ServerResponse): void {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.once('end', () => response.end(`${request.method} ${request.url} ${Buffer.concat(chunks).toString()}`));
-}
-
-function headerOf(rawHeaders: readonly string[] | undefined, name: string): string | undefined {
-  const at = rawHeaders?.findIndex((text, index) => index % 2 === 0 && text.toLowerCase() === name) ?? -1;
-  return at < 0 ? undefined : rawHeaders?.[at + 1];
 }
 
 async function ended(count: number): Promise<void> {

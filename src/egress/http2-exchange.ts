@@ -88,7 +88,7 @@ function fields(status: number, headers: readonly HeaderPair[], length: number |
   return { ...Object.fromEntries(found), ':status': status };
 }
 
-/** Node refuses a second one of these; the first is as good as any. */
+/** Node refuses a second one of these; the first is good enough. */
 const singles: ReadonlySet<string> = new Set(
   (
     'access-control-allow-credentials access-control-max-age access-control-request-method age authorization content-encoding ' +

@@ -3,6 +3,7 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { echo } from './http-client.fixture.ts';
 import { serveHttp } from './http.ts';
 import { closeServer, listen, listenerFor, worldOf, type Listener, type World } from './http.fixture.ts';
 import { ruleWith } from './judge.fixture.ts';
@@ -254,10 +255,4 @@ function frame(type: number, flags: number, stream: number, payload: Buffer): Bu
   head.writeUInt8(flags, 4);
   head.writeUInt32BE(stream, 5);
   return Buffer.concat([head, payload]);
-}
-
-function echo(request: http.IncomingMessage, response: http.ServerResponse): void {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.once('end', () => response.end(`${request.method} ${request.url} ${Buffer.concat(chunks).toString()}`));
 }

@@ -9,7 +9,7 @@ import type { HeaderPair } from './http-deps.ts';
 import { Http1Exchange } from './http1-exchange.ts';
 import { splice } from './splice.ts';
 
-/** An upgrade as an exchange: answered as any other, or taken over with `detach`, after which nothing frames what is written. */
+/** An upgrade as an exchange: answered like every other, or taken over with `detach`, after which nothing frames what is written. */
 export interface Upgrade {
   readonly exchange: Http1Exchange;
   readonly detach: () => Duplex;
