@@ -1,0 +1,218 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Runner } from '../src/runner.ts';
+import { Bench } from './fixtures/bench.ts';
+import { egressPolicy, Inside } from './fixtures/inside.ts';
+import { Postgres } from './fixtures/postgres.ts';
+import { Repositories } from './fixtures/repositories.ts';
+import { here, Servers } from './fixtures/servers.ts';
+
+/** The clients that people use, as they are in the images, against real servers on this host. npm and git: egress-registries. */
+let bench: Bench;
+let servers: Servers;
+let repositories: Repositories;
+let runner: Runner;
+let inside: Inside;
+let postgres: Postgres | undefined;
+
+beforeAll(async () => {
+  const names = here('api.test', 'raw.test', 'plain.test', 'quiet.test', 'pypi.test', 'deb.test');
+  repositories = new Repositories();
+  [bench, servers, postgres] = await Promise.all([
+    Bench.make(),
+    Servers.open({ names, answer: (url) => repositories.answer(url) }),
+    Postgres.start(),
+  ]);
+  runner = await Runner.create(bench.engine, bench.dataDir, { network: servers.network() });
+  inside = new Inside(await runner.open({ policy: policyFor('node') }));
+});
+afterAll(async () => {
+  await inside.run.close();
+  await runner.close();
+  await Promise.all([bench.close(), servers.close(), postgres?.stop()]);
+  repositories.remove();
+});
+beforeEach(() => {
+  servers.arrived.length = 0;
+});
+
+function policyFor(image: string) {
+  const [http, https] = [servers.port('http'), servers.port('https')];
+  const own = 'addresses: [127.0.0.0/8]';
+  const [use, database] =
+    postgres === undefined
+      ? ['', '']
+      : [', db', `, { id: db, host: db.internal, port: 5432, to: "unix:${postgres.socket}" }`];
+  const api = 'methods: [GET, POST], path: [/ok/**, /swallow], max_sent: 1MiB';
+  return egressPolicy(
+    `egress:
+  use: [web, packages, echo${use}]
+  upstreams: [{ id: echo, host: echo.internal, port: 7, to: "127.0.0.1:${servers.port('echo')}" }${database}]
+  profiles:
+    web:
+      - { id: api, host: [api.test], ports: [${https}], ${api}, ${own} }
+      - { id: socket, host: [api.test], ports: [${https}], path: [/socket], websocket: true, ${own} }
+      - { id: quiet, host: [quiet.test], ports: [${https}], ${own} }
+      - { id: raw, host: [raw.test], ports: [${https}], tls: pass_through, ${own} }
+      - { id: plain, host: [plain.test], ports: [${http}], tls: none, ${own} }
+    packages:
+      - { id: pypi, host: [pypi.test], ports: [${https}], path: [/simple/**, /files/*], ${own} }
+      - { id: debian, host: [deb.test], ports: [${http}], tls: none, path: [/debian/**], ${own} }
+`,
+    { image },
+  );
+}
+
+/** The last thing that is on record to have been let through to `host`, and how it ended. */
+async function lastOf(host: string) {
+  const decided = (await inside.decided()).findLast((one) => one.host === host && one.kind !== 'name');
+  const ended = (await inside.ended()).find(({ id }) => id === decided?.id);
+  return { decided, ended };
+}
+
+describe('Node', () => {
+  const at = (host: string, path: string): string => `https://${host}:${servers.port('https')}${path}`;
+
+  test('fetch, which knows of no proxy, gets answers and refusals, and trusts the run', async () => {
+    const said = await inside.node(`
+const ok = await fetch('${at('api.test', '/ok/1')}'); console.log(ok.status, await ok.text());
+const post = await fetch('${at('api.test', '/swallow')}', { method: 'POST', body: 'x'.repeat(500_000) }); console.log(post.status, await post.text());
+const no = await fetch('${at('api.test', '/no')}'); console.log(no.status, no.headers.get('glovebox-egress'), (await no.json()).rule);
+await fetch('${at('else.test', '/')}').catch((error) => console.log(error.cause.code));`);
+    expect(said).toContain('200 hello from /ok/1\n');
+    expect(said).toContain('200 500000 bytes\n');
+    expect(said).toMatch(/^403 denied \S+$/m);
+    expect(said).toContain('ENOTFOUND');
+    expect(servers.arrived).toEqual(['GET api.test /ok/1 1.1', 'POST api.test /swallow 1.1']);
+  });
+
+  test('https keeps its connection, and what it asks is judged each time', async () => {
+    const said = await inside.node(`
+import { Agent, get } from 'node:https';
+const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+for (const path of ['/ok/1', '/no', '/ok/2']) await new Promise((resolve) => get('${at('api.test', '')}' + path, { agent }, (answer) => {
+  console.log(path, answer.statusCode, answer.req.reusedSocket); answer.resume().on('end', resolve); }));
+agent.destroy();`);
+    expect(said).toContain('/ok/1 200 false\n/no 403 true\n/ok/2 200 true\n');
+    expect(servers.arrived).toEqual(['GET api.test /ok/1 1.1', 'GET api.test /ok/2 1.1']);
+  });
+
+  test.each([
+    ['looked into', 'api.test', '1.1'],
+    ['passed through', 'raw.test', '2.0'],
+  ])('HTTP/2, many requests at once, %s', async (_, host, version) => {
+    const said = await inside.node(`
+import { connect } from 'node:http2';
+const session = connect('${at(host, '')}', { rejectUnauthorized: ${host !== 'raw.test'} });
+const ask = (path) => new Promise((resolve, reject) => { const stream = session.request({ ':path': path }); let status, text = '';
+  stream.on('response', (headers) => (status = headers[':status'])).on('data', (data) => (text += data)).on('end', () => resolve(status + ' ' + text.slice(0, 20).trim())).on('error', reject); });
+const paths = Array.from({ length: 20 }, (_, n) => '/ok/' + n);
+const answers = await Promise.all([...paths, '/no'].map(ask));
+console.log(session.alpnProtocol, answers.filter((one, n) => one === '200 hello from ' + paths[n]).length, answers.at(-1));
+session.close();`);
+    expect(said).toContain(version === '1.1' ? 'h2 20 403 {' : 'h2 20 200 hello from /no');
+    const paths = [...Array(20).keys()].map((n) => `GET ${host} /ok/${n} ${version}`);
+    expect([...servers.arrived].sort()).toEqual(
+      [...paths, ...(version === '1.1' ? [] : [`GET ${host} /no 2.0`])].sort(),
+    );
+  });
+
+  test('WebSocket passes where a rule says so, and is refused where none does', async () => {
+    const said = await inside.node(
+      `
+const speak = (url) => new Promise((resolve) => { const socket = new WebSocket(url);
+  socket.onopen = () => socket.send('over and back'); socket.onerror = () => resolve('refused'); socket.onmessage = ({ data }) => { resolve(data); socket.close(); }; });
+const at = (host, path) => 'wss://' + host + ':${servers.port('https')}' + path;
+console.log([await speak(at('api.test', '/socket')), await speak(at('quiet.test', '/socket')), await speak(at('api.test', '/ok/socket'))].join());`,
+      '--no-warnings --experimental-websocket',
+    );
+    expect(said).toContain('over and back,refused,refused');
+    expect(servers.arrived).toEqual(['websocket api.test /socket']);
+    expect(await lastOf('quiet.test')).toMatchObject({
+      decided: { decision: 'denied', method: 'GET', path: '/socket' },
+    });
+  });
+});
+
+describe('Python', () => {
+  test.each(['by name', 'by proxy'])('urllib, %s, gets what is allowed and reads why something is not', async (how) => {
+    const script = `python3 - <<'END'
+import json, urllib.error, urllib.request
+for url in ('https://api.test:${servers.port('https')}/ok/1', 'http://plain.test:${servers.port('http')}/2', 'https://api.test:${servers.port('https')}/no'):
+    try: print(urllib.request.urlopen(url, timeout=10).read().decode().strip())
+    except urllib.error.HTTPError as error: print(error.code, error.headers['glovebox-egress'], sorted(json.load(error)))
+END`;
+    const said = how === 'by name' ? await inside.direct(script) : await inside.sh(script);
+    expect(said).toContain(`hello from /ok/1\nhello from /2\n403 denied ['asked', 'error', 'hint', 'reason', 'rule']`);
+    expect(servers.arrived).toEqual(['GET api.test /ok/1 1.1', 'GET plain.test /2 1.1']);
+    const { decided } = await lastOf('plain.test');
+    expect(decided?.via).toBe(how === 'by name' ? 'name' : 'proxy');
+  });
+
+  test('pip installs from an index of its own, and is refused what the rule does not list', async () => {
+    const other = new Inside(await runner.open({ policy: policyFor('python') }));
+    const index = `https://pypi.test:${servers.port('https')}`;
+    const quick = '--no-cache-dir --disable-pip-version-check --retries 0 --no-compile --target libs';
+    const said = await other.sh(
+      `pip install -q ${quick} --index-url ${index}/simple/ demo && PYTHONPATH=libs python3 -c 'import demo; print(demo.said)'; pip install ${quick} --index-url ${index}/private/ demo 2>&1 | tail -2`,
+    );
+    await other.run.close();
+    expect(said).toContain('a wheel of its own\n');
+    expect(said).toMatch(/No matching distribution|403/);
+    expect(servers.arrived).toEqual([
+      'GET pypi.test /simple/demo/ 1.1',
+      'GET pypi.test /files/demo-1.0-py3-none-any.whl 1.1',
+    ]);
+  });
+});
+
+test('apt-get reads a repository through the proxy of its variables', async () => {
+  const said = await inside.sh(`mkdir -p apt/lists/partial apt/cache/archives/partial && cd apt
+echo 'deb [trusted=yes] http://deb.test:${servers.port('http')}/debian stable main' > sources.list
+apt="apt-get -q -o Dir::Etc::SourceList=$PWD/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$PWD/lists -o Dir::Cache=$PWD/cache -o APT::Architectures=amd64 -o APT::Architecture=amd64 -o Acquire::Languages=none"
+$apt update 2>&1 && $apt download demo 2>&1 && cat demo_1.0_all.deb`);
+  expect(said).toContain('as good as a package');
+  expect(servers.arrived).toContain('GET deb.test /debian/dists/stable/main/binary-amd64/Packages 1.1');
+  expect(servers.arrived).toContain('GET deb.test /debian/pool/demo_1.0_all.deb 1.1');
+});
+
+test('openssl speaks TLS with a server that is passed through, and sees its certificate', async () => {
+  const said = await inside.direct(
+    `printf 'GET /by-hand HTTP/1.1\\r\\nHost: raw.test\\r\\nConnection: close\\r\\n\\r\\n' | openssl s_client -quiet -connect raw.test:${servers.port('https')} -servername raw.test 2>&1`,
+  );
+  expect(said).toContain('CN = outside');
+  expect(said).toContain('hello from /by-hand');
+});
+
+describe('plain TCP, through an upstream', () => {
+  test('bytes come back as they were, to the last, and an end on one side is no end on the other', async () => {
+    const size = 3_000_000;
+    const said = await inside.python(`import os, socket, threading
+sent = os.urandom(${size}); got = b''
+s = socket.create_connection(('echo.internal', 7), 10)
+threading.Thread(target=lambda: (s.sendall(sent), s.shutdown(socket.SHUT_WR))).start()
+while piece := s.recv(65536): got += piece
+print('same' if got == sent else len(got))`);
+    expect(said).toContain('same');
+    expect(await lastOf('echo.internal')).toMatchObject({
+      decided: { kind: 'connection', rule: 'echo', decision: 'allowed' },
+      ended: { result: 'done', sentBytes: size, receivedBytes: size },
+    });
+  });
+
+  test('PostgreSQL answers a query over its unix socket', async (context) => {
+    if (postgres === undefined) return context.skip('PostgreSQL (the Debian package) is not installed here');
+    const said = await inside.python(`import socket, struct
+s = socket.create_connection(('db.internal', 5432), 10); f = s.makefile('rb')
+def send(kind, body): s.sendall(kind + struct.pack('>I', len(body) + 4) + body)
+def read():
+    while True:
+        kind, length = f.read(1), struct.unpack('>I', f.read(4))[0]; body = f.read(length - 4)
+        if kind in b'DE': print(kind.decode(), body)
+        if kind == b'Z': return
+send(b'', struct.pack('>I', 196608) + b'user\\0glovebox\\0database\\0postgres\\0\\0'); read()
+send(b'Q', b"create temp table t (n int); insert into t values (19), (23); select 'sum ' || sum(n) from t\\0"); read()
+send(b'X', b'')`);
+    expect(said).toContain('sum 42');
+    expect(await lastOf('db.internal')).toMatchObject({ decided: { rule: 'db' }, ended: { result: 'done' } });
+  });
+});
