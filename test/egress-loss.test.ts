@@ -1,8 +1,15 @@
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checkJournal } from '../src/journal/check.ts';
 import { readEntries } from '../src/journal/read.ts';
+import { parsePolicy } from '../src/policy/policy.ts';
+import { recover } from '../src/recovery.ts';
 import { Runner, type Run } from '../src/runner.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { Bench, smallPolicyText } from './fixtures/bench.ts';
 import { cuttable, ways } from './fixtures/cuttable-engine.ts';
 import { Outside } from './fixtures/outside.ts';
 
@@ -18,8 +25,8 @@ afterAll(async () => {
 });
 
 /** `db.internal` leads to an echo. */
-function policy() {
-  return smallPolicy(`egress:
+function policyText(): string {
+  return smallPolicyText(`egress:
   use: [db]
   upstreams: [{ id: db, host: db.internal, port: 5432, to: "127.0.0.1:${outside.ports.echo}" }]
 `);
@@ -43,7 +50,7 @@ test.each(ways)('over the %s stream: one that is cut cuts what is under way, and
   const { engine, cut } = cuttable(bench.engine, way);
   const runner = await Runner.create(engine, bench.dataDir, { network: outside.network() });
   try {
-    const run = await runner.open({ policy: policy() });
+    const run = await runner.open({ policy: parsePolicy(policyText(), 'test policy') });
     await run.call('held', { tool: 'exec', script: holding, cwd: '/tmp', yieldMs: 500 });
     cut();
     const held = await run.poll('held', 10_000);
@@ -64,7 +71,7 @@ test('a record that cannot be written lets nothing through, and ends what is und
   const bench = await Bench.make({ dataDirBytes: 4 * 1024 * 1024 });
   const runner = await Runner.create(bench.engine, bench.dataDir, { network: outside.network() });
   try {
-    const run = await runner.open({ policy: policy() });
+    const run = await runner.open({ policy: parsePolicy(policyText(), 'test policy') });
     await run.call('held', { tool: 'exec', script: holding, cwd: '/tmp', yieldMs: 500 });
     // The journal's last page has room for some.
     const script = `until [ -e ended ]; do ${echoed}; sleep 0.05; done; ${echoed} && touch passed; touch tried; sleep 60`;
@@ -75,6 +82,38 @@ test('a record that cannot be written lets nothing through, and ends what is und
     await expect(run.close()).rejects.toThrow();
   } finally {
     await runner.close();
+    await bench.close();
+  }
+});
+
+test('a runner that is killed in the middle of a transfer: nothing more passes, and the record is closed as cut', async () => {
+  const bench = await Bench.make();
+  const [policyFile, script] = [
+    join(bench.folder, 'policy.yaml'),
+    `exec 3<>/dev/tcp/db.internal/5432; (cat <&3 >/dev/null &) ; while :; do echo x >&3; sleep 0.01; done`,
+  ];
+  await writeFile(policyFile, policyText());
+  const program = fileURLToPath(new URL('fixtures/dying-run.ts', import.meta.url));
+  const argv = ['--import', 'tsx', program, bench.dataDir.path, policyFile, script];
+  const child = execa(process.execPath, argv, { reject: false, stderr: 'inherit' });
+  try {
+    const [id] = (await once(child.stdout, 'data')) as [Buffer];
+    await until(() => Promise.resolve(outside.connected === 1));
+    child.kill('SIGKILL');
+    await child;
+    await until(() => Promise.resolve(outside.connected === 0));
+    const bytes = outside.echoedBytes;
+    const { runs } = await recover(bench.engine, bench.dataDir);
+    expect(runs).toMatchObject([{ id: String(id).trim(), closedCalls: 1 }]);
+    expect(outside.echoedBytes).toBe(bytes);
+    const { journal } = bench.dataDir.runDir(String(id).trim());
+    expect(await checkJournal(journal)).toMatchObject({ verdict: 'closed', findings: [] });
+    const ends = [];
+    for await (const entry of readEntries(journal)) if (entry.type === 'egress.ended') ends.push(entry.data);
+    expect(ends).toMatchObject([{ result: 'cut', reason: 'the runner that wrote this journal is gone' }]);
+    expect(await bench.containers()).toEqual([]);
+  } finally {
+    child.kill('SIGKILL');
     await bench.close();
   }
 });
