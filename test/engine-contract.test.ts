@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Duplex } from 'node:stream';
+import { Readable, type Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Deadline } from '../src/deadline.ts';
@@ -62,6 +62,32 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
   };
   const left = async (): Promise<readonly string[]> =>
     (await engine.list({ 'glovebox.owner': owner })).map((c) => c.name);
+
+  /** What it said, line by line. With `unwanted`, it is ended as soon as it says something. */
+  const setUpIn = async (container: string, script: string, unwanted?: AbortController): Promise<readonly string[]> => {
+    let said = '';
+    const end = await engine.setUp(
+      {
+        name: `glovebox-setup-${newId()}`,
+        image,
+        labels: { 'glovebox.owner': owner },
+        argv: ['/bin/sh', '-c', script],
+        env: ['PATH=/bin'],
+        files: Readable.from([Buffer.alloc(1024)]), // an archive without entries
+        network: { kind: 'sandbox', container },
+        limits: { memoryBytes: 64 * 1024 * 1024, pidsMax: 16, cpus: 1 },
+        timeoutMs: 10_000,
+        onOutput: (bytes) => {
+          said += bytes.toString();
+          unwanted?.abort(new Error('the fence is gone'));
+        },
+        ...(unwanted === undefined ? {} : { signal: unwanted.signal }),
+      },
+      async () => undefined,
+    );
+    expect(end).toMatchObject({ kind: 'done' });
+    return said.trim().split('\n');
+  };
 
   beforeAll(async () => {
     engine = await connect();
@@ -328,6 +354,43 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     await expect(engine.findNetworks({})).rejects.toMatchObject({ code: 'invalid_request' });
   });
 
+  promise('gives a setup the loopback of a sandbox and nothing else of it', ['networks'], async () => {
+    const look = 'for kind in net pid mnt ipc; do ls -l /proc/self/ns/$kind; done';
+    const sandbox = await engine.start(specOf({ argv: ['/bin/sh', '-c', `${look}; exec cat`] }));
+    const outer = spacesIn(await takeLines(sandbox.stream.duplex, 4));
+    const lines = await setUpIn(sandbox.id, `${look}; ls /sys/class/net; cat /etc/resolv.conf; id -u`);
+    const inner = spacesIn(lines.slice(0, 4));
+    expect(inner['net']).toBe(outer['net']);
+    for (const kind of ['pid', 'mnt', 'ipc']) expect(inner[kind], kind).not.toBe(outer[kind]);
+    expect(lines[4]).toBe('lo');
+    expect(lines).toContain('nameserver 127.0.0.1');
+    expect(lines.at(-1)).toBe('0');
+    await engine.destroy(sandbox.id);
+    await expect(setUpIn(sandbox.id, 'true')).rejects.toMatchObject({ code: 'policy_unenforceable' });
+    expect(await left()).toEqual([]);
+  });
+
+  promise('gives a setup no network of a container that has more than loopback', ['networks'], async () => {
+    const host = { Image: image, Entrypoint: ['/bin/cat'], OpenStdin: true, HostConfig: { NetworkMode: 'host' } };
+    const { Id } = await rawEngine('POST', '/containers/create', host);
+    await rawEngine('POST', `/containers/${String(Id)}/start`);
+    await expect(setUpIn(String(Id), 'true')).rejects.toMatchObject({
+      code: 'policy_unenforceable',
+      message: expect.stringMatching(/running, network host \(host\)/),
+    });
+    await engine.destroy(String(Id));
+    expect(await left()).toEqual([]);
+  });
+
+  promise('ends a setup that is not wanted any more, and says why', ['networks'], async () => {
+    const sandbox = await engine.start(specOf());
+    const unwanted = new AbortController();
+    const ending = setUpIn(sandbox.id, 'echo begun; sleep 60', unwanted);
+    await expect(ending).rejects.toThrow('the fence is gone');
+    await engine.destroy(sandbox.id);
+    expect(await left()).toEqual([]);
+  });
+
   promise('is found fit for sandboxes by the doctor, whose trials leave nothing behind', ['confinement'], async () => {
     const labels = { 'glovebox.owner': owner };
     const diagnosis = await diagnose(engine, { images: [tag, 'glovebox-test/never-was:1'], labels });
@@ -351,7 +414,6 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
   promise('hands out an image as an archive and takes the same archive in again', ['image archives'], async () => {
     const chunks: Buffer[] = [];
     for await (const chunk of await engine.saveImage(image)) chunks.push(chunk as Buffer);
-    const { Readable } = await import('node:stream');
     await engine.loadImage(Readable.from(chunks));
     expect(await engine.findImage(image)).toMatchObject({ id: image });
     await expect(engine.loadImage(Readable.from([Buffer.from('no archive')]))).rejects.toMatchObject({
@@ -377,6 +439,18 @@ async function take(stream: Duplex, bytes: number): Promise<Buffer> {
     }
     return Buffer.concat(parts);
   });
+}
+
+async function takeLines(stream: Duplex, count: number): Promise<readonly string[]> {
+  let text = '';
+  while (text.split('\n').length <= count) text += (await take(stream, 1)).toString();
+  return text.trim().split('\n');
+}
+
+/** `net:[4026531840]` in the lines of `ls -l`. */
+function spacesIn(lines: readonly string[]): Readonly<Record<string, string>> {
+  const found = lines.map((line) => /(\w+):\[(\d+)\]/.exec(line) ?? []);
+  return Object.fromEntries(found.map(([, kind = '', inode = '']) => [kind, inode]));
 }
 
 async function untilEnd(stream: Duplex): Promise<Buffer> {

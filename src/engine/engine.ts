@@ -132,13 +132,23 @@ export interface SetUpSpec {
   readonly env: readonly string[];
   /** Laid over `/` first, as a tar. */
   readonly files: Readable;
-  /** `bridge`: a network for this container alone, which reaches what the engine's host does. Only an operator may say so. */
-  readonly network: 'none' | 'bridge';
+  readonly network: SetUpNetwork;
   readonly limits: Pick<ContainerLimits, 'memoryBytes' | 'pidsMax' | 'cpus'>;
   readonly timeoutMs: number;
   /** Standard output as it comes. */
   readonly onOutput: (bytes: Buffer) => void;
+  /** Ends it: its reason is thrown once the container is gone. */
+  readonly signal?: AbortSignal;
 }
+
+/**
+ * `bridge`: a network for this container alone, which reaches what the engine's host does; only an operator may say so.
+ * `sandbox`: the loopback of that container, which has to have no other network either; processes and files stay apart.
+ */
+export type SetUpNetwork =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'bridge' }
+  | { readonly kind: 'sandbox'; readonly container: string };
 
 export type SetUpEnd<T> =
   | { readonly kind: 'done'; readonly taken: T }

@@ -102,7 +102,7 @@ async function setUp(wanted: Wanted, options: BuildEnvironmentOptions, to: strin
       argv: setupArgv,
       env: setupEnvironment(options.access),
       files: setupFiles(wanted, options.blobs, options.access),
-      network: options.network === true ? 'bridge' : 'none',
+      network: { kind: options.network === true ? 'bridge' : 'none' },
       limits,
       timeoutMs: options.timeoutMs ?? setupTimeoutMs,
       onOutput: (bytes) => output.push(bytes),

@@ -181,7 +181,7 @@ const spec: ContainerSpec = {
 const setUp: SetUpSpec = {
   ...common,
   files: Readable.from([]),
-  network: 'none',
+  network: { kind: 'none' },
   timeoutMs: 1000,
   onOutput: () => undefined,
 };

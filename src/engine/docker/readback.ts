@@ -9,25 +9,58 @@ import type { ContainerBody } from './body.ts';
  * engine's default, or somebody's `docker update`, may widen what a sandbox can do.
  */
 export function differences(answer: ContainerAnswer, body: ContainerBody, spec: ContainerSpec): readonly string[] {
-  const found: string[] = [];
-  const check = (what: string, wanted: unknown, got: unknown): void => {
-    if (!same(wanted, got)) found.push(`${what}: asked ${show(wanted)}, runs ${show(got)}`);
-  };
-  check('image', spec.image, answer.Image);
-  for (const key of comparedConfig) check(key, body[key], answer.Config[key]);
-  check('Env', [...body.Env].sort(), [...answer.Config.Env].sort());
-  for (const [key, value] of Object.entries(body.Labels)) check(`label ${key}`, value, answer.Config.Labels[key]);
-  for (const [key, wanted] of Object.entries(body.HostConfig)) {
-    if (key !== 'Mounts') check(key, asWritten(key, wanted), asWritten(key, answer.HostConfig[key]));
-  }
-  for (const [key, got] of Object.entries(answer.HostConfig)) {
-    if (Object.hasOwn(body.HostConfig, key) || isEmpty(got) || isDeepStrictEqual(got, engineDefaults[key])) continue;
-    found.push(`${key}: not asked, runs ${show(got)}`);
-  }
   const mounts = spec.volumes.map(({ name, target, kind }) => `${name} at ${target}, ${access(kind !== 'files')}`);
-  check('mounts', mounts.sort(), mountsOf(answer));
-  check('networks', ['none'], Object.keys(answer.NetworkSettings.Networks ?? {}));
-  return found;
+  return [
+    ...compared('image', spec.image, answer.Image),
+    ...comparedConfig.flatMap((key) => compared(key, body[key], answer.Config[key])),
+    ...compared('Env', [...body.Env].sort(), [...answer.Config.Env].sort()),
+    ...Object.entries(body.Labels).flatMap(([key, value]) =>
+      compared(`label ${key}`, value, answer.Config.Labels[key]),
+    ),
+    ...hostDifferences(answer, body.HostConfig, engineDefaults),
+    ...compared('mounts', mounts.sort(), mountsOf(answer)),
+    ...compared('networks', ['none'], Object.keys(answer.NetworkSettings.Networks ?? {})),
+  ];
+}
+
+/** The same for a container of `setUp`, which leaves more to the engine; `networks` is what it is to be on. */
+export function setUpDifferences(
+  answer: ContainerAnswer | undefined,
+  body: { readonly HostConfig: Readonly<Record<string, unknown>> },
+  networks: readonly string[],
+): readonly string[] {
+  if (answer === undefined) return ['it is gone'];
+  return [
+    ...hostDifferences(answer, body.HostConfig, { ...engineDefaults, ...leftToTheEngine(answer) }),
+    ...compared('networks', networks, Object.keys(answer.NetworkSettings.Networks ?? {})),
+  ];
+}
+
+/** What is not asked for a setup: any value is as good. */
+function leftToTheEngine({ HostConfig }: ContainerAnswer): Readonly<Record<string, unknown>> {
+  const keys = ['ShmSize', 'Runtime', 'MaskedPaths', 'ReadonlyPaths', 'CgroupnsMode', 'MemorySwappiness'];
+  return Object.fromEntries(keys.map((key) => [key, HostConfig[key]]));
+}
+
+function hostDifferences(
+  { HostConfig }: ContainerAnswer,
+  asked: Readonly<Record<string, unknown>>,
+  defaults: Readonly<Record<string, unknown>>,
+): readonly string[] {
+  return [
+    ...Object.entries(asked).flatMap(([key, wanted]) =>
+      key === 'Mounts' ? [] : compared(key, asWritten(key, wanted), asWritten(key, HostConfig[key])),
+    ),
+    ...Object.entries(HostConfig).flatMap(([key, got]) =>
+      Object.hasOwn(asked, key) || isEmpty(got) || isDeepStrictEqual(got, defaults[key])
+        ? []
+        : [`${key}: not asked, runs ${show(got)}`],
+    ),
+  ];
+}
+
+function compared(what: string, wanted: unknown, got: unknown): readonly string[] {
+  return same(wanted, got) ? [] : [`${what}: asked ${show(wanted)}, runs ${show(got)}`];
 }
 
 const comparedConfig = [
