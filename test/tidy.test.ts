@@ -40,7 +40,21 @@ const mayImport: Record<string, readonly string[]> = {
   tools: [...leaves, 'sandbox'],
   images: [...leaves, 'engine', 'registries'], // the mirrors that apt uses
   inputs: [...leaves, 'engine', 'workspace'], // what of this machine is shown, and that the engine mounted just that
-  environment: [...leaves, 'engine', 'images', 'policy', 'sandbox', 'workspace'], // an image of what a policy and a workspace say
+  'fencing.ts': [...leaves, 'credentials', 'egress', 'journal', 'policy', 'sandbox'], // a sandbox, its way out, and where that is recorded
+  // An image of what a policy and a workspace say, made behind the same fence as a run's and on record in the same way.
+  environment: [
+    ...leaves,
+    'data-dir',
+    'egress',
+    'engine',
+    'fencing.ts',
+    'images',
+    'journal',
+    'policy',
+    'registries',
+    'sandbox',
+    'workspace',
+  ],
   egress: [...leaves, 'policy', 'registries', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
@@ -57,6 +71,7 @@ const mayImport: Record<string, readonly string[]> = {
     'data-dir',
     'egress',
     'environment',
+    'fencing.ts',
     'images',
     'approvals',
     'run',
@@ -73,6 +88,7 @@ const mayImport: Record<string, readonly string[]> = {
     'data-dir',
     'egress',
     'engine',
+    'fencing.ts',
     'journal',
     'placement.ts',
     'policy',

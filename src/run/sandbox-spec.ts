@@ -3,7 +3,7 @@ import { newId } from '../ids.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { SandboxSpec } from '../sandbox/container-body.ts';
-import { letsOut } from './fencing.ts';
+import { letsOut } from '../fencing.ts';
 
 /** A new sandbox for a run, as its policy and the place of its workspace want it. */
 export function sandboxSpec(of: {

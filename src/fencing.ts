@@ -1,16 +1,19 @@
-import { Credentials } from '../credentials/credentials.ts';
-import type { Fence } from '../egress/fence.ts';
-import { Network } from '../egress/network.ts';
-import type { EgressRecord } from '../egress/record.ts';
-import { proveIsolation, type IsolationProof } from '../egress/self-test.ts';
-import type { Journal } from '../journal/writer.ts';
-import type { Policy } from '../policy/policy.ts';
-import type { Sandbox } from '../sandbox/sandbox.ts';
+import { Credentials } from './credentials/credentials.ts';
+import type { Fence } from './egress/fence.ts';
+import { Network } from './egress/network.ts';
+import type { EgressRecord } from './egress/record.ts';
+import { proveIsolation, type IsolationProof } from './egress/self-test.ts';
+import type { Journal } from './journal/writer.ts';
+import type { Policy } from './policy/policy.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
+
+/** The part of a policy that says what a sandbox may reach. */
+export type Reachable = Pick<Policy, 'egress' | 'credentials'>;
 
 export interface FencingParts {
   readonly sandbox: Sandbox;
-  readonly journal: Journal;
-  /** Ends the run. */
+  readonly record: EgressRecord;
+  /** Ends what runs in it. */
   readonly stop: (reason: string) => void;
   readonly network?: Network;
   readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
@@ -28,7 +31,7 @@ export interface Sealed<T> {
  * Opens the way out, where a policy has one, and proves that there is no other (`isolation_unproven`), while `work` that runs
  * nothing of the agent's goes on. Whichever fails, both have ended before this does, and no fence is left.
  */
-export async function sealBeside<T>(policy: Policy, parts: FencingParts, work: Promise<T>): Promise<Sealed<T>> {
+export async function sealBeside<T>(policy: Reachable, parts: FencingParts, work: Promise<T>): Promise<Sealed<T>> {
   const [sealed, worked] = await Promise.allSettled([seal(policy, parts), work]);
   if (sealed.status === 'rejected') throw sealed.reason;
   if (worked.status === 'fulfilled') return { ...sealed.value, done: worked.value };
@@ -36,7 +39,8 @@ export async function sealBeside<T>(policy: Policy, parts: FencingParts, work: P
   throw worked.reason;
 }
 
-async function seal(policy: Policy, parts: FencingParts): Promise<Omit<Sealed<unknown>, 'done'>> {
+/** The same beside nothing. */
+export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit<Sealed<unknown>, 'done'>> {
   const fence = await openFence(policy, parts);
   try {
     return { fence, isolation: await proveIsolation(parts.sandbox, fence === undefined ? 'refused' : 'nxdomain') };
@@ -47,19 +51,25 @@ async function seal(policy: Policy, parts: FencingParts): Promise<Omit<Sealed<un
 }
 
 async function openFence(
-  { egress, credentials }: Policy,
-  { sandbox, journal, stop, network = new Network(), credentialCommands = {} }: FencingParts,
+  { egress, credentials }: Reachable,
+  { sandbox, record, stop, network = new Network(), credentialCommands = {} }: FencingParts,
 ): Promise<Fence | undefined> {
   if (!letsOut(egress)) return undefined;
-  const { Fence: Opened } = await import('../egress/fence.ts'); // what carries HTTP is large, and most runs are sealed
+  const { Fence: Opened } = await import('./egress/fence.ts'); // what carries HTTP is large, and most runs are sealed
   return Opened.open({
     sandbox,
     egress,
     network,
-    credentials: Credentials.open({ credentials, commands: credentialCommands }),
-    record: inJournal(journal),
+    credentials: Credentials.open({ credentials: usedBy(egress, credentials), commands: credentialCommands }),
+    record,
     onStop: stop,
   });
+}
+
+/** Those that a rule here names: a run has nothing that stands for setup's, and setup nothing for a run's. */
+function usedBy({ rules }: Policy['egress'], credentials: Policy['credentials']): Policy['credentials'] {
+  const used = new Set(rules.map(({ credential }) => credential));
+  return Object.fromEntries(Object.entries(credentials).filter(([name]) => used.has(name)));
 }
 
 /** Where a policy lets nothing out there is no fence, and nothing listens inside. */
@@ -67,7 +77,7 @@ export function letsOut({ rules, upstreams, mode }: Policy['egress']): boolean {
   return rules.length > 0 || upstreams.length > 0 || mode === 'observe';
 }
 
-function inJournal(journal: Journal): EgressRecord {
+export function inJournal(journal: Journal): EgressRecord {
   return {
     decided: async (data) => void (await journal.append({ type: 'egress.decided', data })),
     ended: async (data) => void (await journal.append({ type: 'egress.ended', data })),
