@@ -89,7 +89,9 @@ export function raw(
     });
     socket.once('end', done);
     socket.once('close', done);
-    socket.on('error', (error: NodeJS.ErrnoException) => (error.code === 'ECONNRESET' ? done() : reject(error)));
+    socket.on('error', (error: NodeJS.ErrnoException) =>
+      /ECONNRESET|EPIPE/.test(error.code ?? '') ? done() : reject(error),
+    );
     socket.write(bytes);
   });
 }

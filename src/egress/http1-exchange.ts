@@ -32,10 +32,9 @@ export class Http1Exchange implements Exchange {
     response.on('error', () => undefined);
     request.on('error', () => undefined);
     this.over = new Promise((resolve) => {
-      response.once('finish', () => {
-        this.#discard(discardBytes);
-        resolve();
-      });
+      // Before Node would throw it away by itself, without a bound.
+      response.once('prefinish', () => this.#discard(discardBytes));
+      response.once('finish', resolve);
       response.once('close', () => {
         if (!response.writableFinished) this.#gone.abort();
         resolve();

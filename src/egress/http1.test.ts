@@ -31,7 +31,7 @@ beforeAll(async () => {
   });
   world = await worldOf([rule], { 80: await listen(upstream) });
   const conversation = { host: 'allowed.test', port: 80, callId: undefined, via: 'name' } as const;
-  const deps = { ...world.deps, limits: { headMs: 2000, waitingMax: 8 } };
+  const deps = { ...world.deps, limits: { headMs: 2000, waitingMax: 8, discardBytes: 100_000 } };
   inside = await listenerFor((inner) => serveHttp({ ...conversation, inner }, { tls: false }, deps));
 });
 
@@ -196,6 +196,17 @@ describe('requests one after the other on a connection', () => {
     expect(arrived).not.toMatch(/upgrade|http2-settings/i);
     expect(arrived).toContain('abc');
   });
+});
+
+test('a body that nobody reads is taken up to a bound, and then the connection is gone', async () => {
+  const head = (length: number): string => `PUT / HTTP/1.1\r\n${host}Content-Length: ${length}\r\n\r\n`;
+  const next = `GET /next HTTP/1.1\r\n${host}\r\n`;
+  const within = await raw(inside.port, head(90_000) + 'x'.repeat(90_000) + next, (text) => text.endsWith('ok'));
+  expect([...within.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(['403', '200']);
+  arrived = '';
+  const over = await raw(inside.port, head(4_000_000) + 'x'.repeat(4_000_000) + next);
+  expect(over).not.toContain('200 OK');
+  expect(arrived).toBe('');
 });
 
 test('whatever bytes come, nothing reaches an upstream that was not let through, and the next client is served', async () => {
