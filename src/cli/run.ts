@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { exitCodeOf, type Outcome } from '../sandbox/outcome.ts';
 import type { Run } from '../runner.ts';
+import { describeDenied } from '../tools/exec-text.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { printable } from '../journal/printable.ts';
@@ -62,6 +63,7 @@ async function execute(run: Run, argv: string[], options: Options & { stdin?: bo
 function exitOf(result: ToolResult): number {
   if (result.data?.kind === 'exec' && result.data.outcome !== null) {
     explain(result.data.outcome);
+    for (const line of describeDenied(result.data.egressDenied)) say(`glovebox: ${printable(line)}`);
     return exitCodeOf(result.data.outcome);
   }
   say(`glovebox: ${printable(result.text, { newlines: 'keep' })}`);

@@ -3,7 +3,9 @@ import type { ExecData } from './tool-result.ts';
 
 /** One line on how a call stands, for a reader. */
 export function describeExec(data: ExecData, callId: string): string {
-  const denied = deniedText(data.egressDenied);
+  const denied = describeDenied(data.egressDenied)
+    .map((line) => `\n${line}`)
+    .join('');
   if (data.outcome === null) return `Still running; wait for it with exec_poll(callId ${callId}).${denied}`;
   const session =
     data.session !== null && !data.session.saved ? `\nShell state was not saved: ${data.session.reason}.` : '';
@@ -14,9 +16,9 @@ export function describeExec(data: ExecData, callId: string): string {
 /** So many refusals are told in words; the data has more of them. */
 const deniedMax = 5;
 
-/** What a model reads of it: what was refused, by what, and once for all what would allow more. */
-function deniedText(denied: ExecData['egressDenied']): string {
-  if (denied.length === 0) return '';
+/** What was refused on the network, a line each, and what would allow more; nothing where nothing was. */
+export function describeDenied(denied: ExecData['egressDenied']): readonly string[] {
+  if (denied.length === 0) return [];
   const lines = denied.slice(0, deniedMax).map(({ host, port, method, path, rule, reason, count, certain }) => {
     const where = port === null ? `the name ${host}` : `${host}:${port}`;
     const what = method === null ? where : `${method} ${where}${path ?? ''}`;
@@ -26,7 +28,7 @@ function deniedText(denied: ExecData['egressDenied']): string {
   });
   const more = denied.length > deniedMax ? [`- and ${denied.length - deniedMax} more`] : [];
   const hints = [...new Set(denied.map(({ hint }) => hint).filter((hint) => hint !== ''))].slice(0, 2);
-  return ['\nRefused on the network by the policy of this run:', ...lines, ...more, ...hints].join('\n');
+  return ['Refused on the network by the policy of this run:', ...lines, ...more, ...hints];
 }
 
 function describeOutcome(outcome: Outcome): string {
