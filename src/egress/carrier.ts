@@ -5,7 +5,7 @@ import { answerRefusal, type Exchange } from './exchange.ts';
 import { EgressFailure } from './failure.ts';
 import { contentLength, headBytes, requestHeaders, responseHeaders } from './http-headers.ts';
 import type { HeaderPair, HttpDeps, HttpLimits, PreparedHeaders } from './http-deps.ts';
-import { authorityOf, targetOf, type Misfit, type Place, type RequestTarget } from './http-target.ts';
+import { authorityOf, targetOf, type Misfit, type Named, type Place, type RequestTarget } from './http-target.ts';
 import { misuseHint, refusalOf } from './refusal.ts';
 import { LaneClosed } from './upstream-lane.ts';
 import type { UpstreamLanes } from './upstream-lanes.ts';
@@ -65,7 +65,7 @@ export class Carrier {
     websocket: boolean,
     work: (sending: Sending) => Promise<PassEnd>,
   ): Promise<void> {
-    const target = targetOf({ method: exchange.method, target: named, hosts: exchange.hosts }, place);
+    const target = targetOf({ ...headOf(exchange), target: named }, place);
     if (target.kind === 'misfit') return this.refuse(exchange, ask, place, target);
     if (exchange.expects === 'unknown') return this.refuse(exchange, ask, place, unknownExpectation);
     const { url, text } = target;
@@ -275,4 +275,8 @@ class Cut {
 function messageFor(reason: unknown): string {
   if (isFailureLike(reason)) return reason.reason;
   return reason instanceof Error && reason.name !== 'AbortError' ? reason.message : 'the client went away';
+}
+
+function headOf({ method, scheme, hosts }: Exchange): Omit<Named, 'target'> {
+  return { method, hosts, ...(scheme === undefined ? {} : { scheme }) };
 }

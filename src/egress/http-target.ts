@@ -6,6 +6,8 @@ export interface Named {
   readonly method: string;
   /** As it stands in the request line, or in `:path`. */
   readonly target: string;
+  /** What `:scheme` says, in HTTP/2. */
+  readonly scheme?: string;
   /** Every Host and `:authority`. */
   readonly hosts: readonly string[];
 }
@@ -48,6 +50,9 @@ export function targetOf(named: Named, place: Place): Target {
   const [host, ...more] = named.hosts;
   if (host === undefined) return misfit(400, 'the request names no host');
   if (more.length > 0) return misfit(400, 'the request names its host more than once');
+  if (named.scheme !== undefined && named.scheme !== place.scheme) {
+    return misfit(421, `the request is for ${named.scheme}, the connection is ${place.scheme}`);
+  }
   if (!isAt(host, place)) return misfit(421, `the request is for ${host}, the connection for ${authorityOf(place)}`);
   return pathTarget(named.target, place);
 }

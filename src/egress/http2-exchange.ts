@@ -8,6 +8,7 @@ import type { HeaderPair } from './http-deps.ts';
 export class Http2Exchange implements Exchange {
   readonly method: string;
   readonly target: string;
+  readonly scheme: string;
   readonly headers: readonly HeaderPair[];
   readonly hosts: readonly string[];
   readonly body: Readable | undefined;
@@ -21,6 +22,7 @@ export class Http2Exchange implements Exchange {
     this.#stream = stream;
     this.method = valuesOf(all, ':method')[0] ?? '';
     this.target = valuesOf(all, ':path')[0] ?? '';
+    this.scheme = valuesOf(all, ':scheme')[0] ?? '';
     this.headers = withOneCookie(all.filter(([name]) => !name.startsWith(':')));
     // RFC 9113, 8.3.1: where both are there they say the same.
     this.hosts = [...new Set([...valuesOf(all, ':authority'), ...valuesOf(all, 'host')])];
