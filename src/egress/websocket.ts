@@ -77,6 +77,7 @@ async function upgrade(
     }
     const masked = prepared.carried?.response(101, responseHeaders(switched.headers));
     const answer = acceptedHeaders(exchange, masked?.headers ?? responseHeaders(switched.headers));
+    if (signal.aborted) throw signal.reason;
     const client = detach();
     client.write(
       `HTTP/1.1 101 Switching Protocols\r\n${answer.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`,

@@ -36,7 +36,7 @@ export function setUpDifferences(
   ];
 }
 
-/** What is not asked for a setup: any value is as good. */
+/** Not asked for of a setup: every value will do. */
 function leftToTheEngine({ HostConfig }: ContainerAnswer): Readonly<Record<string, unknown>> {
   const keys = ['ShmSize', 'Runtime', 'MaskedPaths', 'ReadonlyPaths', 'CgroupnsMode', 'MemorySwappiness'];
   return Object.fromEntries(keys.map((key) => [key, HostConfig[key]]));
