@@ -97,6 +97,8 @@ function pathTarget(target: string, place: Place): Target {
   if (read.kind === 'ambiguous') return misfit(400, read.reason);
   const path = `${read.url.path}${read.url.query === undefined ? '' : `?${read.url.query}`}`;
   const text = `${origin}${path}`;
+  // What only looks like Punycode is a name to the rules and none to `URL`.
+  if (!URL.canParse(text)) return misfit(400, `${authorityOf(place)} is not a host name`);
   return { kind: 'target', url: new URL(text), text, path };
 }
 

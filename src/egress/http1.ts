@@ -82,7 +82,7 @@ class Http1Connection {
   #inTurn(work: () => Promise<void>): void {
     this.#waiting += 1;
     this.#turn = this.#turn.then(async () => {
-      if (!this.#socket.destroyed) await work();
+      if (!this.#socket.destroyed) await work().catch(() => this.#socket.destroy());
       this.#waiting -= 1;
       if (this.#waiting === 0 && this.#socket.writable) this.#await();
     });
@@ -114,7 +114,10 @@ class Http1Connection {
     socket.on('error', () => undefined);
     if (this.#waiting > 0) return void socket.destroy();
     this.#waiting += 1;
-    void this.#door.connect(request, socket, head).then(() => this.#close());
+    void this.#door.connect(request, socket, head).then(
+      () => this.#close(),
+      () => socket.destroy(),
+    );
   }
 
   #refuse(error: NodeJS.ErrnoException): void {

@@ -58,10 +58,12 @@ class Http2Connection {
         if (stream.aborted || (stream.rstCode ?? 0) === constants.NGHTTP2_CANCEL) this.#reset();
       });
       const exchange = new Http2Exchange(stream, raw, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0);
-      void carry(exchange).then(() => {
-        this.#carried -= 1;
-        if (this.#carried === 0) this.#await();
-      });
+      void carry(exchange)
+        .catch(() => exchange.cut())
+        .then(() => {
+          this.#carried -= 1;
+          if (this.#carried === 0) this.#await();
+        });
     });
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
