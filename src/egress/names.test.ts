@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createSocket } from 'node:dgram';
 import { promises as dns } from 'node:dns';
+import { Duplex } from 'node:stream';
 import { decode, encode, streamEncode, type DecodedPacket, type RecordType } from 'dns-packet';
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -295,5 +296,31 @@ describe('real resolvers', () => {
     client.resetAndDestroy();
     await over;
     expect(inner.destroyed).toBe(true);
+  });
+
+  test('who asks over TCP and reads no answers is not asked for more, and holds nobody up', async () => {
+    const { names, asked } = opened();
+    const question = streamEncode({ type: 'query', id: 1, questions: [{ name: 'evil.test', type: 'A' }] });
+    const many = Buffer.concat(Array.from({ length: 1_000 }, () => question));
+    let turns = 0;
+    const counting = setInterval(() => turns++, 0);
+    let chunks = 0;
+    const inner = new Duplex({
+      read() {
+        this.push(chunks++ < 20 ? many : null);
+      },
+      write() {
+        // Never taken.
+      },
+    });
+    const over = names.serve(inner);
+    while (inner.writableLength < inner.writableHighWaterMark) await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    clearInterval(counting);
+    expect(inner.writableLength).toBeLessThan(2 * inner.writableHighWaterMark);
+    expect(asked.names.length).toBeLessThan(1_000);
+    expect(turns).toBeGreaterThan(10);
+    inner.destroy();
+    await over;
   });
 });

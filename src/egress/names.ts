@@ -1,8 +1,11 @@
+import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { Bound } from './bound.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { encodeName, rcode, readQuery, recordType, reply, type Answer, type Question } from './dns-message.ts';
+import { EgressFailure } from './failure.ts';
 import { NameListeners, type Held, type ListenerGateway, type NameListenersOptions } from './name-listeners.ts';
 
 export interface NamesParts {
@@ -64,7 +67,8 @@ export class Names {
           if (held.length < 2 + length) break;
           const answer = await this.answer(held.subarray(2, 2 + length), callId);
           held = held.subarray(2 + length);
-          if (answer !== undefined) inner.write(framed(answer));
+          if (answer !== undefined) await say(inner, framed(answer));
+          await turn(); // a chunk may hold thousands: other connections, and other runs, are served in between
         }
       }
       inner.end();
@@ -130,6 +134,20 @@ function framed(message: Buffer): Buffer {
   const length = Buffer.alloc(2);
   length.writeUInt16BE(message.length);
   return Buffer.concat([length, message]);
+}
+
+/** Questions are read no faster than their answers are. */
+async function say(inner: Duplex, answer: Buffer): Promise<void> {
+  if (inner.write(answer)) return;
+  const bound = new Bound(tcpIdleMs, 'room for a DNS answer');
+  const gone = (): void => bound.end(new EgressFailure('cut', 'the client is gone'));
+  inner.once('close', gone);
+  try {
+    await bound.race(once(inner, 'drain', { signal: bound.signal }));
+  } finally {
+    inner.off('close', gone);
+    bound.clear();
+  }
 }
 
 /** The chunks of a stream, while no pause between them is too long. */
