@@ -22,7 +22,9 @@ export function boundArguments(value: unknown): { arguments: { [key: string]: Js
 
 /** Clips every text that is too long to be recorded, so that no outcome is ever lost for its length. */
 export function clipTexts(draft: Draft): Draft {
-  return JSON.parse(JSON.stringify(draft), (_, value: unknown) =>
+  const json = JSON.stringify(draft);
+  if (json.length <= textMax) return JSON.parse(json) as Draft; // no text in it can be longer
+  return JSON.parse(json, (_, value: unknown) =>
     typeof value === 'string' && value.length > textMax ? clip(value) : value,
   ) as Draft;
 }

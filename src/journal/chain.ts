@@ -16,11 +16,21 @@ export interface Position {
   readonly mono: number;
 }
 
-/** Checks the draft against the schema and chains it. Throws a ZodError on data that a journal cannot hold. */
-export function sealEntry(draft: Draft, position: Position): Entry {
+/**
+ * Checks the draft against the schema and chains it; `line` is what stands in the file, newline included. Throws a ZodError on
+ * data that a journal cannot hold.
+ */
+export function sealEntry(draft: Draft, position: Position): { readonly entry: Entry; readonly line: string } {
   // Parsed first, hashed then: the hash is over what will be read back, whatever the schema makes of the draft.
-  const entry = Entry.parse({ v: 1, ...position, type: draft.type, data: draft.data, hash: firstPrev });
-  return { ...entry, hash: hashOf(entry) };
+  const open = Entry.parse({ v: 1, ...position, type: draft.type, data: draft.data, hash: firstPrev });
+  const [before, after] = aroundHash(open);
+  const hash = digestOf(`${before},${after}`);
+  return { entry: { ...open, hash }, line: `${asciiJson(`${before},"hash":"${hash}",${after}`)}\n` };
+}
+
+/** Canonical JSON without `hash`, in two parts: its members come in the order of their names. */
+function aroundHash({ at, data, mono, prev, run, seq, type, v }: Entry): readonly [string, string] {
+  return [canonicalJson({ at, data }).slice(0, -1), canonicalJson({ mono, prev, run, seq, type, v }).slice(1)];
 }
 
 /** Without the newline. */

@@ -112,7 +112,7 @@ export function linesOf(story: readonly Draft[], runId: string = run): string[] 
   let prev = firstPrev;
   return story.map((draft, index) => {
     const at = new Date(Date.UTC(2026, 0, 1) + index * 7).toISOString();
-    const entry = sealEntry(draft, { seq: index + 1, prev, run: runId, at, mono: index * 7.125 });
+    const { entry } = sealEntry(draft, { seq: index + 1, prev, run: runId, at, mono: index * 7.125 });
     prev = entry.hash;
     return formatEntry(entry);
   });

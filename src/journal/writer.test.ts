@@ -145,7 +145,7 @@ describe('the writer', () => {
 
 describe('a gate that breaks denies', () => {
   test('after a failed write nothing is accepted any more', async () => {
-    const ours = await Journal.create(file, run);
+    const ours = await Journal.create(file, run, { atOnce: false });
     await ours.append(opened);
     await breakWrites(ours);
     const both = await Promise.allSettled([ours.append(intended('a')), ours.append(intended('b'))]);
@@ -158,7 +158,7 @@ describe('a gate that breaks denies', () => {
   });
 
   test('a write that does not come back is a failed one', async () => {
-    const journal = await Journal.create(file, run, { deadlineMs: 50 });
+    const journal = await Journal.create(file, run, { deadlineMs: 50, atOnce: false });
     await journal.append(opened);
     await breakWrites(journal, () => new Promise(() => undefined));
     await expect(journal.append(intended('a'))).rejects.toMatchObject({ code: 'journal_unavailable' });
@@ -167,7 +167,7 @@ describe('a gate that breaks denies', () => {
   });
 
   test('a line that was written in part is a failed one, and set aside by the next writer', async () => {
-    const journal = await Journal.create(file, run);
+    const journal = await Journal.create(file, run, { atOnce: false });
     await journal.append(opened);
     await breakWrites(journal, async (bytes) => {
       await appendFile(file, bytes.subarray(0, 20));

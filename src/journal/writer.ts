@@ -1,11 +1,12 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Deadline } from '../deadline.ts';
 import type { Digest } from '../digest.ts';
 import { isRunnerError, messageOf, RunnerError } from '../errors.ts';
 import { clipTexts } from './bound-arguments.ts';
-import { formatEntry, sealEntry } from './chain.ts';
+import { sealEntry } from './chain.ts';
 import { lineBytesMax, type Draft, type Entry, type EntryData } from './entry.ts';
+import { JournalFile } from './journal-file.ts';
 import { WriterLock } from './lock.ts';
 import { syncDirectory, takeUp, type Recovery } from './recover.ts';
 import { freshState, nextState, refuseNonsense, type JournalState } from './state.ts';
@@ -20,7 +21,7 @@ import { freshState, nextState, refuseNonsense, type JournalState } from './stat
 export class Journal {
   readonly path: string;
   readonly run: string;
-  readonly #file: FileHandle;
+  readonly #file: JournalFile;
   readonly #lock: WriterLock;
   readonly #options: Required<JournalOptions>;
   readonly #startMs: number;
@@ -32,7 +33,7 @@ export class Journal {
   private constructor(
     path: string,
     run: string,
-    file: FileHandle,
+    file: JournalFile,
     lock: WriterLock,
     options: JournalOptions,
     state: JournalState,
@@ -52,7 +53,8 @@ export class Journal {
     try {
       const file = await open(path, 'ax', 0o600);
       if (options.durability === 'power') await syncDirectory(dirname(path));
-      return new Journal(path, run, file, lock, options, freshState());
+      const own = await JournalFile.of(file, path, writesAtOnce(options));
+      return new Journal(path, run, own, lock, options, freshState());
     } catch (cause) {
       await lock.release();
       throw new RunnerError('journal_unavailable', `cannot make the journal ${path}: ${messageOf(cause)}`, { cause });
@@ -68,7 +70,8 @@ export class Journal {
     let journal: Journal | undefined;
     try {
       const { run, file, state, recovery } = await takeUp(path);
-      journal = new Journal(path, run, file, lock, options, state);
+      const own = await JournalFile.of(file, path, writesAtOnce(options));
+      journal = new Journal(path, run, own, lock, options, state);
       await journal.#recordRecovery(recovery);
       return { journal, recovery };
     } catch (error) {
@@ -82,6 +85,7 @@ export class Journal {
   append(draft: Draft): Promise<Entry> {
     try {
       const sealed = this.#seal(draft);
+      if (this.#draining === undefined && this.#writeAtOnce(sealed.line)) return Promise.resolve(sealed.entry);
       return new Promise((resolve, reject) => {
         this.#queue.push({ ...sealed, resolve, reject });
         this.#draining ??= this.#drain();
@@ -134,14 +138,13 @@ export class Journal {
     }
     refuseNonsense(draft, this.#state);
     const { clock } = this.#options;
-    const entry = sealEntry(clipTexts(draft), {
+    const { entry, line } = sealEntry(clipTexts(draft), {
       seq: this.#state.seq + 1,
       prev: this.#state.head,
       run: this.run,
       at: new Date(clock.nowMs()).toISOString(),
       mono: Math.max(this.#state.mono, Math.round((clock.monoMs() - this.#startMs) * 1000) / 1000),
     });
-    const line = `${formatEntry(entry)}\n`;
     if (line.length > lineBytesMax) {
       throw new RunnerError(
         'limit_exceeded',
@@ -178,21 +181,36 @@ export class Journal {
         await Deadline.run(deadlineMs, `write ${this.path}`, () => this.#write(lines), 'journal_unavailable');
         for (const { entry, resolve } of batch) resolve(entry);
       } catch (cause) {
-        this.#poison ??= new RunnerError(
-          'journal_unavailable',
-          `writing the journal ${this.path} failed: ${messageOf(cause)}; nothing more is done in this run`,
-          { cause },
-        );
-        for (const { reject } of batch) reject(this.#poison);
+        const poison = this.#poisoned(cause);
+        for (const { reject } of batch) reject(poison);
       }
     }
     this.#draining = undefined;
   }
 
-  async #write(lines: Buffer): Promise<void> {
-    const { bytesWritten } = await this.#file.write(lines);
-    if (bytesWritten !== lines.length) throw new Error(`only ${bytesWritten} of ${lines.length} bytes (disk full?)`);
-    if (this.#options.durability === 'power') await this.#file.datasync();
+  /** False: it has to wait for its turn. */
+  #writeAtOnce(line: string): boolean {
+    const { deadlineMs } = this.#options;
+    try {
+      const tookMs = this.#file.writeAtOnce(Buffer.from(line, 'latin1'));
+      if (tookMs !== undefined && tookMs > deadlineMs) throw new Error(`it took ${Math.round(tookMs)} ms`);
+      return tookMs !== undefined;
+    } catch (cause) {
+      throw this.#poisoned(cause);
+    }
+  }
+
+  #write(lines: Buffer): Promise<void> {
+    return this.#file.write(lines, this.#options.durability === 'power');
+  }
+
+  #poisoned(cause: unknown): RunnerError {
+    this.#poison ??= new RunnerError(
+      'journal_unavailable',
+      `writing the journal ${this.path} failed: ${messageOf(cause)}; nothing more is done in this run`,
+      { cause },
+    );
+    return this.#poison;
   }
 }
 
@@ -201,6 +219,8 @@ export interface JournalOptions {
   readonly durability?: 'process' | 'power';
   /** Longest wait for one write. Default 5,000. */
   readonly deadlineMs?: number;
+  /** Short lines are written at once where that is quick (`JournalFile`). Default true; never with `power`. */
+  readonly atOnce?: boolean;
   readonly clock?: { nowMs(): number; monoMs(): number };
 }
 
@@ -219,8 +239,13 @@ const queueMax = 4096;
 const defaults: Required<JournalOptions> = {
   durability: 'process',
   deadlineMs: 5000,
+  atOnce: true,
   clock: { nowMs: () => Date.now(), monoMs: () => performance.now() },
 };
+
+function writesAtOnce({ atOnce = true, durability }: JournalOptions): boolean {
+  return atOnce && durability !== 'power';
+}
 
 function asRunnerError(error: unknown, type: string): RunnerError {
   if (isRunnerError(error)) return error;
