@@ -1,6 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { listBuildRecords } from './data-dir/build-records.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
 import { collect } from './engine/gc.ts';
@@ -25,6 +26,8 @@ export interface Recovered {
   readonly bases: readonly string[];
   /** Closed as lost. */
   readonly runs: readonly { readonly id: string; readonly closedCalls: number }[];
+  /** Records of environment builds, closed as lost or, where nothing was in them, removed: `<environment>.<id>`. */
+  readonly builds: readonly string[];
   /** Runs that died before their intent was on record; their directories are gone. */
   readonly neverBegun: readonly string[];
 }
@@ -63,9 +66,10 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
     await dropTrials(dataDir.basesDir);
     await dataDir.sweepPartial();
   }
+  const builds = await closeBuilds(dataDir, dryRun);
   const bases = dryRun ? [] : await dropBases(dataDir);
   const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
-  return { containers, volumes, networks, layers, bases, runs, neverBegun };
+  return { containers, volumes, networks, layers, bases, runs, builds, neverBegun };
 }
 
 /** A workspace on disk whose runner is dead. What is still mounted by a container stays until that is gone. */
@@ -136,8 +140,25 @@ async function neverBegan(dir: RunDir, othersLive: boolean): Promise<boolean> {
 /** From the directory to the first entry a runner takes a few milliseconds. */
 const beginsWithinMs = 60_000;
 
+/** The same for the journals of builds, which have no directory of their own. */
+async function closeBuilds(dataDir: DataDir, dryRun: boolean): Promise<readonly string[]> {
+  const closed: string[] = [];
+  for (const { name, id, path } of await listBuildRecords(dataDir.path)) {
+    if (await WriterLock.isHeld(path)) continue;
+    const check = await checkJournal(path);
+    if (check.closed || check.findings.some(({ kind }) => kind !== 'torn' && kind !== 'empty')) continue;
+    if (!dryRun && check.wholeBytes === 0) await rm(path, { force: true });
+    else if (!dryRun) await closeLost({ journal: path });
+    if (!dryRun) await WriterLock.sweepDead(path);
+    closed.push(`${name}.${id}`);
+  }
+  return closed;
+}
+
 /** Undefined when somebody was faster. Who came at the same moment may have let go again before it is looked for. */
-async function reopen({ journal }: RunDir): Promise<Awaited<ReturnType<typeof Journal.reopen>> | undefined> {
+async function reopen({
+  journal,
+}: Pick<RunDir, 'journal'>): Promise<Awaited<ReturnType<typeof Journal.reopen>> | undefined> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await Journal.reopen(journal);
@@ -152,7 +173,7 @@ async function reopen({ journal }: RunDir): Promise<Awaited<ReturnType<typeof Jo
 const reopenAttempts = 5;
 
 /** The number of calls that were left without an outcome; undefined when there was nothing to do. */
-async function closeLost(dir: RunDir): Promise<number | undefined> {
+async function closeLost(dir: Pick<RunDir, 'journal'>): Promise<number | undefined> {
   const reopened = await reopen(dir);
   if (reopened === undefined) return undefined;
   const { journal, recovery } = reopened;

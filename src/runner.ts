@@ -7,7 +7,6 @@ import { digestPattern, type Digest } from './digest.ts';
 import type { Fence } from './egress/fence.ts';
 import type { Network } from './egress/network.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
-import { labelKeys } from './engine/labels.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
 import { findWanted, isEnvironmentName, type Wanted } from './environment/environment.ts';
 import { findEnvironmentLock } from './environment/lock.ts';
@@ -224,14 +223,15 @@ export class Runner {
     workspace: string | undefined,
     options: Pick<BuildEnvironmentOptions, 'network' | 'access' | 'rebuild' | 'onProgress'>,
   ): Promise<Awaited<ReturnType<typeof buildEnvironment>>> {
-    const { memoryBytes, pidsMax, cpus } = policy.limits;
     return buildEnvironment(await this.findEnvironment(policy, workspace), {
       ...options,
+      policy,
       engine: this.#engine,
       dataDir: this.#dataDir.path,
       blobs: this.#blobs,
-      labels: { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.instance]: this.#instance },
-      limits: { memoryBytes, pidsMax, cpus },
+      owner: this.#dataDir.owner,
+      instance: this.#instance,
+      reach: this.#options,
     });
   }
 

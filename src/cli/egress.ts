@@ -1,7 +1,12 @@
 import type { Command } from 'commander';
 import { DoorClient } from '../control/door-client.ts';
 import type { RunState } from '../control/controlled.ts';
-import type { RunDir } from '../data-dir/data-dir.ts';
+import type { DataDir } from '../data-dir/data-dir.ts';
+import { RunDir } from '../data-dir/run-dir.ts';
+import { isEnvironmentName } from '../environment/environment.ts';
+import { isBuilt } from '../environment/lock.ts';
+import { findRecord } from '../environment/record.ts';
+import { RunnerError } from '../errors.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
 import type { CliContext } from './context.ts';
 import { egressHeading, egressLine, EgressRows, egressTable, type EgressRow } from './egress-rows.ts';
@@ -18,7 +23,7 @@ export function egressCommand(program: Command, context: CliContext): void {
   program
     .command('egress')
     .description('what a run asked of the network, what was decided, how it ended; or take something away from it')
-    .argument('<run>', 'id, or the beginning of one')
+    .argument('<run>', 'id, or the beginning of one; or the name of an environment, for its last setup')
     .option('-f, --follow', 'go on as it comes, until the run is closed')
     .option(
       '--without <rule...>',
@@ -27,14 +32,32 @@ export function egressCommand(program: Command, context: CliContext): void {
     .option('--revoke <credential...>', 'send nothing with these credentials any more; what carries them is cut')
     .option('--json', 'a line of JSON for each; after --without and --revoke how the run stands')
     .action(async (id: string, options: Options) => {
-      const dir = await (await context.openDataDir()).findRun(id);
-      if (options.without !== undefined || options.revoke !== undefined) await takeAway(dir, options);
-      else if (options.follow === true) await follow(dir, options);
-      else await show(dir, options);
+      const dataDir = await context.openDataDir();
+      const takes = options.without !== undefined || options.revoke !== undefined;
+      const record = isEnvironmentName(id)
+        ? { id, journal: await recordOf(dataDir, id, takes) }
+        : await dataDir.findRun(id);
+      if (takes && record instanceof RunDir) await takeAway(record, options);
+      else if (options.follow === true) await follow(record, options);
+      else await show(record, options);
     });
 }
 
-async function show({ journal }: RunDir, options: Options): Promise<void> {
+type Recorded = Pick<RunDir, 'id' | 'journal'>;
+
+async function recordOf({ path }: DataDir, name: string, takes: boolean): Promise<string> {
+  if (takes)
+    throw new RunnerError('invalid_request', `${name} is an environment; --without and --revoke take from open runs`);
+  const record = await findRecord(path, name);
+  if (record !== undefined) return record;
+  const built = await isBuilt(path, name);
+  throw new RunnerError(
+    'run_not_found',
+    `there is no record of ${name}: ${built ? 'its policy let setup reach nothing when it was built' : 'it was not built here; glovebox env ls lists those that were'}`,
+  );
+}
+
+async function show({ journal }: Recorded, options: Options): Promise<void> {
   const rows: EgressRow[] = [];
   const joined = new EgressRows();
   for await (const entry of readEntries(journal)) {
@@ -52,7 +75,7 @@ function countedText({ count, host }: { readonly count: number; readonly host: s
   return `glovebox: ${count} more were refused (${host === '*' ? 'many hosts' : JSON.stringify(host)}), too many for entries of their own`;
 }
 
-async function follow({ id, journal }: RunDir, options: Options): Promise<void> {
+async function follow({ id, journal }: Recorded, options: Options): Promise<void> {
   const joined = new EgressRows();
   let closed = false;
   if (options.json !== true) print(egressHeading());

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { RunnerError, messageOf } from '../errors.ts';
 import { removeEnvironment } from '../environment/build.ts';
-import { listEnvironmentLocks } from '../environment/lock.ts';
+import { listEnvironmentLocks, type EnvironmentLock } from '../environment/lock.ts';
 import type { SetupAccess } from '../environment/setup-script.ts';
 import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
 import { Runner } from '../runner.ts';
@@ -21,7 +21,10 @@ export function envCommand(program: Command, context: CliContext): void {
     .requiredOption('-p, --policy <file>', 'policy with an environment')
     .option('-c, --class <name>', 'task class, where the policy has classes')
     .option('-w, --workspace <dir>', 'directory that environment.files are taken from')
-    .option('--setup-network', 'give the setup commands a bridge network; without it they have none')
+    .option(
+      '--setup-network',
+      'give the setup commands a bridge network, which reaches everything; for policies without environment.egress',
+    )
     .option('--setup-env <name=value...>', 'variables of the setup commands alone: a proxy, a mirror')
     .option('--setup-ca <file>', 'certificates (PEM) that the setup commands trust, instead of the usual ones')
     .option('--rebuild', 'even when it is built already')
@@ -64,10 +67,16 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
     });
     if (options.json === true) printJson({ ...lock, upToDate });
     else if (upToDate) print(`${lock.name} is up to date  ${lock.id.slice(0, 19)}`);
-    else
+    else {
+      const { egress } = lock;
+      if (egress !== undefined)
+        say(
+          `reached ${egress.reached.join(', ') || 'nothing'}; refused ${egress.refused}: glovebox egress ${lock.name}`,
+        );
       print(
         `${pc.green('built')} ${lock.name}  ${lock.id.slice(0, 19)}  ${bytesText(lock.bytes)}  ${durationText(performance.now() - startedMs)}`,
       );
+    }
   } finally {
     await runner.close();
   }
@@ -102,17 +111,25 @@ async function list(options: { json?: boolean }, context: CliContext): Promise<v
   print(
     table([
       ['ENVIRONMENT', 'STATE', 'BASE', 'SIZE', 'NETWORK', 'PACKAGES', 'BUILT'],
-      ...rows.map(({ name, state, base, bytes, network, packages, builtAt }) => [
+      ...rows.map(({ name, state, base, bytes, network, egress, packages, builtAt }) => [
         name,
         state,
         base.reference,
         bytesText(bytes),
-        network ? 'yes' : 'no',
+        networkText(network, egress),
         `${packages.debian.length} Debian, ${packages.npm.length} npm, ${packages.python.length} Python`,
         builtAt,
       ]),
     ]),
   );
+}
+
+function networkText(network: boolean, egress: EnvironmentLock['egress']): string {
+  if (network) return 'all of it';
+  if (egress === undefined) return 'none';
+  const [first, ...others] = egress.reached;
+  if (first === undefined) return 'nothing reached';
+  return others.length === 0 ? first : `${first} and ${others.length} more`;
 }
 
 async function remove(names: readonly string[], context: CliContext): Promise<void> {

@@ -25,9 +25,11 @@ export function gcCommand(program: Command, context: CliContext): void {
         print(
           `${options.dryRun === true ? 'would close' : 'closed'} run ${run.id} (${run.closedCalls} calls without an outcome)`,
         );
+      for (const build of recovered.builds)
+        print(`${options.dryRun === true ? 'would close' : 'closed'} the record of a build of ${build}`);
       for (const id of recovered.neverBegun) print(`${verb} run ${id}: it never began`);
-      const { containers, volumes, networks, layers, bases, runs, neverBegun } = recovered;
-      const all = [containers, volumes, networks, layers, bases, runs, neverBegun];
+      const { containers, volumes, networks, layers, bases, runs, builds, neverBegun } = recovered;
+      const all = [containers, volumes, networks, layers, bases, runs, builds, neverBegun];
       if (all.every((list) => list.length === 0)) print('nothing left behind');
     });
 }

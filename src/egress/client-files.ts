@@ -2,7 +2,9 @@ import { RunnerError, messageOf } from '../errors.ts';
 import { FileError, type Files, type UnpackItem } from '../sandbox/spec.ts';
 import { loopback, proxyPort } from './entrance.ts';
 
-const folder = '/run/glovebox';
+/** Where programs inside find what they are to trust, written before any of them runs. */
+export const clientFolder = '/run/glovebox';
+const folder = clientFolder;
 const bundle = `${folder}/ca.pem`;
 const aptConfig = `${folder}/apt.conf`;
 const wgetConfig = `${folder}/wgetrc`;

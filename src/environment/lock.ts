@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
+import { access, mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { digestPattern, type Digest } from '../digest.ts';
@@ -15,8 +15,17 @@ export const EnvironmentLock = z.strictObject({
   base: z.strictObject({ reference: z.string(), id: digest }),
   setup: z.array(z.array(z.string())),
   files: z.array(z.strictObject({ path: z.string(), mode: z.number(), digest })),
-  /** Whether setup could reach a network: then two builds may differ. */
+  /** Whether an operator gave setup a network. With that or `egress`, two builds may differ. */
   network: z.boolean(),
+  /** What setup was let to by the policy: the id of the record of it, hosts that answered, and how much was refused. */
+  egress: z
+    .strictObject({
+      record: z.string(),
+      profiles: z.array(z.string()),
+      reached: z.array(z.string()),
+      refused: z.number(),
+    })
+    .optional(),
   /** What the operator gave setup on top: names of variables, never their values, and the digest of certificates. */
   access: z.strictObject({ variables: z.array(z.string()), ca: digest.optional() }).optional(),
   id: digest,
@@ -46,6 +55,14 @@ export async function findEnvironmentLock(dataDir: string, name: string): Promis
     const message = `${path} cannot be read: ${messageOf(cause)}; remove it and build the environment again`;
     throw new RunnerError('image_not_allowed', message, { cause });
   }
+}
+
+/** Whether there is one, readable or not. */
+export async function isBuilt(dataDir: string, name: string): Promise<boolean> {
+  return access(fileOf(dataDir, name)).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Newest first. */

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
+import { clientFolder } from '../egress/client-files.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import { ancestorsOf } from '../workspace/diff.ts';
 import type { SetupFile, Wanted } from './environment.ts';
@@ -18,12 +19,27 @@ export interface SetupAccess {
   readonly ca?: Uint8Array;
 }
 
-export function setupEnvironment(access?: SetupAccess): readonly string[] {
-  const certificates = access?.ca === undefined ? [] : caVariables.map((name) => `${name}=/${caFile}`);
-  const given = Object.entries(access?.env ?? {}).map(([name, value]) => `${name}=${value}`);
-  return [...ownEnvironment, ...certificates, ...given];
+/** Of the policy's way out, where it has one; what the operator gives counts before it. */
+export interface SetupWay {
+  readonly env: Readonly<Record<string, string>>;
+  readonly files: readonly LaidFile[];
 }
 
+/** Root's, for everybody to read, there while setup runs. */
+export interface LaidFile {
+  /** Below `/run/glovebox`. */
+  readonly path: string;
+  readonly text: string;
+}
+
+export function setupEnvironment(access?: SetupAccess, way?: SetupWay): readonly string[] {
+  const certificates =
+    access?.ca === undefined ? {} : Object.fromEntries(caVariables.map((name) => [name, `/${caFile}`]));
+  const all = { ...ownEnvironment, ...way?.env, ...certificates, ...access?.env };
+  return Object.entries(all).map(([name, value]) => `${name}=${value}`);
+}
+
+const laidFolder = clientFolder.slice(1);
 const caFile = 'glovebox-setup/ca.crt';
 const caVariables = [
   'SSL_CERT_FILE',
@@ -35,31 +51,35 @@ const caVariables = [
   'GIT_SSL_CAINFO',
 ];
 
-const ownEnvironment: readonly string[] = [
-  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  'HOME=/root',
-  'LANG=C.UTF-8',
-  'LC_ALL=C.UTF-8',
-  'TZ=UTC',
-  'CI=1',
-  'DEBIAN_FRONTEND=noninteractive',
-  'PIP_NO_INPUT=1',
-  'PIP_ROOT_USER_ACTION=ignore',
-  'PIP_BREAK_SYSTEM_PACKAGES=1',
-  'PIP_DISABLE_PIP_VERSION_CHECK=1',
-  'NPM_CONFIG_UPDATE_NOTIFIER=false',
-  'NPM_CONFIG_PROGRESS=false',
-  'PYTHONHASHSEED=0',
-];
+const ownEnvironment: Readonly<Record<string, string>> = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME: '/root',
+  LANG: 'C.UTF-8',
+  LC_ALL: 'C.UTF-8',
+  TZ: 'UTC',
+  CI: '1',
+  DEBIAN_FRONTEND: 'noninteractive',
+  PIP_NO_INPUT: '1',
+  PIP_ROOT_USER_ACTION: 'ignore',
+  PIP_BREAK_SYSTEM_PACKAGES: '1',
+  PIP_DISABLE_PIP_VERSION_CHECK: '1',
+  NPM_CONFIG_UPDATE_NOTIFIER: 'false',
+  NPM_CONFIG_PROGRESS: 'false',
+  PYTHONHASHSEED: '0',
+};
 
 /** The script, and the files in /workspace: root's, so that setup reads them and leaves them as they are. */
-export function setupFiles(wanted: Wanted, blobs: BlobStore, access?: SetupAccess): Readable {
+export function setupFiles(wanted: Wanted, blobs: BlobStore, access?: SetupAccess, way?: SetupWay): Readable {
   const tar = pack();
   const own = { uid: 0, gid: 0, mtime: new Date(0) };
   const fill = async (): Promise<void> => {
     tar.entry({ ...own, name: 'glovebox-setup/', type: 'directory', mode: 0o755 });
     tar.entry({ ...own, name: 'glovebox-setup/run.sh', mode: 0o755 }, scriptOf(wanted));
     if (access?.ca !== undefined) tar.entry({ ...own, name: caFile, mode: 0o644 }, Buffer.from(access.ca));
+    if (way !== undefined && way.files.length > 0)
+      tar.entry({ ...own, name: `${laidFolder}/`, type: 'directory', mode: 0o755 });
+    for (const { path, text } of way?.files ?? [])
+      tar.entry({ ...own, name: path.slice(1), mode: 0o644 }, Buffer.from(text, 'latin1'));
     const directories = new Set(wanted.files.flatMap(({ path }) => ancestorsOf(path)));
     for (const path of [...directories].sort())
       tar.entry({ ...own, name: `workspace/${path}/`, type: 'directory', mode: 0o755 });
@@ -91,7 +111,7 @@ mkdir -p ${resultsDir}
 find /workspace -mindepth 1 -maxdepth 1 -exec mv -t ${resultsDir} -- {} +
 chown -R 0:0 ${resultsDir}
 chmod -R a+rX,go-w ${resultsDir}
-rm -rf /root/.cache /root/.npm /var/tmp/* /glovebox-setup
+rm -rf /root/.cache /root/.npm /var/tmp/* /glovebox-setup ${clientFolder}
 for place in /var/log /var/cache/apt /var/lib/apt/lists; do [ ! -d $place ] || find $place -type f -delete; done
 find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 exit 0
