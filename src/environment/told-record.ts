@@ -32,7 +32,7 @@ export class ToldRecord implements EgressRecord {
 
   async decided(entry: EgressDecided): Promise<void> {
     await this.#record.decided(entry);
-    if (entry.decision === 'denied') this.#refuse(entry, 1);
+    if (entry.decision === 'denied') this.#refuse(entry);
     else if (entry.kind !== 'name') this.#open.set(entry.id, entry);
     if (entry.decision === 'observed')
       this.#say(`let through by mode: observe: ${textOf(entry)}: ${entry.reason ?? 'no rule names it'}`);
@@ -43,7 +43,7 @@ export class ToldRecord implements EgressRecord {
     const decided = this.#open.get(entry.id);
     this.#open.delete(entry.id);
     if (decided === undefined) return;
-    if (entry.result === 'denied') this.#refuse({ ...decided, ...entry }, 1);
+    if (entry.result === 'denied') this.#refuse({ ...decided, reason: entry.reason });
     else if (entry.result === 'done') this.#reach(decided);
     else this.#say(`${entry.result}: ${textOf(decided)}${entry.reason === undefined ? '' : `: ${entry.reason}`}`);
   }
@@ -57,11 +57,8 @@ export class ToldRecord implements EgressRecord {
     if (this.#reached.size < hostsMax) this.#reached.add(placeOf(decided));
   }
 
-  #refuse(
-    entry: Pick<EgressDecided, 'kind' | 'host' | 'port' | 'method' | 'scheme' | 'path' | 'reason'>,
-    count: number,
-  ) {
-    this.#refused += count;
+  #refuse(entry: Target & { readonly reason?: string | undefined }): void {
+    this.#refused += 1;
     this.#say(`refused: ${textOf(entry)}: ${entry.reason ?? 'no rule names it'}`);
   }
 
