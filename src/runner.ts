@@ -14,7 +14,7 @@ import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import type { Draft, EntryData } from './journal/entry.ts';
+import type { Draft } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
@@ -26,6 +26,7 @@ import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
 import { approvalEntry, openedEntry, sizeOf, startedWith } from './run/entries.ts';
 import { Run } from './run/run.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
+import { originOf, type Origin } from './run/origin.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
@@ -72,18 +73,13 @@ interface Opening extends Pick<OpenRequest, 'policy' | 'onProgress' | 'signal'> 
   readonly origin?: Origin;
 }
 
-/** Where a fork starts. Its sandbox is made while the snapshot is still being taken. */
-interface Origin {
-  readonly forkedFrom: NonNullable<EntryData<'run.opened'>['forkedFrom']>;
-  readonly scratch: boolean;
-  readonly snapshot: Promise<RunSnapshot>;
-}
-
 export interface RunnerOptions {
   /** Asks people for what a policy wants approved. Without one, all of it is denied. */
   readonly approver?: Approver | undefined;
   /** After so long a call that waits for people answers that it waits; default 10,000. */
   readonly waitingAfterMs?: number;
+  /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
+  readonly engineAwayMs?: number;
 }
 
 const waitingAfterMs = 10_000;
@@ -297,9 +293,17 @@ export class Runner {
     journal: Journal,
   ): Promise<{ sandbox: Sandbox; base: Base }> {
     signal?.throwIfAborted();
-    await placement.prepare(dir, spec.labels);
-    const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
-    const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
+    const { laid } = await placement.prepare(dir, spec.labels);
+    const opening = Sandbox.open(this.#engine, spec, {
+      directory: dir.callsDir,
+      outputMaxBytes: policy.policy.limits.outputPerRunBytes,
+      ready: laid,
+      ...(this.#options.engineAwayMs === undefined ? {} : { engineAwayMs: this.#options.engineAwayMs }),
+    });
+    origin?.begin();
+    const [opened] = await Promise.allSettled([opening, laid]); // a failure finds nothing in the making
+    if (opened.status === 'rejected') throw opened.reason;
+    const sandbox = opened.value;
     try {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
@@ -381,15 +385,4 @@ function policyWith(policy: LoadedPolicy, asked: string | IntentInput | undefine
   if (asked === undefined) return policy;
   const intent = typeof asked === 'string' ? { summary: asked } : asked;
   return policyFor(policy.chain, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
-}
-
-function originOf(source: Run | RunSnapshot): Origin {
-  const base = source.base.digest;
-  if (!(source instanceof Run)) {
-    const forkedFrom = { run: source.run, snapshot: source.digest, base };
-    return { forkedFrom, scratch: source.scratch, snapshot: Promise.resolve(source) };
-  }
-  const snapshot = source.snapshot();
-  snapshot.catch(() => undefined); // whoever waits for it hears of it
-  return { forkedFrom: { run: source.id, base }, scratch: false, snapshot };
 }

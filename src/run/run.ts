@@ -15,7 +15,7 @@ import type { RunningCall } from '../sandbox/call.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
-import type { RunImage, RunSnapshot } from './snapshot.ts';
+import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import { Answers } from './answers.ts';
 import { collectedData, endOfVerb, sizeOf } from './entries.ts';
 import { exportDocument, holdBack, type Exported } from './export.ts';
@@ -33,7 +33,7 @@ import type { Base } from '../workspace/base/import.ts';
 import { encodeChangeSet } from '../workspace/manifest.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
 import { snapshotRepositoryEnvironment } from '../workspace/snapshot-repository.ts';
-import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
+import { restoreSnapshot, takeSnapshot } from '../workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
@@ -290,8 +290,12 @@ export class Run {
   }
 
   /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
-  async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
+  async snapshot({ after, ...options }: RunSnapshotOptions = {}): Promise<RunSnapshot> {
     this.#refuseWhileRunning('take the snapshot');
+    if (after !== undefined) {
+      await after;
+      this.#refuseWhileRunning('take the snapshot');
+    }
     const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
     const snapshot = await takeSnapshot(sandbox, base, scope, blobs, {
       ...options,
