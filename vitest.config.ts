@@ -2,18 +2,45 @@ import { defineConfig } from 'vitest/config';
 
 const setupFiles = ['test/fixtures/seed.ts'];
 
+/** They share nothing but the engine, and measure no time: two at once. Each makes a data directory of its own. */
+const together = [
+  'cli',
+  'common-tools',
+  'environment',
+  'fork',
+  'images',
+  'inputs',
+  'policy-run',
+  'real-project',
+  'recovery',
+  'run',
+  'tools',
+  'workspace',
+].map((name) => `test/${name}.test.ts`);
+
 export default defineConfig({
   test: {
     projects: [
       // Pure code: no engine, no network, runs anywhere.
       { test: { name: 'unit', setupFiles, include: ['src/**/*.test.ts', 'test/tidy.test.ts'], testTimeout: 30_000 } },
-      // Everything that needs a real engine. One file at a time: the engine is shared and timings matter.
+      {
+        test: {
+          name: 'together',
+          setupFiles,
+          include: together,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      // What else needs a real engine. One file at a time: the engine is shared and timings matter.
       {
         test: {
           name: 'engine',
           setupFiles,
           include: ['test/**/*.test.ts'],
-          exclude: ['test/tidy.test.ts', 'test/soak/**'],
+          exclude: ['test/tidy.test.ts', 'test/soak/**', ...together],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

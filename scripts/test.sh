@@ -9,7 +9,7 @@ echo "== types, lint, format, dead code" && make --no-print-directory check || {
 echo "== the supervisor: driver, sanitizers, fuzzer" && bash images/supervisor/test.sh
 supervisor=$?
 echo "== unit and engine tests"
-npx vitest run --project unit --project engine --reporter=default --reporter=json --outputFile.json="$report"
+npx vitest run --project unit --project together --project engine --reporter=default --reporter=json --outputFile.json="$report"
 vitest=$?
 node - "$report" "$supervisor" "$vitest" <<'JS'
 const [file, supervisor, vitest] = process.argv.slice(2);

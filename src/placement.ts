@@ -40,8 +40,11 @@ export interface Placement {
   readonly hasResults: boolean;
   /** To be mounted beside it. */
   readonly inputs: readonly MountedVolume[];
-  /** Before the sandbox opens. */
-  prepare(dir: RunDir, labels: Labels): Promise<void>;
+  /**
+   * Before the container is made. It may start once `laid` resolves, which goes on meanwhile; whatever becomes of the
+   * container, `laid` must have settled before `discard`.
+   */
+  prepare(dir: RunDir, labels: Labels): Promise<{ readonly laid: Promise<void> }>;
   /** As soon as it is open: that its inputs are what was looked at. */
   verify(): Promise<readonly SharedInput[]>;
   /** Once it is open; leaves the manifest in the run's directory. */
@@ -113,8 +116,8 @@ export class Placements {
         ...placement,
         inputs: inputs.mounts,
         prepare: async (dir, labels) => {
-          await placement.prepare(dir, labels);
           await inputs.prepare(labels);
+          return placement.prepare(dir, labels);
         },
         verify: () => inputs.verify(),
         discard: async (dir) => {
@@ -174,7 +177,7 @@ export class Placements {
       files: imported.files,
       sizeBytes: imported.sizeBytes,
       volume: undefined,
-      prepare: async () => undefined,
+      prepare: async () => ({ laid: Promise.resolve() }),
       fill: async (dir, files) => {
         await files.unpack('.', imported.items, { owners: true });
         const base = imported.base();
@@ -207,10 +210,10 @@ export class Placements {
         // The engine looks for the directories when the container starts, and not before.
         const [upper, work] = [Layer.upperOf(dir.layer), Layer.workOf(dir.layer)];
         const layers = { lower: base.directory, ...middle, upper, work };
-        await bothOf(
-          Layer.make(dir.layer, bound, base.meta.root),
-          this.#engine.createOverlay(volume, layers, { ...labels, ...ours }),
-        );
+        await Layer.announce(dir.layer);
+        const laid = Layer.make(dir.layer, bound, base.meta.root).then(() => undefined);
+        await settled(laid, this.#engine.createOverlay(volume, layers, { ...labels, ...ours }));
+        return { laid };
       },
       fill: async (dir) => {
         await link(base.manifest, dir.base);
@@ -273,9 +276,15 @@ export class Placements {
   }
 }
 
-/** Whichever fails, the other one has ended too: what they made can be removed. */
-async function bothOf(one: Promise<unknown>, other: Promise<unknown>): Promise<void> {
-  for (const end of await Promise.allSettled([one, other])) if (end.status === 'rejected') throw end.reason;
+/** If it fails, what goes on beside it has ended too: what they made can be removed. */
+async function settled(beside: Promise<unknown>, awaited: Promise<void>): Promise<void> {
+  beside.catch(() => undefined); // whoever waits for it hears of it
+  try {
+    await awaited;
+  } catch (error) {
+    await beside.catch(() => undefined);
+    throw error;
+  }
 }
 
 /** All of it scratch, and nothing of it in the base: then it hides nothing, and nothing of it is ever a change. */

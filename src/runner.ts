@@ -16,7 +16,7 @@ import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import type { Draft, EntryData } from './journal/entry.ts';
+import type { Draft } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import { Placements, type Placement } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
@@ -31,6 +31,7 @@ import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.
 import { Run } from './run/run.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
+import { originOf, type Origin } from './run/origin.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
 import type { SandboxSpec } from './sandbox/container-body.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
@@ -77,13 +78,6 @@ interface Opening extends Pick<OpenRequest, 'policy' | 'onProgress' | 'signal'> 
   readonly origin?: Origin;
 }
 
-/** Where a fork starts. Its sandbox is made while the snapshot is still being taken. */
-interface Origin {
-  readonly forkedFrom: NonNullable<EntryData<'run.opened'>['forkedFrom']>;
-  readonly scratch: boolean;
-  readonly snapshot: Promise<RunSnapshot>;
-}
-
 /** The operator's part of egress; what a policy does not allow stays out of reach. */
 export interface Reach {
   /** How this machine gets out; default: directly. */
@@ -97,6 +91,8 @@ export interface RunnerOptions extends Reach {
   readonly approver?: Approver | undefined;
   /** After so long a call that waits for people answers that it waits; default 10,000. */
   readonly waitingAfterMs?: number;
+  /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
+  readonly engineAwayMs?: number;
 }
 
 /** What a run goes on with. */
@@ -326,9 +322,17 @@ export class Runner {
     stop: (reason: string) => void,
   ): Promise<Started> {
     signal?.throwIfAborted();
-    await placement.prepare(dir, spec.labels);
-    const outputMaxBytes = policy.policy.limits.outputPerRunBytes;
-    const sandbox = await Sandbox.open(this.#engine, spec, { directory: dir.callsDir, outputMaxBytes });
+    const { laid } = await placement.prepare(dir, spec.labels);
+    const opening = Sandbox.open(this.#engine, spec, {
+      directory: dir.callsDir,
+      outputMaxBytes: policy.policy.limits.outputPerRunBytes,
+      ready: laid,
+      ...(this.#options.engineAwayMs === undefined ? {} : { engineAwayMs: this.#options.engineAwayMs }),
+    });
+    origin?.begin();
+    const [opened] = await Promise.allSettled([opening, laid]); // a failure finds nothing in the making
+    if (opened.status === 'rejected') throw opened.reason;
+    const sandbox = opened.value;
     let fence: Fence | undefined;
     let control: RunControl | undefined;
     try {
@@ -379,15 +383,4 @@ function policyWith(policy: LoadedPolicy, asked: string | IntentInput | undefine
   if (asked === undefined) return policy;
   const intent = typeof asked === 'string' ? { summary: asked } : asked;
   return recompile(policy, { ...policy.task, intent: { ...policy.task.intent, ...intent } });
-}
-
-function originOf(source: Run | RunSnapshot): Origin {
-  const base = source.base.digest;
-  if (!(source instanceof Run)) {
-    const forkedFrom = { run: source.run, snapshot: source.digest, base };
-    return { forkedFrom, scratch: source.scratch, snapshot: Promise.resolve(source) };
-  }
-  const snapshot = source.snapshot();
-  snapshot.catch(() => undefined); // whoever waits for it hears of it
-  return { forkedFrom: { run: source.id, base }, scratch: false, snapshot };
 }

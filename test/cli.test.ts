@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
@@ -23,7 +24,8 @@ test.each([
   ['143 for one that was ended by TERM', ['sh', '-c', 'kill -TERM $$'], 143],
   ['137 out of memory', ['python3', '-c', 'b"x" * (1 << 30)'], 137],
 ])('run ends with the exit code that people expect: %s', async (_, argv, code) => {
-  const ran = await bench.cli(['run', '-q', '-p', policy, '--timeout', '5000', '--', ...argv]);
+  const timeout = code === 124 ? '1000' : '20000';
+  const ran = await bench.cli(['run', '-q', '-p', policy, '--timeout', timeout, '--', ...argv]);
   expect(ran.exitCode, ran.stderr).toBe(code);
 });
 
@@ -166,9 +168,13 @@ test('a session that waits for its next line can be interrupted', async () => {
   const fifo = join(bench.folder, 'session.fifo');
   await execa('mkfifo', [fifo]);
   const playing = bench.cli(['play', fifo, '-p', policy]);
-  playing.stderr.on('data', (chunk: Buffer) => {
-    if (String(chunk).includes('opening')) setTimeout(() => playing.kill('SIGTERM'), 1_000);
+  await new Promise<void>((resolve) => {
+    playing.stderr.on('data', (chunk: Buffer) => String(chunk).includes('opening') && resolve());
   });
+  const [run] = await bench.dataDir.listRuns();
+  while (!(await readFile(run?.journal ?? '', 'utf8')).includes('sandbox.started')) await sleep(50);
+  await sleep(300);
+  playing.kill('SIGTERM');
   const played = await playing;
   expect(played.exitCode ?? played.signal).toBe('SIGTERM');
   expect((await bench.cli(['runs', '-n', '1'])).stdout).toContain('cancelled');

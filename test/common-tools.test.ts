@@ -42,7 +42,7 @@ const changed = (run: Run): string[] => [...(run.candidate?.changeSet.changes.ke
 
 let calls = 0;
 async function sh(run: Run, script: string): Promise<string> {
-  const result = await run.call(`c${calls++}`, { tool: 'exec', script: `set -e\n${script}` });
+  const result = await run.call(`c${calls++}`, { tool: 'exec', script: `set -e\n${script}`, yieldMs: 60_000 });
   if (!result.ok || result.data?.kind !== 'exec' || result.data.exitCode !== 0) throw new Error(result.text);
   return result.text;
 }

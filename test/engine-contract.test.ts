@@ -237,6 +237,21 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     expect(await left()).toEqual([]);
   });
 
+  promise(
+    'makes a container before what it needs is ready, starts it after, and removes it when that fails',
+    [],
+    async () => {
+      const status = async () => (await engine.list({ 'glovebox.owner': owner })).map((found) => found.status).join();
+      const needs = (async () => until(async () => (await status()) === 'created'))();
+      const { id } = await engine.start(specOf(), needs);
+      expect((await engine.inspect(id))?.status).toBe('running');
+      await engine.destroy(id);
+      const failure = new Error('it never will be');
+      await expect(engine.start(specOf(), Promise.reject(failure))).rejects.toBe(failure);
+      expect(await left()).toEqual([]);
+    },
+  );
+
   promise('says that PID 1 is not there, and leaves nothing behind', [], async () => {
     const spec = specOf({ argv: ['/.glovebox/not-there'] });
     await expect(engine.start(spec)).rejects.toMatchObject({ code: 'supervisor_missing' });

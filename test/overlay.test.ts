@@ -86,10 +86,10 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
     sandbox: runId,
     created: new Date(),
   });
-  await placement.prepare(dir, labels);
+  const { laid: ready } = await placement.prepare(dir, labels);
   const spec = specOf(runId, bound, labels);
   const workspace = { workspaceRoot: placement.root, ...(placement.volume && { workspaceVolume: placement.volume }) };
-  const sandbox = await Sandbox.open(engine, { ...spec, ...workspace }, { directory: dir.callsDir });
+  const sandbox = await Sandbox.open(engine, { ...spec, ...workspace }, { directory: dir.callsDir, ready });
   const base = await placement.fill(dir, sandbox.files);
   const close = async () => {
     await sandbox.close();

@@ -70,11 +70,15 @@ case $kind in
     ;;
   fuzz)
     need_clang
-    parts=$(ls src/*.c | grep -v src/main.c)
+    sanitizers=-fsanitize=address,undefined
+    objects=build/fuzz-objects
+    rm -rf "$objects" && mkdir "$objects"
+    parts=$(cd "$objects" && ls ../../src/*.c | grep -v /main.c)
+    (cd "$objects" && clang $warnings -g -O1 -fsanitize=fuzzer-no-link $sanitizers -fno-sanitize-recover=all -DGLOVEBOX_TEST -c $parts)
     for harness in fuzz/fuzz-*.c; do
       name=build/$(basename "$harness" .c)
-      clang $warnings -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DGLOVEBOX_TEST -Isrc \
-        "$harness" $parts -o "$name.new"
+      clang $warnings -g -O1 -fsanitize=fuzzer $sanitizers -fno-sanitize-recover=all -DGLOVEBOX_TEST -Isrc \
+        "$harness" "$objects"/*.o -o "$name.new"
       mv "$name.new" "$name"
     done
     out=build/fuzz-frames

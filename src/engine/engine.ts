@@ -13,8 +13,11 @@ import type { Duplex, Readable } from 'node:stream';
 export interface Engine {
   /** What this engine is and can enforce. Cheap after the first call. */
   describe(): Promise<EngineFacts>;
-  /** Makes the container, attached and started; resolves once PID 1 runs. On any failure nothing is left behind. */
-  start(spec: ContainerSpec): Promise<StartedContainer>;
+  /**
+   * Makes the container, attached and started; resolves once PID 1 runs. On any failure nothing is left behind. With `ready`
+   * it is made at once and started when that resolves; if it rejects, that is the failure.
+   */
+  start(spec: ContainerSpec, ready?: Promise<void>): Promise<StartedContainer>;
   /** Attaches once more to a container that is running (after this process, or another one, lost the stream). */
   attach(id: string): Promise<ContainerStream>;
   inspect(id: string): Promise<ContainerState | undefined>;

@@ -1,30 +1,27 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import type { Approvals } from '../approvals/approvals.ts';
-import type { Budget, Remaining } from '../budget/budget.ts';
+import type { Remaining } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import type { RunState } from '../control/controlled.ts';
 import { RunnerError, messageOf } from '../errors.ts';
-import type { Fence } from '../egress/fence.ts';
 import { failpoint } from '../failpoint.ts';
 import { boundArguments } from '../journal/bound-arguments.ts';
 import type { EntryData } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
-import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
-import type { RunImage, RunSnapshot } from './snapshot.ts';
+import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import { Answers } from './answers.ts';
 import { collectedData, endOfVerb, sizeOf } from './entries.ts';
 import { exportDocument, holdBack, type Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
-import type { RunControl } from './control.ts';
-import type { RunGate, Refusal } from './gate.ts';
+import type { Refusal } from './gate.ts';
 import { outputDigest } from './output-digest.ts';
+import type { RunParts } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
@@ -32,36 +29,13 @@ import { runTool } from '../tools/run-tool.ts';
 import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
-import type { BlobStore } from '../workspace/blobs.ts';
 import { takeCandidate } from '../workspace/changes/candidate.ts';
 import type { Base } from '../workspace/base/import.ts';
 import { encodeChangeSet } from '../workspace/manifest.ts';
-import type { Scope } from '../workspace/scope/scope.ts';
-import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
+import { restoreSnapshot, takeSnapshot } from '../workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
-
-/** What a run is made of; `Runner.open` puts it together. */
-export interface RunParts {
-  readonly dir: RunDir;
-  readonly policy: LoadedPolicy;
-  readonly image: RunImage;
-  readonly sandbox: Sandbox;
-  readonly journal: Journal;
-  readonly budget: Budget;
-  readonly gate: RunGate;
-  readonly approvals: Approvals;
-  /** After so long a call that waits for people answers that it waits. */
-  readonly waitingAfterMs: number;
-  readonly scope: Scope;
-  readonly base: Base;
-  readonly blobs: BlobStore;
-  readonly placement: Placement;
-  /** Absent where the policy lets nothing out. */
-  readonly fence?: Fence | undefined;
-  readonly control: RunControl;
-}
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
 
@@ -303,8 +277,12 @@ export class Run {
   }
 
   /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
-  async snapshot(options: SnapshotOptions = {}): Promise<RunSnapshot> {
+  async snapshot({ after, ...options }: RunSnapshotOptions = {}): Promise<RunSnapshot> {
     this.#refuseWhileRunning('take the snapshot');
+    if (after !== undefined) {
+      await after;
+      this.#refuseWhileRunning('take the snapshot');
+    }
     const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
     const snapshot = await takeSnapshot(sandbox, base, scope, blobs, {
       ...options,

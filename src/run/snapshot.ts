@@ -9,13 +9,18 @@ import type { LoadedPolicy } from '../policy/policy.ts';
 import type { Base } from '../workspace/base/import.ts';
 import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
 import { Scope } from '../workspace/scope/scope.ts';
-import type { Snapshot } from '../workspace/snapshot.ts';
+import type { Snapshot, SnapshotOptions } from '../workspace/snapshot.ts';
 
 /** All that a fork needs to start where a run stood: its policy and image, its base, and what is laid over it. */
 export interface RunSnapshot extends Snapshot {
   readonly run: string;
   readonly policy: LoadedPolicy;
   readonly image: RunImage;
+}
+
+export interface RunSnapshotOptions extends Pick<SnapshotOptions, 'scratch'> {
+  /** It is begun when this resolves; what refuses it now does so at once. */
+  readonly after?: Promise<void>;
 }
 
 /** As it was asked for, and what ran. */

@@ -29,10 +29,11 @@ test.each<[string, Partial<ExitRecord>, object]>([
   ['a status that only looks like a signal', { code: 137 }, { kind: 'exited', code: 137 }],
   ['a signal', { kind: 'signaled', code: 11 }, { kind: 'signaled', signal: 11 }],
   ['no memory', { kind: 'signaled', code: 9, oomKills: 1 }, { kind: 'out_of_memory', limitBytes: 1024, code: 137 }],
+  ['a child without memory', { code: 2, oomKills: 1, full }, { kind: 'out_of_memory', limitBytes: 1024, code: 2 }],
   [
-    'a child without memory',
-    { code: 2, oomKills: 1, pidsHits: 1, full },
-    { kind: 'out_of_memory', limitBytes: 1024, code: 2 },
+    'no memory for as many processes as there may be',
+    { kind: 'signaled', code: 9, oomKills: 3, pidsHits: 1, full },
+    { kind: 'pids_limit', limit: 32, code: 137 },
   ],
   [
     'memory that could not be counted',

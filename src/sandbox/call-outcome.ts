@@ -32,8 +32,10 @@ export function outcomeOf(exit: ExitRecord, terms: CallTerms, limits: OutcomeLim
 function ended(exit: ExitRecord, limits: OutcomeLimits): Outcome {
   const code = exit.kind === 'signaled' ? 128 + exit.code : exit.code;
   if (code === 0) return { kind: 'exited', code: 0 };
-  if ((exit.oomKills ?? 0) > 0) return { kind: 'out_of_memory', limitBytes: limits.memoryBytes, code };
+  // Before memory: what runs out of it at the limit of its processes does so because they are many, and less of them
+  // helps with both. Without that limit reached it was memory.
   if ((exit.pidsHits ?? 0) > 0) return { kind: 'pids_limit', limit: limits.pidsMax, code };
+  if ((exit.oomKills ?? 0) > 0) return { kind: 'out_of_memory', limitBytes: limits.memoryBytes, code };
   const where = [
     ...(exit.full.workspace ? ['/workspace'] : []),
     ...(exit.full.tmp ? ['/tmp'] : []),

@@ -33,6 +33,10 @@ export interface SandboxOptions {
   readonly orphanMs?: number;
   /** For container and handshake. Default 20,000. */
   readonly openTimeoutMs?: number;
+  /** How long an engine that carries the stream may be gone before the sandbox counts as lost. Default 20,000. */
+  readonly engineAwayMs?: number;
+  /** What the container must have before it starts; it is made meanwhile. */
+  readonly ready?: Promise<void>;
   /** Default: `images/supervisor/build/supervisor-<architecture of the engine>`. */
   readonly supervisor?: Uint8Array;
 }
@@ -60,10 +64,9 @@ interface SandboxParts {
   readonly numbers: CallNumbers;
 }
 
-const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000 } as const;
+const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000, engineAwayMs: 20_000 } as const;
 const reattachTimeoutMs = 5_000;
 const reattachTries = 3;
-const engineTimeoutMs = 20_000;
 const engineRetryMs = 250;
 
 /**
@@ -132,7 +135,7 @@ export class Sandbox {
     let container: StartedContainer | undefined;
     let link: Link | undefined;
     try {
-      container = await engine.start(body);
+      container = await engine.start(body, options.ready);
       const { id: containerId, startedAt } = container;
       ({ link } = await open(container.stream, linkOptions(options)));
       ledger.note({ kind: 'sandbox', containerId, spec, ...(startedAt === undefined ? {} : { startedAt }) });
@@ -267,7 +270,7 @@ export class Sandbox {
   async #reattach(reason: RunnerError): Promise<void> {
     try {
       await Promise.all([...this.#calls.values()].map((call) => call.settle()));
-      const endMs = performance.now() + engineTimeoutMs;
+      const endMs = performance.now() + (this.#options.engineAwayMs ?? defaults.engineAwayMs);
       for (let tries = 0; tries < reattachTries && !this.#closing;) {
         const status = await this.#status(endMs);
         if (status === 'unknown') continue;

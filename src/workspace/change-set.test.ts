@@ -2,6 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { decodePath, encodePath } from '../bytes-path.ts';
+import { canonicalJson } from '../digest.ts';
 import type { ChangeSet, Tree } from './change-set.ts';
 import { applyChangeSet, diffTrees, sortedByBytes } from './diff.ts';
 import { digestOfChangeSet, digestOfTree, encodeChangeSet, encodeTree, parseChangeSet, parseTree } from './manifest.ts';
@@ -50,6 +51,7 @@ describe('change sets', () => {
         const shuffled: ChangeSet = { changes: new Map([...entries.slice(turn), ...entries.slice(0, turn)].reverse()) };
         expect(digestOfChangeSet(shuffled)).toBe(digestOfChangeSet(set));
         expect(parseTree(encodeTree(now))).toEqual(now);
+        expect(encodeTree(now)).toBe(canonicalJson({ format: 'glovebox.tree/v1', entries: [...now] }));
       }),
     );
   });

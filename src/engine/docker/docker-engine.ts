@@ -93,7 +93,8 @@ export class DockerEngine implements Engine {
     }
   }
 
-  async start(spec: ContainerSpec): Promise<StartedContainer> {
+  async start(spec: ContainerSpec, ready?: Promise<void>): Promise<StartedContainer> {
+    ready?.catch(() => undefined); // heard of when it is waited for
     if (!digestPattern.test(spec.image)) {
       throw new RunnerError(
         'image_not_allowed',
@@ -101,16 +102,17 @@ export class DockerEngine implements Engine {
       );
     }
     const body = compileBody(spec, await this.#images.defaultsOf(spec.image), await this.describe());
-    return await this.#starts.run(() => this.#start(spec, body));
+    return await this.#starts.run(() => this.#start(spec, body, ready));
   }
 
-  async #start(spec: ContainerSpec, body: ContainerBody): Promise<StartedContainer> {
+  async #start(spec: ContainerSpec, body: ContainerBody, ready: Promise<void> | undefined): Promise<StartedContainer> {
     const id = await this.#create(spec, body);
     let stream: ContainerStream | undefined;
     try {
       await failpoint('open.created');
       stream = await this.#open(id, spec.name);
       await failpoint('open.attached');
+      await ready;
       await this.#containers.start(id, spec);
       await failpoint('open.started');
       const answer = await this.#compare(id, spec, body, stream);

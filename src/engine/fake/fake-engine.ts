@@ -65,7 +65,8 @@ export class FakeEngine implements Engine {
     };
   }
 
-  async start(spec: ContainerSpec): Promise<StartedContainer> {
+  async start(spec: ContainerSpec, ready?: Promise<void>): Promise<StartedContainer> {
+    ready?.catch(() => undefined);
     if (!digestPattern.test(spec.image)) {
       throw new RunnerError(
         'image_not_allowed',
@@ -83,6 +84,7 @@ export class FakeEngine implements Engine {
     this.#host.containers.set(container.id, container);
     const stream = container.attach();
     try {
+      await ready;
       await container.start(this.#host.volumes);
       return { id: container.id, stream, startedAt: String(container.createdMs) };
     } catch (error) {

@@ -5,7 +5,7 @@ import type { Tree } from '../change-set.ts';
 import { sameNode } from '../diff.ts';
 import type { ImportOptions } from './import.ts';
 import { defaultLimits } from '../limits.ts';
-import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import type { SelectedFile, Selection } from './select.ts';
 import { readingBuffer, readSteadily } from './steady-read.ts';
 import type { BaseMeta, StoredBase } from './stored-base.ts';
 
@@ -58,7 +58,7 @@ export function perhapsIn(base: StoredBase): EarlierBase {
     find(file) {
       const node = base.tree.get(file.path);
       if (node?.kind !== 'file' || file.kind !== 'file' || node.sizeBytes !== file.sizeBytes) return undefined;
-      return { path: hostPath(base.directory, file.path), node };
+      return { directory: base.directory, node };
     },
   };
 }

@@ -19,11 +19,12 @@ import { RunnerError } from '../../errors.ts';
 import { toolGid, toolUid } from '../../sandbox/environment.ts';
 import type { Node, Tree } from '../change-set.ts';
 import { sameNode, sortedByBytes } from '../diff.ts';
+import { cloneTree, prune, type WholeBase } from './clone.ts';
 import type { ImportOptions } from './import.ts';
 import { defaultLimits } from '../limits.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from '../scope/scope.ts';
-import { hostPath, type SelectedFile, type Selection } from './select.ts';
+import { hostName, type SelectedFile, type Selection } from './select.ts';
 import { readingBuffer, readSteadily, type SteadyRead } from './steady-read.ts';
 
 /**
@@ -38,44 +39,45 @@ export async function writeBase(
   earlier: EarlierBase | undefined,
   options: ImportOptions,
 ): Promise<WrittenBase> {
-  const limits = { ...defaultLimits, ...options.limits };
+  const found = selection.files.map((file) => earlier?.find(file));
+  const whole = earlier?.whole !== undefined && isMostOf(earlier.whole, found) ? earlier.whole : undefined;
+  const cloning = whole === undefined ? false : cloneTree(whole, into, options.signal);
   const ownership = planOwnership(selection, scope);
-  const tree = new Map<string, Node>();
+  const cloned = await cloning;
+  makeDirectories(selection, ownership, into, cloned ? whole : undefined, found);
+
+  const limits = { ...defaultLimits, ...options.limits };
+  const tree = new Map<string, Node>(selection.directories.map((path) => [path, { kind: 'directory' } as const]));
   const identities = new Map<string, string>();
-  mkdirSync(into, { mode: 0o755 });
-  for (const directory of selection.directories) {
-    const at = hostPath(into, directory);
-    mkdirSync(at);
-    own(at, ownership.of(directory));
-    tree.set(directory, { kind: 'directory' });
-  }
   const buffer = readingBuffer();
   let bytes = 0;
-  let files = 0;
-  for (const file of selection.files) {
-    if (files++ % filesAtOnce === 0) {
+  for (const [index, file] of selection.files.entries()) {
+    if (index % filesAtOnce === 0) {
       await setImmediate(); // the work is synchronous, for speed: others have their turn in between
       options.signal?.throwIfAborted();
-      options.onProgress?.({ files, filesTotal: selection.files.length, bytes });
+      options.onProgress?.({ files: index + 1, filesTotal: selection.files.length, bytes });
     }
-    const target = hostPath(into, file.path);
     const { owner } = ownership.of(file.path);
     if (file.kind === 'symlink') {
+      const target = hostName(into, file.path);
       symlinkSync(encodePath(file.target), target);
       if (owner === 'tool') lchownSync(target, toolUid, toolGid);
       tree.set(file.path, { kind: 'symlink', target: file.target });
       continue;
     }
-    const known = earlier?.find(file);
+    const known = found[index];
     const { node, identity } =
-      (known === undefined ? undefined : linked(selection.root, file, known, target, buffer, limits.fileBytesMax)) ??
-      copied(selection.root, file, target, owner, buffer, limits.fileBytesMax);
+      (cloned && known?.identity !== undefined ? { node: known.node, identity: known.identity } : undefined) ??
+      (known === undefined
+        ? undefined
+        : linked(selection.root, file, known, hostName(into, file.path), buffer, limits.fileBytesMax)) ??
+      copied(selection.root, file, hostName(into, file.path), owner, buffer, limits.fileBytesMax);
     if (identity !== undefined) identities.set(file.path, identity);
     tree.set(file.path, node);
     bytes += node.sizeBytes;
     if (bytes > limits.bytesMax) throw refused(file.path, `brings the total above ${limits.bytesMax} bytes`);
   }
-  options.onProgress?.({ files, filesTotal: selection.files.length, bytes });
+  options.onProgress?.({ files: selection.files.length, filesTotal: selection.files.length, bytes });
   return { tree: sortedByBytes(tree), root: ownership.of(''), identities };
 }
 
@@ -90,10 +92,13 @@ export interface WrittenBase {
 /** A base of the same scope, so that owners and modes agree. */
 export interface EarlierBase {
   find(file: SelectedFile): KnownFile | undefined;
+  /** Holds all that is found with an identity. Nobody removes it meanwhile. */
+  readonly whole?: WholeBase;
 }
 
 export interface KnownFile {
-  readonly path: Buffer;
+  /** Of that base: there it lies at the same path. */
+  readonly directory: string;
   readonly node: Node & { readonly kind: 'file' };
   /** What was seen of the host's file, where that says that it is the same. Absent: it is read, and compared. */
   readonly identity?: string;
@@ -101,8 +106,35 @@ export interface KnownFile {
 
 const filesAtOnce = 64;
 
-function own(target: Buffer, { owner, mode }: Ownership): void {
+/** To remove more than a quarter of what was copied costs more than to link the rest. */
+function isMostOf({ tree }: WholeBase, found: readonly (KnownFile | undefined)[]): boolean {
+  return found.filter((known) => known?.identity !== undefined).length > tree.size * 0.75;
+}
+
+/** The directories, and in a copy of another base besides them only the files that stay as they are. */
+function makeDirectories(
+  { files, directories }: Selection,
+  ownership: ReturnType<typeof planOwnership>,
+  into: string,
+  clone: WholeBase | undefined,
+  found: readonly (KnownFile | undefined)[],
+): void {
+  if (clone === undefined) mkdirSync(into, { mode: 0o755 });
+  else {
+    const wanted = new Set(directories);
+    const kept = new Set(files.flatMap(({ path }, at) => (found[at]?.identity === undefined ? [] : [path])));
+    prune(into, clone.tree, (path, kind) => (kind === 'directory' ? wanted : kept).has(path));
+  }
+  for (const directory of directories) {
+    const at = hostName(into, directory);
+    if (clone?.tree.get(directory)?.kind !== 'directory') mkdirSync(at);
+    own(at, ownership.of(directory));
+  }
+}
+
+function own(target: Buffer | string, { owner, mode }: Ownership): void {
   if (owner === 'tool') chownSync(target, toolUid, toolGid);
+  else chownSync(target, 0, 0); // in a copy it may have been the tools'
   chmodSync(target, mode); // after the owner: the mask of this process does not count
 }
 
@@ -110,8 +142,8 @@ function own(target: Buffer, { owner, mode }: Ownership): void {
 function linked(
   root: string,
   file: SelectedFile,
-  { path, node, identity }: KnownFile,
-  target: Buffer,
+  { directory, node, identity }: KnownFile,
+  target: Buffer | string,
   buffer: Buffer,
   fileBytesMax: number,
 ): SteadyRead | undefined {
@@ -121,7 +153,7 @@ function linked(
       : { node, identity };
   if (!sameNode(read.node, node)) return undefined;
   try {
-    linkSync(path, target);
+    linkSync(hostName(directory, file.path), target);
     return read;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -133,7 +165,7 @@ function linked(
 function copied(
   root: string,
   file: SelectedFile,
-  target: Buffer,
+  target: Buffer | string,
   owner: Ownership['owner'],
   buffer: Buffer,
   fileBytesMax: number,

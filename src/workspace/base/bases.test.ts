@@ -1,5 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -9,9 +21,23 @@ import { BlobStore } from '../blobs.ts';
 import type { ImportProgress } from './import.ts';
 import { encodeTree } from '../manifest.ts';
 import { Scope } from '../scope/scope.ts';
-import { selectFiles } from './select.ts';
+import { selectFiles, type SelectedFile } from './select.ts';
+import { writeBase } from './base-writer.ts';
 
 const root = process.getuid?.() === 0;
+
+/** All that is below, with owner, mode and content. */
+function listing(directory: string): unknown {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .sort()
+    .map((name) => {
+      const at = path.join(directory, name);
+      const { uid, gid, mode } = lstatSync(at);
+      const kind = mode & 0o170000;
+      const content = kind === 0o100000 ? readFileSync(at, 'utf8') : kind === 0o120000 ? readlinkSync(at) : '';
+      return [name, uid, gid, mode.toString(8), content];
+    });
+}
 const scope = Scope.compile({ read: ['**'], write: ['src/**'], scratch: [], deny: [] });
 
 describe.runIf(root)('the store of bases', () => {
@@ -131,6 +157,62 @@ describe.runIf(root)('the store of bases', () => {
     const third = await hold();
     expect(lstatSync(path.join(third.base.directory, 'src/a')).mode & 0o777).toBe(0o755);
     expect(lstatSync(path.join(first.base.directory, 'src/a')).mode & 0o777).toBe(0o644);
+  });
+
+  test('of which little has changed begins as a copy of the last one, and is what it is without it', async () => {
+    for (let n = 0; n < 40; n++) write(`src/${n}`, `${n}\n`);
+    for (const name of [
+      'src/sub/x',
+      'src/gone/y',
+      'locked/a',
+      'src/file-then-directory',
+      'src/directory-then-file/z',
+    ]) {
+      mkdirSync(path.dirname(path.join(host, name)), { recursive: true });
+      write(name, name);
+    }
+    symlinkSync('a', path.join(host, 'src/link'));
+    await new Promise((resolve) => setTimeout(resolve, 2100)); // the clock that cannot be set
+    const first = await hold('before');
+    const before = listing(first.base.directory);
+
+    write('src/3', 'other\n');
+    chmodSync(path.join(host, 'src/4'), 0o755);
+    for (const name of ['src/gone', 'src/directory-then-file', 'src/file-then-directory', 'src/link'])
+      rmSync(path.join(host, name), { recursive: true });
+    for (const name of ['src/file-then-directory', 'src/sub/below']) mkdirSync(path.join(host, name));
+    for (const name of ['src/directory-then-file', 'src/file-then-directory/z', 'src/sub/below/new', '-odd\n'])
+      write(name, name);
+    symlinkSync('b', path.join(host, 'src/link'));
+    const second = await hold('after');
+    const fresh = await BaseStore.open(path.join(home, 'fresh'));
+    const plain = await fresh.hold('run', await selectFiles(host, scope), scope, blobs);
+    expect(second.base.key).toBe(plain.base.key);
+    expect(listing(second.base.directory)).toEqual(listing(plain.base.directory));
+    expect(listing(first.base.directory)).toEqual(before);
+    const inode = (base: { directory: string }, name: string) => lstatSync(path.join(base.directory, name)).ino;
+    expect(inode(second.base, 'src/5')).toBe(inode(first.base, 'src/5'));
+    expect(inode(second.base, 'src/4')).not.toBe(inode(first.base, 'src/4'));
+    const writtenMs = (base: { directory: string }) => lstatSync(path.join(base.directory, 'locked')).mtimeMs;
+    expect(writtenMs(second.base), 'it was copied').toBe(writtenMs(first.base));
+    expect((await store.list()).map(({ key, holders }) => [key, holders])).toEqual([
+      [first.base.key, ['before']],
+      [second.base.key, ['after']],
+    ]);
+  });
+
+  test('is written whole where the last one cannot be copied', async () => {
+    const selection = await selectFiles(host, scope);
+    const { base } = await hold();
+    const whole = { directory: path.join(home, 'nowhere'), tree: base.tree };
+    const find = (file: SelectedFile) => {
+      const node = base.tree.get(file.path);
+      return node?.kind === 'file' ? { directory: base.directory, node, identity: 'known' } : undefined;
+    };
+    const into = path.join(home, 'into');
+    const { tree } = await writeBase(selection, scope, into, { find, whole }, {});
+    expect(encodeTree(tree)).toBe(encodeTree(base.tree));
+    expect(listing(into)).toEqual(listing(base.directory));
   });
 
   test('removes what nobody holds, the longest unused first', async () => {

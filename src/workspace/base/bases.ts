@@ -59,7 +59,7 @@ export class BaseStore {
     const known = unchanged === undefined ? undefined : await this.#take(unchanged, runId);
     if (known !== undefined) return { base: known, known: true };
     const last = await this.#sources.findLast(selection, scope);
-    const before = last === undefined ? undefined : await this.find(last.base);
+    const before = last === undefined ? undefined : await this.#take(last.base, runId); // nobody removes it meanwhile
     const alike = before === undefined ? await this.#findAlike(selection, scope) : undefined;
     const same = alike && (await recognise(alike, selection, options));
     const recognised = alike && same && (await this.#take(alike.key, runId));
@@ -68,9 +68,14 @@ export class BaseStore {
       return { base: recognised, known: true };
     }
     const earlier = before && last ? earlierBase(before, last) : alike && perhapsIn(alike);
-    const key = await this.#import(selection, scope, earlier, options);
-    const held = await this.#take(key, runId);
-    if (held === undefined) throw new RunnerError('data_dir_unusable', `base ${key} vanished; try again`);
+    let held: StoredBase | undefined;
+    try {
+      const key = await this.#import(selection, scope, earlier, options);
+      held = await this.#take(key, runId);
+      if (held === undefined) throw new RunnerError('data_dir_unusable', `base ${key} vanished; try again`);
+    } finally {
+      if (before !== undefined && before.key !== held?.key) await this.release(before.key, runId);
+    }
     await keepIgnoreFiles(held, blobs);
     await this.collect();
     return { base: held, known: false };
@@ -294,12 +299,14 @@ async function holdersIn(base: string): Promise<readonly string[]> {
 }
 
 function earlierBase(base: StoredBase, { identities }: SourceRecord): EarlierBase {
+  const { tree, directory } = base;
   return {
+    whole: base,
     find(file) {
       if (file.kind !== 'file' || file.seen === undefined || identities.get(file.path) !== file.seen.identity) return;
-      const node = base.tree.get(file.path);
+      const node = tree.get(file.path);
       if (node?.kind !== 'file') return undefined;
-      return { path: hostPath(base.directory, file.path), node, identity: file.seen.identity };
+      return { directory, node, identity: file.seen.identity };
     },
   };
 }

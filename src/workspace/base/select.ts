@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { decodePath, encodePath } from '../../bytes-path.ts';
 import { RunnerError } from '../../errors.ts';
 import { parentOf, sortedByBytes } from '../diff.ts';
-import { parseGlob } from '../scope/glob.ts';
+import { parseGlob, type Glob } from '../scope/glob.ts';
 import { askGit, splitNames } from './host-git.ts';
 import { defaultLimits, type WorkspaceLimits } from '../limits.ts';
 import { linkLeavesTree } from '../changes/links.ts';
@@ -130,37 +130,39 @@ async function listWithGit(root: string, options: SelectOptions, leftOut: LeftOu
   const inside = await askGit(root, ['rev-parse', '--is-inside-work-tree']);
   if (inside.code !== 0 || inside.stdout.toString().trim() !== 'true') return undefined;
   // A directory that an outer repository ignores is not part of it. (`check-ignore` knows no literal pathspecs.)
-  const ignored = await askGit(root, ['--no-literal-pathspecs', 'check-ignore', '--quiet', '--', root]);
-  if (ignored.code === 0) return undefined;
+  const apart = await askGit(root, ['--no-literal-pathspecs', 'check-ignore', '--quiet', '--', root]);
+  if (apart.code === 0) return undefined;
 
+  const [staged, others, ignored, head] = await Promise.all([
+    ask('ls-files', '-z', '--stage'),
+    ask('ls-files', '-z', '--others', '--exclude-standard'),
+    askIgnored(ask, options.includeIgnored ?? []),
+    askGit(root, ['rev-parse', '--verify', '--quiet', 'HEAD']),
+  ]);
   const paths = new Set<string>();
-  for (const line of splitNames(await ask('ls-files', '-z', '--stage'))) {
+  for (const line of splitNames(staged)) {
     const name = line.slice(line.indexOf('\t') + 1);
     if (line.startsWith('160000 ')) leftOut.add(name, 'submodule');
     else paths.add(name);
   }
-  for (const name of splitNames(await ask('ls-files', '-z', '--others', '--exclude-standard'))) {
+  for (const name of splitNames(others)) {
     if (name.endsWith('/')) leftOut.add(name.slice(0, -1), 'nested_repository');
     else paths.add(name);
   }
-  await addIgnored(ask, options.includeIgnored ?? [], paths, leftOut);
-  const head = await askGit(root, ['rev-parse', '--verify', '--quiet', 'HEAD']);
+  for (const name of ignored.names) {
+    if (ignored.globs.some((glob) => glob.matches(name.split('/')))) paths.add(name);
+    else leftOut.add(name.replace(/\/$/, ''), 'ignored');
+  }
   return { paths: [...paths], directories: [], head: head.code === 0 ? head.stdout.toString().trim() : undefined };
 }
 
-async function addIgnored(
+async function askIgnored(
   ask: (...args: string[]) => Promise<Buffer>,
   patterns: readonly string[],
-  paths: Set<string>,
-  leftOut: LeftOutTally,
-): Promise<void> {
+): Promise<{ names: readonly string[]; globs: readonly Glob[] }> {
   const list = ['ls-files', '-z', '--others', '--ignored', '--exclude-standard'];
   const globs = patterns.flatMap((pattern) => parseGlob(pattern));
-  const ignored = splitNames(await ask(...list, ...(globs.length === 0 ? ['--directory'] : [])));
-  for (const name of ignored) {
-    if (globs.some((glob) => glob.matches(name.split('/')))) paths.add(name);
-    else leftOut.add(name.replace(/\/$/, ''), 'ignored');
-  }
+  return { names: splitNames(await ask(...list, ...(globs.length === 0 ? ['--directory'] : []))), globs };
 }
 
 async function listPlainly(
@@ -243,8 +245,7 @@ function liesInRealDirectory(root: string, name: string, known: Map<string, bool
 
 function lookAt(root: string, name: string): Stats | undefined {
   try {
-    const plain = !/[\uD800-\uDFFF]/.test(name); // thousands of buffers less
-    return lstatSync(plain ? `${root}${path.sep}${name}` : hostPath(root, name), { throwIfNoEntry: false });
+    return lstatSync(hostName(root, name), { throwIfNoEntry: false });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
     throw new RunnerError('import_refused', `import: ${JSON.stringify(name)} cannot be looked at`, { cause: error });
@@ -274,6 +275,11 @@ function refused(name: string, why: string, then = 'narrow the read scope or rai
 /** Where a path of the workspace lies on the host, as bytes. */
 export function hostPath(root: string, name: string): Buffer {
   return Buffer.concat([Buffer.from(root === path.sep ? '' : root), Buffer.from(path.sep), encodePath(name)]);
+}
+
+/** The same for many calls in a row: thousands of buffers less. */
+export function hostName(root: string, name: string): Buffer | string {
+  return /[\uD800-\uDFFF]/.test(name) ? hostPath(root, name) : `${root === path.sep ? '' : root}${path.sep}${name}`;
 }
 
 /** Whether an open file is the one at that path: a directory above it may have become a link before it was opened. */

@@ -30,11 +30,16 @@ export class Layer {
     return path.join(directory, 'mount', 'work');
   }
 
+  /** From then on `isThere`: whoever dies while it makes the layer leaves one that is found. */
+  static async announce(directory: string): Promise<void> {
+    await mkdir(path.join(directory, 'mount'), { recursive: true, mode: 0o700 });
+  }
+
   static async make(directory: string, bound: LayerBound, root: Ownership): Promise<Layer> {
     const image = path.join(directory, 'image');
     const mount = path.join(directory, 'mount');
     try {
-      await mkdir(mount, { recursive: true, mode: 0o700 });
+      await Layer.announce(directory);
       await refuseFullDisk(directory, bound.bytes);
       await truncated(image, imageBytes(bound));
       await tool('mkfs.ext4', [...mkfsOptions, '-N', String(bound.inodes + ownInodes), image]);

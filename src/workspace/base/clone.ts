@@ -1,0 +1,40 @@
+import { rmdirSync, rmSync, unlinkSync } from 'node:fs';
+import type { Tree } from '../change-set.ts';
+import { hostName } from './select.ts';
+
+/** A base that is kept while it is copied, and what it holds. */
+export interface WholeBase {
+  readonly directory: string;
+  readonly tree: Tree;
+}
+
+/**
+ * Begins a base as a copy of another one whose files are more names of the same files: in a process of its own, beside the
+ * work of this one. What is no longer wanted must be removed from it. False when it could not be made (a file has as many
+ * names as it may have, there is no such `cp`): then nothing is there.
+ */
+export async function cloneTree(base: WholeBase, into: string, signal: AbortSignal | undefined): Promise<boolean> {
+  const { execa } = await import('execa');
+  const { failed } = await execa('cp', ['-a', '-l', '-T', '--', base.directory, into], {
+    env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
+    extendEnv: false,
+    stdio: 'ignore',
+    reject: false,
+    timeout: cloneMs,
+    ...(signal === undefined ? {} : { cancelSignal: signal }),
+  });
+  if (failed) rmSync(into, { recursive: true, force: true });
+  signal?.throwIfAborted();
+  return !failed;
+}
+
+/** Removes from a copy what `stays` does not name, deepest first. */
+export function prune(into: string, tree: Tree, stays: (path: string, kind: 'directory' | 'other') => boolean): void {
+  for (const [path, { kind }] of [...tree].reverse()) {
+    if (stays(path, kind === 'directory' ? kind : 'other')) continue;
+    if (kind === 'directory') rmdirSync(hostName(into, path));
+    else unlinkSync(hostName(into, path));
+  }
+}
+
+const cloneMs = 600_000;
