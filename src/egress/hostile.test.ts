@@ -13,10 +13,15 @@ let world: World;
 let upstream: http.Server;
 let proxy: Listener;
 let inside: Listener;
+/** Without an announced length, and more than all buffers on the way hold. */
+const longBytes = 16_000_000;
 
 beforeAll(async () => {
-  // It answers to nothing, and reads no body.
-  upstream = http.createServer(() => undefined);
+  // It reads no body, and answers nothing but this.
+  upstream = http.createServer((request, response) => {
+    if (request.url !== '/long') return;
+    response.socket?.end(`HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(longBytes)}`);
+  });
   const rule = ruleWith({ methods: ['GET', 'POST'], maxSentBytes: 1 << 30, websocket: true });
   world = await worldOf([rule], { 443: await listen(upstream) });
   const network = { ...world.deps.network, secure: (socket: unknown) => Promise.resolve(socket as TLSSocket) };
@@ -38,13 +43,7 @@ test.each(['xn--a', 'a.xn--zzzzzzzz', 'xn--.test'])('a host that no URL can hold
 });
 
 test('a stream that is reset while nobody reads its body ends, and the next is served', async () => {
-  const socket = connectTls({
-    port: inside.port,
-    servername: 'allowed.test',
-    ca: world.authority.pem,
-    ALPNProtocols: ['h2'],
-  });
-  await once(socket, 'secureConnect');
+  const socket = await connected('h2');
   const session = http2.connect('https://allowed.test', { createConnection: () => socket });
   session.on('error', () => undefined);
   for (let at = 0; at < 5; at++) {
@@ -62,3 +61,50 @@ test('a stream that is reset while nobody reads its body ends, and the next is s
   expect(headers[':status']).toBe(403);
   session.destroy();
 });
+
+test.each([2, 7, 8, 11])('a stream that is reset with code %i in the packet that opens it is nobody', async (code) => {
+  const socket = await connected('h2');
+  const get = Buffer.concat([Buffer.from([0x82, 0x87, 0x84, 0x01, 12]), Buffer.from('allowed.test')]);
+  const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  const opened = [frame(0x4, 0, 0, Buffer.alloc(0)), frame(0x1, 0x5, 1, get)];
+  socket.write(Buffer.concat([preface, ...opened, frame(0x3, 0, 1, Buffer.from([0, 0, 0, code]))]));
+  await once(socket, 'data');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(socket.destroyed).toBe(false);
+  socket.destroy();
+});
+
+test.each(['goes away', 'reads in the end'])('a client that does not read a long answer, and %s', async (what) => {
+  const socket = await connected('http/1.1');
+  socket.pause();
+  socket.write('GET /long HTTP/1.1\r\nHost: allowed.test\r\n\r\n');
+  const [arrived] = (await once(upstream, 'request')) as [http.IncomingMessage];
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  if (what === 'goes away') {
+    socket.destroy();
+    await new Promise((resolve) => arrived.socket.once('close', resolve));
+  } else {
+    let bytes = 0;
+    socket.on('data', (chunk: Buffer) => (bytes += chunk.length));
+    socket.resume();
+    while (bytes < longBytes) await once(socket, 'data');
+    socket.destroy();
+  }
+});
+
+async function connected(protocol: string): Promise<TLSSocket> {
+  const name = { servername: 'allowed.test', ca: world.authority.pem };
+  const socket = connectTls({ port: inside.port, ...name, ALPNProtocols: [protocol] });
+  socket.on('error', () => undefined);
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}

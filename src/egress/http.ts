@@ -29,6 +29,9 @@ export async function serveHttp(
   const destination = { ask: conversation, place };
   try {
     if ('alpnProtocol' in socket && socket.alpnProtocol === 'h2') {
+      // Whoever says no more here hears no more: what is under way would wait for its window until its time is over.
+      inner.once('end', () => socket.destroy());
+      if (inner.readableEnded) socket.destroy();
       await serveHttp2(socket, (exchange) => carrier.carry(exchange, destination), limits);
     } else {
       await serveHttp1(

@@ -49,6 +49,8 @@ class Http2Connection {
     this.#session.on('goaway', () => this.#await());
     this.#session.on('stream', (stream: ServerHttp2Stream, _headers: unknown, flags: number, raw: string[]) => {
       clearTimeout(this.#clock);
+      // Before anything else: it may have been reset already, and an error that nobody hears would end the runner.
+      stream.on('error', () => undefined);
       // Opened and reset at once: there is nobody to answer.
       if (stream.destroyed || stream.aborted) return this.#reset();
       // More than may be open at once are under way: the client has reset streams whose requests are still being given up.

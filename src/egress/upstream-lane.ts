@@ -43,6 +43,7 @@ export class UpstreamLane {
   readonly address: string | null;
   readonly #client: Client;
   readonly #socket: Socket;
+  readonly #tap: Tap;
   #used = false;
   #taken = false;
 
@@ -50,6 +51,7 @@ export class UpstreamLane {
     this.key = key;
     this.address = address;
     this.#socket = socket;
+    this.#tap = new Tap(socket);
     this.#client = new Client(origin, {
       // Not at once: the client forgets what is answered while it still asks.
       connect: (_options, done) => queueMicrotask(() => this.#connect(done)),
@@ -74,7 +76,7 @@ export class UpstreamLane {
     const kept = this.#used;
     this.#used = true;
     return new Promise((resolve, reject) => {
-      const reply = new Reply(request, kept, resolve, reject);
+      const reply = new Reply(request, this.#tap, kept, resolve, reject);
       this.#client.dispatch(
         {
           method: request.method,
@@ -100,9 +102,41 @@ export class UpstreamLane {
   }
 }
 
+/**
+ * Keeps what a socket has read from its reader while nobody wants it. Instead of the parser's own pause: a connection that ends or
+ * is destroyed while that is paused fails an assertion where nobody hears it, and that ends the runner (undici 7.30, `finish`).
+ */
+class Tap {
+  readonly #socket: Socket;
+  #shut = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    const read = socket.read.bind(socket);
+    socket.read = (size?: number): unknown => (this.#shut ? null : read(size));
+  }
+
+  shut(): void {
+    this.#shut = true;
+  }
+
+  /** Not at once: whoever says so may be within the parser. */
+  open(): void {
+    if (!this.#shut) return;
+    this.#shut = false;
+    queueMicrotask(() => this.#socket.emit('readable'));
+  }
+
+  /** What it has read last may not have been the end. */
+  get isBroken(): boolean {
+    return this.#socket.errored !== null;
+  }
+}
+
 /** Takes one answer, at the pace of whoever reads it. */
 class Reply implements Dispatcher.DispatchHandler {
   readonly #request: LaneRequest;
+  readonly #tap: Tap;
   readonly #kept: boolean;
   readonly #resolve: (status: number) => void;
   readonly #reject: (error: unknown) => void;
@@ -112,11 +146,13 @@ class Reply implements Dispatcher.DispatchHandler {
 
   constructor(
     request: LaneRequest,
+    tap: Tap,
     kept: boolean,
     resolve: (status: number) => void,
     reject: (error: unknown) => void,
   ) {
     this.#request = request;
+    this.#tap = tap;
     this.#kept = kept;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -130,27 +166,28 @@ class Reply implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (status < 200) return; // Only the final answer is passed on (RFC 9110, 15.2).
     const headers = pairsOf((controller.rawHeaders ?? []) as readonly (string | Buffer)[]);
     this.#request.received(headBytes(`HTTP/1.1 ${status}`, headers));
+    if (status < 200) return; // Only the final answer is passed on (RFC 9110, 15.2).
     this.#status = status;
     const sink = this.#request.respond(status, headers);
     this.#sink = sink;
-    sink.on('drain', () => controller.resume());
+    sink.on('drain', () => this.#tap.open());
     sink.once('error', (error) => controller.abort(error));
     sink.once('close', () => {
       if (!sink.writableFinished) controller.abort(new EgressFailure('cut', 'the client went away'));
     });
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#request.received(chunk.length);
-    if (this.#sink?.write(chunk) === false) controller.pause();
+    if (this.#sink?.write(chunk) === false) this.#tap.shut();
   }
 
   onResponseEnd(): void {
     const sink = this.#sink;
     if (sink === undefined) return this.#finish(new EgressFailure('broken', 'the server sent no answer'));
+    if (this.#tap.isBroken) return this.#finish(new EgressFailure('broken', 'the connection broke within the answer'));
     sink.end();
     this.#finish(undefined);
   }
@@ -173,6 +210,7 @@ class Reply implements Dispatcher.DispatchHandler {
 
   #finish(error: unknown): void {
     this.#request.signal.removeEventListener('abort', this.#abort);
+    this.#tap.open();
     if (error === undefined) this.#resolve(this.#status);
     else this.#reject(error);
   }
