@@ -183,7 +183,7 @@ raise SystemExit(7)`;
   await expect(failing).rejects.toMatchObject({
     code: 'engine_failed',
     message: expect.stringMatching(
-      /exit code 7; refused on its way out:\n[^]*git\.test[^]*POST pypi\.test[^]*its last lines:\n[^]*right of acme/,
+      /exit code 7; of the network it did not get:\n  denied: git\.test[^]*denied: POST pypi\.test[^]*its last lines:\n[^]*right of acme/,
     ),
   });
   expect(lines).toContain('right of acme');

@@ -73,26 +73,24 @@ async function inContainer(
   if (end.kind === 'done') return;
   throw failed(
     wanted,
-    `ended with exit code ${end.exitCode}${hintOf(wanted, network, way)}; its last lines:\n${output.tail()}`,
+    `ended with exit code ${end.exitCode}; ${hintOf(wanted, network, way)}its last lines:\n${output.tail()}`,
   );
 }
 
 /** In the directory that is given. */
 export const exported = 'export.tar';
-const refusalsMax = 8;
+const denialsMax = 8;
 
 /** What may be behind a setup that failed. */
 function hintOf({ name }: Wanted, network: boolean, way: WayOut | undefined): string {
   if (network) return '';
   if (way === undefined)
-    return '; it has no network: environment.egress of its policy names what it may reach, --setup-network gives it all';
-  const { refusals } = way;
-  if (refusals.length === 0) return '; nothing that it asked of the network was refused';
-  const more = refusals.length > refusalsMax ? `\n  and more: glovebox egress ${name}` : '';
-  return `; refused on its way out:\n${refusals
-    .slice(0, refusalsMax)
-    .map((line) => `  ${line}`)
-    .join('\n')}${more}\n`;
+    return 'it has no network: environment.egress of its policy names what it may reach, --setup-network gives it all; ';
+  const { denials } = way;
+  if (denials.length === 0) return 'it got all that it asked of the network; ';
+  const more = denials.length > denialsMax ? [`and more: glovebox egress ${name}`] : [];
+  const lines = [...denials.slice(0, denialsMax), ...more].map((line) => `  ${line}\n`);
+  return `of the network it did not get:\n${lines.join('')}`;
 }
 
 const setupTimeoutMs = 1_800_000;

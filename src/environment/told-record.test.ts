@@ -44,7 +44,7 @@ test('what passed is known by its host, what did not is told once and counted, a
   expect(record.refused).toBe(43);
   expect(lines).toEqual([
     'refused: PUT https://npm.test/left: no rule',
-    'refused: the name evil.test: no rule names it',
+    'refused: the name evil.test',
     'unresolvable: GET https://gone.test/left: no such name',
   ]);
   expect(written).toHaveLength(10);
@@ -60,10 +60,21 @@ test('an address that the rules refuse after all is a refusal too', async () => 
 test('whoever asks for ever new things does not fill the terminal', async () => {
   const { record, lines } = told();
   for (let id = 1; id <= 500; id++)
-    await record.decided({ ...request, id, path: `/${id}`, decision: 'denied', reason: 'no rule' });
+    await record.decided({ ...request, id, host: `${id}.test`, decision: 'denied', reason: 'no rule' });
   expect(lines).toHaveLength(101);
   expect(lines.at(-1)).toMatch(/in the record only/);
   expect(record.refused).toBe(500);
+});
+
+test('a host that is refused for one reason is told a few times', async () => {
+  const { record, lines } = told();
+  for (let id = 1; id <= 20; id++)
+    await record.decided({ ...request, id, path: `/${id}`, decision: 'denied', reason: 'private' });
+  expect(lines.map((line) => line.replace('refused: GET https://npm.test', ''))).toEqual([
+    '/1: private',
+    '/2: private',
+    '/3: private (more like it is in the record)',
+  ]);
 });
 
 test('what cannot be written is not told, and not let through by whoever waits for it', async () => {

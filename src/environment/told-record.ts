@@ -2,10 +2,13 @@ import type { EgressCounted, EgressDecided, EgressEnded, EgressRecord } from '..
 
 const hostsMax = 256;
 const linesMax = 100;
+const failuresMax = 20;
+/** Of one host and reason, such as an address that no rule names. */
+const alikeMax = 3;
 
 /**
- * Writes into a record, and tells whoever builds what was not let through or did not come to anything, each thing once and a
- * bounded number of them.
+ * Writes into a record, and tells whoever builds what was not let through or did not come to anything: each thing once, a few of
+ * what is alike, and a bounded number of all.
  */
 export class ToldRecord implements EgressRecord {
   readonly #record: EgressRecord;
@@ -13,6 +16,8 @@ export class ToldRecord implements EgressRecord {
   readonly #open = new Map<number, EgressDecided>();
   readonly #reached = new Set<string>();
   readonly #told = new Set<string>();
+  readonly #alike = new Map<string, number>();
+  readonly #failures = new Set<string>();
   #refused = 0;
 
   constructor(record: EgressRecord, tell: (line: string) => void) {
@@ -30,12 +35,16 @@ export class ToldRecord implements EgressRecord {
     return this.#refused;
   }
 
+  /** Lines on what was let through and came to nothing: unresolvable, refused by the server, timed out, cut. */
+  get failures(): readonly string[] {
+    return [...this.#failures];
+  }
+
   async decided(entry: EgressDecided): Promise<void> {
     await this.#record.decided(entry);
     if (entry.decision === 'denied') this.#refuse(entry);
     else if (entry.kind !== 'name') this.#open.set(entry.id, entry);
-    if (entry.decision === 'observed')
-      this.#say(`let through by mode: observe: ${textOf(entry)}: ${entry.reason ?? 'no rule names it'}`);
+    if (entry.decision === 'observed') this.#say('let through by mode: observe', entry, entry.reason);
   }
 
   async ended(entry: EgressEnded): Promise<void> {
@@ -45,7 +54,7 @@ export class ToldRecord implements EgressRecord {
     if (decided === undefined) return;
     if (entry.result === 'denied') this.#refuse({ ...decided, reason: entry.reason });
     else if (entry.result === 'done') this.#reach(decided);
-    else this.#say(`${entry.result}: ${textOf(decided)}${entry.reason === undefined ? '' : `: ${entry.reason}`}`);
+    else this.#fail(entry.result, decided, entry.reason);
   }
 
   async counted(entry: EgressCounted): Promise<void> {
@@ -59,17 +68,31 @@ export class ToldRecord implements EgressRecord {
 
   #refuse(entry: Target & { readonly reason?: string | undefined }): void {
     this.#refused += 1;
-    this.#say(`refused: ${textOf(entry)}: ${entry.reason ?? 'no rule names it'}`);
+    this.#say('refused', entry, entry.reason);
   }
 
-  #say(line: string): void {
+  #fail(what: string, target: Target, reason: string | undefined): void {
+    if (this.#failures.size < failuresMax) this.#failures.add(lineOf(what, target, reason));
+    this.#say(what, target, reason);
+  }
+
+  #say(what: string, target: Target, reason: string | undefined): void {
+    const line = lineOf(what, target, reason);
     if (this.#told.has(line) || this.#told.size > linesMax) return;
     this.#told.add(line);
-    this.#tell(this.#told.size > linesMax ? 'more of this is in the record only' : line);
+    if (this.#told.size > linesMax) return this.#tell('more of this is in the record only');
+    const key = JSON.stringify([what, placeOf(target), reason]);
+    const alike = (this.#alike.get(key) ?? 0) + 1;
+    this.#alike.set(key, alike);
+    if (alike <= alikeMax) this.#tell(alike < alikeMax ? line : `${line} (more like it is in the record)`);
   }
 }
 
 type Target = Pick<EgressDecided, 'kind' | 'host' | 'port' | 'method' | 'scheme' | 'path'>;
+
+function lineOf(what: string, target: Target, reason: string | undefined): string {
+  return `${what}: ${textOf(target)}${reason === undefined ? '' : `: ${reason}`}`;
+}
 
 function textOf(target: Target): string {
   if (target.kind === 'name') return `the name ${target.host}`;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { canonicalJson, digestOf } from '../digest.ts';
 import { clientFolder } from '../egress/client-files.ts';
+import type { DeniedEgress } from '../egress/denials.ts';
 import type { Fence } from '../egress/fence.ts';
 import type { IsolationProof } from '../egress/self-test.ts';
 import type { Engine, SetUpNetwork } from '../engine/engine.ts';
@@ -103,12 +104,20 @@ export class WayOut {
     return { record: spec.runId, profiles: [...profiles], reached: [...record.reached], refused: record.refused };
   }
 
-  /** What was refused and what would allow it, in a few lines. */
-  get refusals(): readonly string[] {
-    return this.#parts.fence.deniedOf(asCall).map(({ host, port, method, path, reason, hint, count }) => {
+  /** What was refused and what would allow it, a line for each host and reason; then what came to nothing in another way. */
+  get denials(): readonly string[] {
+    const lines = new Map<string, { readonly first: DeniedEgress; readonly count: number }>();
+    for (const denied of this.#parts.fence.deniedOf(asCall)) {
+      const key = JSON.stringify([denied.host, denied.port, denied.reason]);
+      const { first = denied, count = 0 } = lines.get(key) ?? {};
+      lines.set(key, { first, count: count + denied.count });
+    }
+    const denied = [...lines.values()].map(({ first: { host, port, method, path, reason, hint }, count }) => {
       const what = `${method === null ? '' : `${method} `}${host}${port === null ? '' : `:${port}`}${path ?? ''}`;
-      return `${what}${count > 1 ? ` (${count} times)` : ''}: ${reason}${hint === '' ? '' : `; ${hint}`}`;
+      const more = count > 1 ? ` and ${count - 1} more like it` : '';
+      return `denied: ${what}${more}: ${reason}${hint === '' ? '' : `; ${hint}`}`;
     });
+    return [...denied, ...this.#parts.record.failures];
   }
 
   /** Nothing passes any more. Rejects when that cannot be recorded: then what was set up is not to be kept. */
