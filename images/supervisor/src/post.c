@@ -92,26 +92,11 @@ static void count_process(void *context, const struct process *process) {
   }
 }
 
-/* As with tree_count(), one look may miss who forks again and again. */
-static void take_census(struct census *census) {
-  struct census look = {.supervisor = census->supervisor};
-  bool missed = true;
-  for (int looks = 0; looks < TREE_LOOKS_MAX && missed; looks++) {
-    memset(look.counts, 0, sizeof look.counts);
-    tree_scan(count_process, &look);
-    missed = false;
-    for (unsigned i = 0; i < CALLS_MAX; i++) {
-      census->counts[i] = look.counts[i] > census->counts[i] ? look.counts[i] : census->counts[i];
-      missed |= census->counts[i] == 0 && is_call(&census->supervisor->calls[i]);
-    }
-  }
-}
-
 void post_listed(struct supervisor *supervisor) {
   uint8_t payload[4 + CALLS_MAX * LISTED_ENTRY], *p = payload + 4;
   struct census census = {.supervisor = supervisor};
   uint32_t count = 0;
-  take_census(&census);
+  tree_scan(count_process, &census);
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     const struct call *call = &supervisor->calls[i];
     if (is_call(call)) {

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
+enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, PASSES_MAX = 64, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
 
 /* Of getdents64(2); musl's readdir would allocate for every scan. */
 struct entry {
@@ -89,27 +89,47 @@ static bool read_process(int proc, const char *name, struct process *process) {
   return true;
 }
 
+/* One listing of those above *last, which becomes the highest; *ended: of its last names, one was dead or gone by its turn. */
+static long scan_above(int proc, pid_t *last, bool *ended, void (*visit)(void *context, const struct process *process),
+                       void *context) {
+  _Alignas(struct entry) char buffer[ENTRIES_BYTES];
+  pid_t above = *last;
+  long n;
+  while ((n = syscall(SYS_getdents64, proc, buffer, sizeof buffer)) > 0) {
+    *ended = false;
+    for (long at = 0; at < n;) {
+      const struct entry *entry = (const struct entry *)(buffer + at);
+      at += entry->length;
+      pid_t pid = entry->name[0] >= '1' && entry->name[0] <= '9' ? (pid_t)strtol(entry->name, NULL, 10) : 0;
+      if (pid <= above || pid == getpid()) {
+        continue;
+      }
+      *last = pid > *last ? pid : *last;
+      struct process process = {.dead = true};
+      if (read_process(proc, entry->name, &process)) {
+        visit(context, &process);
+      }
+      *ended = *ended || process.dead;
+    }
+  }
+  return n;
+}
+
 /*
  * Few names at a time: each is looked at while it is fresh. A process that forks and ends again and again is always there
- * under a higher number than the last one read; in one long list it would be gone by the time its turn comes.
+ * under a higher number than the last one read; in one long list it would be gone by the time its turn comes. Met among the
+ * last names it is gone on beyond the end of the listing, so whoever is above them is listed again.
  */
 int tree_scan(void (*visit)(void *context, const struct process *process), void *context) {
-  _Alignas(struct entry) char buffer[ENTRIES_BYTES];
   int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (proc < 0) {
     return -1;
   }
-  long n;
-  while ((n = syscall(SYS_getdents64, proc, buffer, sizeof buffer)) > 0) {
-    for (long at = 0; at < n;) {
-      const struct entry *entry = (const struct entry *)(buffer + at);
-      at += entry->length;
-      struct process process;
-      if (entry->name[0] >= '1' && entry->name[0] <= '9' && read_process(proc, entry->name, &process) &&
-          process.pid != getpid()) {
-        visit(context, &process);
-      }
-    }
+  pid_t last = 0;
+  bool ended = true;
+  long n = 0;
+  for (int pass = 0; pass < PASSES_MAX && ended && n == 0; pass++) {
+    n = lseek(proc, 0, SEEK_SET) < 0 ? -1 : scan_above(proc, &last, &ended, visit, context);
   }
   close(proc);
   return n < 0 ? -1 : 0;
@@ -161,14 +181,11 @@ static void sweep_visit(void *context, const struct process *process) {
   }
 }
 
-/*
- * Nobody found counts only when found again and again: a look may have met a moment in which pids started again from
- * below, and whoever forks fast makes many of those.
- */
+/* Nobody found counts only when found twice: the first look may have met the moment in which pids start again from below. */
 unsigned tree_count(uint32_t gid, pid_t leader, unsigned *dead) {
   struct tree tree = {.gid = gid, .leader = leader};
   struct sweep sweep = {.trees = &tree, .count = 1};
-  for (int look = 0; look < TREE_LOOKS_MAX && tree.found == 0; look++) {
+  for (int look = 0; look < 2 && tree.found == 0; look++) {
     tree.dead = 0;
     tree_scan(sweep_visit, &sweep);
   }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { TREE_GROUPS_MAX = 8, TREES_MAX = 64, TREE_LOOKS_MAX = 4 };
+enum { TREE_GROUPS_MAX = 8, TREES_MAX = 64 };
 
 struct process {
   pid_t pid;

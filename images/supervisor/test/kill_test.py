@@ -5,7 +5,7 @@ import struct
 import subprocess
 import time
 
-from link import RELEASE
+from link import LIST, RELEASE
 from sandbox import equal, wait_until
 
 # What a tree can do to be missed. Each leaves something behind that sleeps, for longer than any test.
@@ -66,6 +66,20 @@ def test_every_way_is_found_by_a_kill_too_and_a_sibling_goes_on(sandbox):
     sandbox.link.feed(sibling.number, b"\n")
     sandbox.link.finish(sibling.number)
     equal((sibling.exit.code, sibling.bytes()), (0, b"one\ntwo\n"))
+
+
+def test_a_chain_that_forks_and_ends_is_there_each_time_it_is_looked_for(sandbox):
+    chain = "import os,time\nif os.fork(): os._exit(0)\nwhile True:\n  if os.fork(): os._exit(0)\n  time.sleep(0.0001)"
+    call = sandbox.start(["/usr/bin/python3", "-c", chain], keep=1)
+    sandbox.link.wait(lambda: call.exit is not None)
+    for _ in range(2000):
+        sandbox.link.listed = None
+        sandbox.link.send(LIST)
+        sandbox.link.wait(lambda: sandbox.link.listed is not None)
+        found = [entry[3] for entry in sandbox.link.listed if entry[0] == call.number]
+        assert found and found[0] >= 1, found
+    sandbox.kill(call)
+    equal(sandbox.members(call), [])
 
 
 def limit_pids(sandbox, count):
