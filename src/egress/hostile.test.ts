@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
+import { connect } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { serveProxy } from './http-proxy.ts';
@@ -9,28 +11,45 @@ import { closeServer, listen, listenerFor, raw, worldOf, type Listener, type Wor
 import { ruleWith } from './judge.fixture.ts';
 
 /** What would end the runner, were it thrown where nobody listens: each of these once did, or might have. */
+const answers: Record<string, string> = {};
 let world: World;
 let upstream: http.Server;
 let proxy: Listener;
+const inners: Duplex[] = [];
 let inside: Listener;
 /** Without an announced length, and more than all buffers on the way hold. */
 const longBytes = 16_000_000;
+answers['/long'] = `200 OK\r\n\r\n${'x'.repeat(longBytes)}`;
+answers['/headers'] = `200 OK\r\n${'a: b\r\n'.repeat(1_000)}\r\n`;
+answers['/hints'] = `${'103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 '.repeat(100)}200 OK\r\n\r\n`;
+answers['/many-hints'] = `${'103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 '.repeat(1_000)}200 OK\r\n\r\n`;
 
 beforeAll(async () => {
   // It reads no body, and answers nothing but this.
   upstream = http.createServer((request, response) => {
-    if (request.url !== '/long') return;
-    response.socket?.end(`HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(longBytes)}`);
+    const answer = answers[request.url ?? ''];
+    if (answer !== undefined) response.socket?.end(`HTTP/1.1 ${answer}`);
   });
   const rule = ruleWith({ methods: ['GET', 'POST'], maxSentBytes: 1 << 30, websocket: true });
-  world = await worldOf([rule], { 443: await listen(upstream) });
-  const network = { ...world.deps.network, secure: (socket: unknown) => Promise.resolve(socket as TLSSocket) };
+  const little = ruleWith({ id: 'little', ports: [80], tls: 'none', host: ['little.test'], maxReceivedBytes: 10_000 });
+  const port = await listen(upstream);
+  world = await worldOf([rule, little], { 443: port, 80: port });
+  const network = {
+    dial: (wanted: Parameters<typeof world.deps.network.dial>[0]) =>
+      world.deps.network.dial({ ...wanted, host: 'allowed.test' }),
+    secure: (socket: unknown) => Promise.resolve(socket as TLSSocket),
+  };
   const deps = { ...world.deps, network };
   const conversation = { host: 'allowed.test', port: 443, callId: undefined, via: 'name' } as const;
   inside = await listenerFor((inner) => serveHttp({ ...conversation, inner }, { tls: true }, deps));
-  proxy = await listenerFor((inner) =>
-    serveProxy(inner, () => undefined, { checkpoint: world.checkpoint, carry: () => Promise.resolve(), http: deps }),
-  );
+  proxy = await listenerFor((inner) => {
+    inners.push(inner);
+    return serveProxy(inner, () => undefined, {
+      checkpoint: world.checkpoint,
+      carry: () => Promise.resolve(),
+      http: deps,
+    });
+  });
 });
 
 afterAll(async () => {
@@ -85,11 +104,45 @@ test.each(['goes away', 'reads in the end'])('a client that does not read a long
     await new Promise((resolve) => arrived.socket.once('close', resolve));
   } else {
     let bytes = 0;
-    socket.on('data', (chunk: Buffer) => (bytes += chunk.length));
-    socket.resume();
-    while (bytes < longBytes) await once(socket, 'data');
+    await new Promise<void>((resolve) => {
+      socket.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > longBytes) resolve();
+      });
+      socket.resume();
+    });
     socket.destroy();
   }
+});
+
+test.each([
+  ['headers', 502, 'more than 256 headers'],
+  ['hints', 200, ''],
+  ['many-hints', 403, 'it gets more than 10000 bytes'],
+])('an answer may not cost more than its bound: %s', async (path, status, reason) => {
+  const answer = await raw(
+    proxy.port,
+    `GET http://little.test/${path} HTTP/1.1\r\nHost: little.test\r\nConnection: close\r\n\r\n`,
+  );
+  expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+  expect(answer).toContain(reason);
+});
+
+test('requests that offer another protocol leave nothing behind', async () => {
+  const socket = connect(proxy.port, '127.0.0.1');
+  const inner = (): Duplex | undefined => inners.at(-1);
+  const counts: (number | undefined)[] = [];
+  for (let at = 0; at < 5; at++) {
+    socket.write('GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n');
+    expect(String(await once(socket, 'data'))).toMatch(/^HTTP\/1\.1 400 /);
+    counts.push(
+      inner()
+        ?.eventNames()
+        .reduce((sum, name) => sum + (inner()?.listenerCount(name) ?? 0), 0),
+    );
+  }
+  expect(new Set(counts).size).toBe(1);
+  socket.destroy();
 });
 
 async function connected(protocol: string): Promise<TLSSocket> {

@@ -32,6 +32,8 @@ class Http1Connection {
   readonly #door: Http1Door;
   readonly #limits: HttpLimits;
   readonly #server: Server;
+  /** Of others than Node's parser. */
+  readonly #listeners: readonly (readonly [event: string, listeners: readonly unknown[]])[];
   #turn: Promise<void> = Promise.resolve();
   #waiting = 0;
   #clock: NodeJS.Timeout | undefined;
@@ -61,6 +63,9 @@ class Http1Connection {
         resolve();
       });
     });
+    // Also while no parser listens.
+    socket.on('error', () => undefined);
+    this.#listeners = ['pause', 'resume'].map((event) => [event, socket.rawListeners(event)] as const);
     this.#await();
     this.#server.emit('connection', socket);
   }
@@ -97,13 +102,14 @@ class Http1Connection {
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     clearTimeout(this.#clock);
-    socket.on('error', () => undefined);
     // Answers of earlier requests would get between the bytes of the new protocol.
     if (this.#waiting > 0 || request.rawHeaders.length > 2 * this.#limits.headersMax) return void socket.destroy();
     if (/^websocket$/i.test(request.headers.upgrade ?? '')) {
       return this.#inTurn(() => this.#door.upgrade(request, socket, head).then(() => this.#close()));
     }
     // To be ignored (RFC 9110, 7.8), as a request without it would be: Java offers HTTP/2 in this way.
+    for (const [event, own] of this.#listeners)
+      for (const left of socket.rawListeners(event)) if (!own.includes(left)) socket.off(event, left as () => void); // Node would leave one behind each time
     socket.unshift(Buffer.concat([withoutUpgrade(request), head]));
     this.#await();
     this.#server.emit('connection', socket);
@@ -111,7 +117,6 @@ class Http1Connection {
 
   #connect(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     clearTimeout(this.#clock);
-    socket.on('error', () => undefined);
     if (this.#waiting > 0) return void socket.destroy();
     this.#waiting += 1;
     void this.#door.connect(request, socket, head).then(

@@ -35,6 +35,9 @@ export class LaneClosed extends Error {
   }
 }
 
+/** Of an answer: each is looked at and copied several times. */
+const headersMax = 256;
+
 /** One connection to an upstream, dialled and checked before: it carries one request at a time and never dials by itself. */
 export class UpstreamLane {
   /** What it may be used for again. */
@@ -168,6 +171,8 @@ class Reply implements Dispatcher.DispatchHandler {
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     const headers = pairsOf((controller.rawHeaders ?? []) as readonly (string | Buffer)[]);
     this.#request.received(headBytes(`HTTP/1.1 ${status}`, headers));
+    if (headers.length > headersMax)
+      throw new EgressFailure('broken', `the answer has more than ${headersMax} headers`);
     if (status < 200) return; // Only the final answer is passed on (RFC 9110, 15.2).
     this.#status = status;
     const sink = this.#request.respond(status, headers);
@@ -221,7 +226,8 @@ function reasonOf(signal: AbortSignal): Error {
 }
 
 function failureOfUpstream(error: Error & { readonly code?: string }, kept: boolean): Error {
-  if (error instanceof EgressFailure || error instanceof LaneClosed) return error;
+  // Ours: of a bound, or of a credential.
+  if (error instanceof LaneClosed || 'reason' in error) return error;
   const code = error.code ?? error.name;
   const closed = /^(UND_ERR_SOCKET|UND_ERR_INFO|ECONNRESET|EPIPE)$/.test(code);
   if (closed && kept) return new LaneClosed(true, error);
