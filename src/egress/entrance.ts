@@ -4,6 +4,7 @@ import type { Gateway, InnerConnection, Peer } from '../sandbox/gateway.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Names } from './names.ts';
+import { Turns } from './turns.ts';
 
 /** What is done with what comes in. Nothing here may throw, and no promise may reject. */
 export interface Guide {
@@ -22,6 +23,9 @@ export interface EntranceParts {
 export const loopback = '127.0.0.1';
 export const proxyPort = 3128;
 const dnsPort = 53;
+/** A burst of a program that asks for many names; then some are lost, as UDP may lose them. */
+const questionsWaitingMax = 512;
+const questionsPerTurn = 8;
 const reopenTries = 20;
 const reopenAfterMs = 50;
 const reopenAfterMaxMs = 5_000;
@@ -35,6 +39,7 @@ const reopenAfterMaxMs = 5_000;
 export class Entrance {
   readonly #parts: EntranceParts;
   readonly #closing = new AbortController();
+  readonly #questions = new Turns({ perTurn: questionsPerTurn, waitingMax: questionsWaitingMax });
   #post: Post | undefined;
   #firstAddress = 0;
   #reopening: Promise<void> | undefined;
@@ -72,7 +77,8 @@ export class Entrance {
     const gateway = await sandbox.openGateway({
       connection: (inner, listener) => (post === undefined ? inner.reset() : this.#take(post, inner, listener)),
       datagram: (listener, bytes, peer) => {
-        if (post !== undefined) void this.#answer(post, listener, bytes, peer);
+        const open = post;
+        if (open !== undefined) this.#questions.take(() => void this.#answer(open, listener, bytes, peer));
       },
       lost: () => {
         if (post !== undefined) this.#lost(post);
