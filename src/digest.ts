@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** `sha256:` and 64 hex digits. The one way digests are written in journals, policies, locks and labels. */
 export type Digest = `sha256:${string}`;
@@ -6,7 +6,7 @@ export type Digest = `sha256:${string}`;
 export const digestPattern = /^sha256:[0-9a-f]{64}$/;
 
 export function digestOf(bytes: Uint8Array | string): Digest {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  return `sha256:${hash('sha256', bytes, 'hex')}`;
 }
 
 /**

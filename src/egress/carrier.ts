@@ -1,4 +1,4 @@
-import type { Transform, Writable } from 'node:stream';
+import type { Readable, Transform, Writable } from 'node:stream';
 import type { Ask, Pass, PassEnd } from './checkpoint.ts';
 import { countedFrom } from './counted.ts';
 import { answerRefusal, type Exchange } from './exchange.ts';
@@ -7,7 +7,7 @@ import { contentLength, headBytes, requestHeaders, responseHeaders } from './htt
 import type { HeaderPair, HttpDeps, HttpLimits, PreparedHeaders } from './http-deps.ts';
 import { authorityOf, targetOf, type Misfit, type Named, type Place, type RequestTarget } from './http-target.ts';
 import { misuseHint, refusalOf } from './refusal.ts';
-import { LaneClosed } from './upstream-lane.ts';
+import { LaneClosed, type LaneRequest } from './upstream-lane.ts';
 import type { UpstreamLanes } from './upstream-lanes.ts';
 
 /** What one request is for, and who asks. */
@@ -77,15 +77,16 @@ export class Carrier {
     } catch (error) {
       return answerRefusal(exchange, refusalOf(carryFailure(error), asked));
     }
-    const cut = new Cut([pass.signal, exchange.gone]);
+    exchange.onGone(() => pass.abandon(new EgressFailure('cut', 'the client went away')));
     let prepared: PreparedHeaders | undefined;
+    let untie: (() => void) | undefined;
     try {
       prepared = await this.#prepare(exchange, pass, url);
-      if (prepared.carried !== undefined) cut.add(prepared.carried.signal);
-      const end = await work({ pass, place, target, prepared, signal: cut.signal });
+      if (prepared.carried !== undefined) untie = abandonWith(pass, prepared.carried.signal);
+      const end = await work({ pass, place, target, prepared, signal: pass.signal });
       await pass.end(end);
     } catch (error) {
-      const failure = carryFailure(error, cut.signal);
+      const failure = carryFailure(error, pass.signal);
       await pass.end({
         kind: failure.kind === 'broken' ? 'cut' : failure.kind,
         ...addressOf(error),
@@ -93,7 +94,7 @@ export class Carrier {
       });
       await answerRefusal(exchange, refusalOf(failure, asked));
     } finally {
-      cut.clear();
+      untie?.();
       prepared?.carried?.end();
     }
   }
@@ -117,7 +118,7 @@ export class Carrier {
     let lane = await this.lanes.take(place, pass, signal);
     for (;;) {
       try {
-        const status = await lane.send(this.#laneRequest(exchange, sending, length));
+        const status = await lane.send(new Outgoing(exchange, sending, length));
         await answered(exchange, signal);
         this.lanes.give(lane);
         return { kind: 'done', address: lane.address, status };
@@ -128,27 +129,45 @@ export class Carrier {
       lane = await this.lanes.take(place, pass, signal, true);
     }
   }
+}
 
-  #laneRequest(exchange: Exchange, { pass, target, prepared, signal }: Sending, length: number | undefined) {
-    const { path, url } = target;
+/** One request as it leaves: written anew, its head counted before anything of it is sent. */
+class Outgoing implements LaneRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly HeaderPair[];
+  readonly body: Readable | null;
+  readonly upgrade = false;
+  readonly signal: AbortSignal;
+  readonly #exchange: Exchange;
+  readonly #sending: Sending;
+
+  constructor(exchange: Exchange, sending: Sending, length: number | undefined) {
+    const { pass, target, prepared, signal } = sending;
+    const { method, body } = exchange;
+    this.#exchange = exchange;
+    this.#sending = sending;
+    this.method = method;
+    this.path = target.path;
+    this.signal = signal;
     const framing: readonly HeaderPair[] =
-      exchange.body !== undefined && length !== undefined ? [['content-length', String(length)]] : [];
-    const headers: readonly HeaderPair[] = [['host', url.host], ...prepared.headers, ...framing];
-    pass.sent(headBytes(`${exchange.method} ${path} HTTP/1.1`, headers));
+      body !== undefined && length !== undefined ? [['content-length', String(length)]] : [];
+    this.headers = [['host', target.url.host], ...prepared.headers, ...framing];
+    pass.sent(headBytes(`${method} ${target.path} HTTP/1.1`, this.headers));
     exchange.proceed();
-    return {
-      method: exchange.method,
-      path,
-      headers,
-      body: exchange.body === undefined ? null : countedFrom(exchange.body, (bytes) => pass.sent(bytes)),
-      upgrade: false,
-      signal,
-      received: (bytes: number) => pass.received(bytes),
-      respond: (status: number, answered: readonly HeaderPair[]) => respondWith(exchange, prepared, status, answered),
-      upgraded: () => {
-        throw new EgressFailure('broken', 'the server changed protocols without being asked');
-      },
-    };
+    this.body = body === undefined ? null : countedFrom(body, (bytes) => pass.sent(bytes));
+  }
+
+  received(bytes: number): void {
+    this.#sending.pass.received(bytes);
+  }
+
+  respond(status: number, headers: readonly HeaderPair[]): Writable {
+    return respondWith(this.#exchange, this.#sending.prepared, status, headers);
+  }
+
+  upgraded(): never {
+    throw new EgressFailure('broken', 'the server changed protocols without being asked');
   }
 }
 
@@ -173,15 +192,12 @@ export function respondWith(
 }
 
 /** Until the client has taken the answer, or it is cut. */
-async function answered(exchange: Exchange, signal: AbortSignal): Promise<void> {
-  let stop: () => void = () => undefined;
-  const cut = new Promise<void>((resolve) => {
-    stop = resolve;
-    signal.addEventListener('abort', stop, { once: true });
+function answered(exchange: Exchange, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(carryFailure(undefined, signal)), { once: true });
+    if (signal.aborted) reject(carryFailure(undefined, signal));
+    void exchange.over.then(resolve);
   });
-  await Promise.race([exchange.over, cut]);
-  signal.removeEventListener('abort', stop);
-  if (signal.aborted) throw carryFailure(undefined, signal);
 }
 
 /** Anything thrown on the way, as what the client and the record are told. */
@@ -242,34 +258,12 @@ function through(body: Transform, sink: Writable): Writable {
   return body;
 }
 
-/** One signal of several. Not `AbortSignal.any`: its sources would keep what listens on it for their whole life. */
-class Cut {
-  readonly #controller = new AbortController();
-  readonly #sources: AbortSignal[] = [];
-
-  constructor(sources: readonly AbortSignal[]) {
-    for (const source of sources) this.add(source);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  add(source: AbortSignal): void {
-    this.#sources.push(source);
-    if (source.aborted) this.#abort();
-    else source.addEventListener('abort', this.#abort, { once: true });
-  }
-
-  clear(): void {
-    for (const source of this.#sources) source.removeEventListener('abort', this.#abort);
-  }
-
-  readonly #abort = (): void => {
-    const first = this.#sources.find(({ aborted }) => aborted);
-    const reason: unknown = first?.reason;
-    this.#controller.abort(reason instanceof EgressFailure ? reason : new EgressFailure('cut', messageFor(reason)));
-  };
+/** A revoked credential ends what it was lent to. What is returned lets go of the signal, which outlives the request. */
+function abandonWith(pass: Pass, signal: AbortSignal): () => void {
+  const abandon = (): void => pass.abandon(new EgressFailure('cut', messageFor(signal.reason)));
+  if (signal.aborted) abandon();
+  else signal.addEventListener('abort', abandon, { once: true });
+  return () => signal.removeEventListener('abort', abandon);
 }
 
 function messageFor(reason: unknown): string {

@@ -8,13 +8,13 @@ export interface Exchange extends Named {
   readonly headers: readonly HeaderPair[];
   /** Undefined where the request has none. It ends with an error when the client goes away. */
   readonly body: Readable | undefined;
-  /** Aborted when the client is gone before it has the whole answer. */
-  readonly gone: AbortSignal;
   /** `unknown`: the client waits for something that nobody here can say. */
   readonly expects: 'nothing' | 'continue' | 'unknown';
   readonly responded: boolean;
   /** Resolves when the client was given the whole answer, or is gone. */
   readonly over: Promise<void>;
+  /** Tells, once, that the client is gone before it has the whole answer; at once where it is. One listener, not more. */
+  onGone(listener: () => void): void;
   /** The client may send the body that it has announced. */
   proceed(): void;
   /** Once. `length`: of the body, where it is known; the answer to HEAD and what has no body take nothing but `end()`. */

@@ -14,7 +14,8 @@ export class Http1Exchange implements Exchange {
   readonly expects: 'nothing' | 'continue' | 'unknown';
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
-  readonly #gone = new AbortController();
+  #gone = false;
+  #tellGone: (() => void) | undefined;
   readonly over: Promise<void>;
   #announced = false;
 
@@ -36,14 +37,15 @@ export class Http1Exchange implements Exchange {
       response.once('prefinish', () => this.#discard(discardBytes));
       response.once('finish', resolve);
       response.once('close', () => {
-        if (!response.writableFinished) this.#gone.abort();
+        if (!response.writableFinished) this.#leave();
         resolve();
       });
     });
   }
 
-  get gone(): AbortSignal {
-    return this.#gone.signal;
+  onGone(listener: () => void): void {
+    this.#tellGone = listener;
+    if (this.#gone) listener();
   }
 
   get responded(): boolean {
@@ -67,6 +69,12 @@ export class Http1Exchange implements Exchange {
 
   cut(): void {
     this.#request.socket.destroy();
+  }
+
+  #leave(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#tellGone?.();
   }
 
   /** The rest of a body that nobody has read, so that the next request can come; up to a bound. */

@@ -157,9 +157,14 @@ class Http1Connection {
 
 const lingerMs = 2_000;
 
-function hasOtherCoding({ headersDistinct }: IncomingMessage): boolean {
-  const codings = headersDistinct['transfer-encoding'] ?? [];
-  return codings.length > 1 || codings.some((coding) => coding.toLowerCase() !== 'chunked');
+function hasOtherCoding({ rawHeaders }: IncomingMessage): boolean {
+  let codings = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if (rawHeaders[at]?.toLowerCase() !== 'transfer-encoding') continue;
+    codings += 1;
+    if (codings > 1 || rawHeaders[at + 1]?.toLowerCase() !== 'chunked') return true;
+  }
+  return false;
 }
 
 function withoutUpgrade(request: IncomingMessage): Buffer {

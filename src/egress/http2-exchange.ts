@@ -15,7 +15,8 @@ export class Http2Exchange implements Exchange {
   readonly expects: 'nothing' | 'continue' | 'unknown';
   readonly over: Promise<void>;
   readonly #stream: ServerHttp2Stream;
-  readonly #gone = new AbortController();
+  #gone = false;
+  #tellGone: (() => void) | undefined;
 
   constructor(stream: ServerHttp2Stream, rawHeaders: readonly string[], ended: boolean) {
     const all = pairsOf(rawHeaders);
@@ -31,7 +32,7 @@ export class Http2Exchange implements Exchange {
     this.expects = expected.length === 0 ? 'nothing' : /^100-continue$/i.test(expected.join()) ? 'continue' : 'unknown';
     stream.on('error', () => undefined);
     // Node ends the stream of a client that has gone, so that its end says nothing.
-    stream.once('aborted', () => this.#gone.abort());
+    stream.once('aborted', () => this.#leave());
     this.over = new Promise((resolve) => {
       stream.once('finish', () => {
         // Nobody reads the rest of the request (RFC 9113, 8.1).
@@ -39,14 +40,15 @@ export class Http2Exchange implements Exchange {
         resolve();
       });
       stream.once('close', () => {
-        if (!stream.writableFinished) this.#gone.abort();
+        if (!stream.writableFinished) this.#leave();
         resolve();
       });
     });
   }
 
-  get gone(): AbortSignal {
-    return this.#gone.signal;
+  onGone(listener: () => void): void {
+    this.#tellGone = listener;
+    if (this.#gone) listener();
   }
 
   get responded(): boolean {
@@ -68,6 +70,12 @@ export class Http2Exchange implements Exchange {
 
   cut(): void {
     if (!this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  #leave(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#tellGone?.();
   }
 }
 

@@ -44,6 +44,10 @@ export class TestPass implements Pass {
     return Promise.resolve();
   }
 
+  abandon(reason: EgressFailure): void {
+    this.#controller.abort(reason);
+  }
+
   withdraw(): void {
     this.#controller.abort(new EgressFailure('cut', 'the policy was narrowed'));
   }

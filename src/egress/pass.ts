@@ -15,6 +15,8 @@ export interface Pass {
   /** Bytes about to be moved. Over the rule's bound: aborts `signal` and throws `EgressFailure('cut')`: do not move them. */
   sent(bytes: number): void;
   received(bytes: number): void;
+  /** Whoever holds it wants no more of it: aborts `signal` with this. How it ended is still the holder's to say. */
+  abandon(reason: EgressFailure): void;
   /** Never rejects; the second time does nothing. */
   end(result: PassEnd): Promise<void>;
 }
@@ -91,6 +93,10 @@ export class IssuedPass implements Pass {
     this.#cut = new EgressFailure(kind, reason, { rule: this.rule?.id });
     this.#controller.abort(this.#cut);
     return this.#cut;
+  }
+
+  abandon(reason: EgressFailure): void {
+    this.#controller.abort(reason);
   }
 
   /** An address that it was let through to is refused now. */

@@ -1,5 +1,5 @@
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
-import { Entry, type Draft } from './entry.ts';
+import { Entry, entryData, type Draft } from './entry.ts';
 import { asciiJson, printable } from './printable.ts';
 
 /**
@@ -22,11 +22,23 @@ export interface Position {
  */
 export function sealEntry(draft: Draft, position: Position): { readonly entry: Entry; readonly line: string } {
   // Parsed first, hashed then: the hash is over what will be read back, whatever the schema makes of the draft.
-  const open = Entry.parse({ v: 1, ...position, type: draft.type, data: draft.data, hash: firstPrev });
+  const open = parsed(draft, position);
   const [before, after] = aroundHash(open);
   const hash = digestOf(`${before},${after}`);
   return { entry: { ...open, hash }, line: `${asciiJson(`${before},"hash":"${hash}",${after}`)}\n` };
 }
+
+/** A position is the writer's own: in the first entry it is held against the schema whole, later only what its clocks make of it. */
+function parsed(draft: Draft, position: Position): Entry {
+  const { type } = draft;
+  if (position.seq === 1) return Entry.parse({ v: 1, ...position, type, data: draft.data, hash: firstPrev });
+  if (position.at.length !== dateLength || !(position.mono >= 0)) throw new RangeError(`no time: ${position.at}`);
+  const data: unknown = entryData[type].parse(draft.data);
+  return { v: 1, ...position, type, data, hash: firstPrev } as Entry;
+}
+
+/** ISO 8601 with milliseconds and a year of four digits. */
+const dateLength = 24;
 
 /** Canonical JSON without `hash`, in two parts: its members come in the order of their names. */
 function aroundHash({ at, data, mono, prev, run, seq, type, v }: Entry): readonly [string, string] {

@@ -45,9 +45,7 @@ export function nextState(state: JournalState, entry: Entry): JournalState {
 
 /** The writer's side of what `story-check.ts` checks. */
 export function refuseNonsense(draft: Draft, state: JournalState): void {
-  const nonsense = (what: string): RunnerError =>
-    new RunnerError('internal', `the journal refuses ${draft.type}: ${what}`);
-  if ((state.seq === 0) !== (draft.type === 'run.opened')) throw nonsense('run.opened comes first, and once');
+  if ((state.seq === 0) !== (draft.type === 'run.opened')) throw nonsense(draft, 'run.opened comes first, and once');
   if (state.closed) throw new RunnerError('run_not_open', 'the run is closed: nothing more can be recorded');
   switch (draft.type) {
     case 'call.intended':
@@ -59,23 +57,25 @@ export function refuseNonsense(draft: Draft, state: JournalState): void {
       }
       return;
     case 'call.ended':
-      if (!state.open.has(draft.data.callId)) throw nonsense(`call ${draft.data.callId} has no open intent`);
+      if (!state.open.has(draft.data.callId)) throw nonsense(draft, `call ${draft.data.callId} has no open intent`);
       return;
     case 'call.denied':
-      if (state.open.has(draft.data.callId)) throw nonsense(`call ${draft.data.callId} is under way`);
+      if (state.open.has(draft.data.callId)) throw nonsense(draft, `call ${draft.data.callId} is under way`);
       return;
     case 'egress.decided':
     case 'egress.ended': {
       const odd = state.egress.findOdd(draft);
-      if (odd !== undefined) throw nonsense(odd);
+      if (odd !== undefined) throw nonsense(draft, odd);
       return;
     }
     case 'run.closed': {
       const { open } = state.egress;
-      if (open.length > 0) throw nonsense(`egress has no end: ${open.slice(0, 10).join(', ')}`);
-      if (state.open.size > 0) throw nonsense(`calls have no outcome: ${[...state.open].slice(0, 10).join(', ')}`);
+      if (open.length > 0) throw nonsense(draft, `egress has no end: ${open.slice(0, 10).join(', ')}`);
+      if (state.open.size > 0)
+        throw nonsense(draft, `calls have no outcome: ${[...state.open].slice(0, 10).join(', ')}`);
       if (draft.data.calls !== state.calls || draft.data.denied !== state.denied) {
         throw nonsense(
+          draft,
           `it states ${draft.data.calls} calls, ${draft.data.denied} denied; there are ${state.calls}, ${state.denied}`,
         );
       }
@@ -83,4 +83,8 @@ export function refuseNonsense(draft: Draft, state: JournalState): void {
     }
     default:
   }
+}
+
+function nonsense({ type }: Draft, what: string): RunnerError {
+  return new RunnerError('internal', `the journal refuses ${type}: ${what}`);
 }

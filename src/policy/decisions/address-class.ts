@@ -89,7 +89,7 @@ export function addressBytes(text: string): Uint8Array | undefined {
 }
 
 export function classOfAddress(bytes: Uint8Array): AddressClass {
-  const found = byLength.find(({ range }) => isIn(range, bytes))?.addressClass ?? 'reserved';
+  const found = (bytes.length === 4 ? of4 : of6).find(({ range }) => isIn(range, bytes))?.addressClass ?? 'reserved';
   // Interface identifiers of ISATAP (RFC 5214) carry an IPv4 address.
   return found === 'public' && isIsatap(bytes) ? 'embedded' : found;
 }
@@ -150,3 +150,5 @@ function bytesOf6(text: string): Uint8Array {
 const byLength = table
   .map(([cidr, addressClass]) => ({ range: parseRange(cidr), addressClass }))
   .sort((a, b) => b.range.bits - a.range.bits);
+const of4 = byLength.filter(({ range }) => range.bytes.length === 4);
+const of6 = byLength.filter(({ range }) => range.bytes.length === 16);

@@ -14,7 +14,6 @@ const namePattern = new RegExp(`^${label}(?:\\.${label})*$`);
  * resolvers take for an address (`0x7f.1`, `2130706433`, `0177.0.0.1`, `127.1`: inet_aton(3)) are that address.
  */
 export function readHost(text: string): Host {
-  const bad = (reason: string): Host => ({ kind: 'bad', reason });
   if (text.length > 255) return bad('the host is longer than a name can be');
   if (!/^[\x21-\x7E]+$/.test(text))
     return bad('the host holds what is no letter of a name; write other alphabets as xn--');
@@ -34,6 +33,10 @@ export function readHost(text: string): Host {
   }
   if (name.length > 253 || !namePattern.test(name)) return bad('the host is no host name');
   return { kind: 'name', name };
+}
+
+function bad(reason: string): Host {
+  return { kind: 'bad', reason };
 }
 
 /** As inet_aton(3) reads them: one to four numbers, decimal, octal or hexadecimal, the last one filling the rest. */
