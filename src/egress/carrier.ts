@@ -3,7 +3,7 @@ import type { Ask, Pass, PassEnd } from './checkpoint.ts';
 import { countedFrom } from './counted.ts';
 import { answerRefusal, type Exchange } from './exchange.ts';
 import { EgressFailure } from './failure.ts';
-import { contentLength, headBytes, requestHeaders, responseHeaders } from './http-headers.ts';
+import { contentLength, headBytes, overrideIn, requestHeaders, responseHeaders } from './http-headers.ts';
 import type { HeaderPair, HttpDeps, HttpLimits, PreparedHeaders } from './http-deps.ts';
 import { authorityOf, targetOf, type Misfit, type Named, type Place, type RequestTarget } from './http-target.ts';
 import { misuseHint, refusalOf } from './refusal.ts';
@@ -68,6 +68,8 @@ export class Carrier {
     const target = targetOf({ ...headOf(exchange), target: named }, place);
     if (target.kind === 'misfit') return this.refuse(exchange, ask, place, target);
     if (exchange.expects === 'unknown') return this.refuse(exchange, ask, place, unknownExpectation);
+    const override = overrideIn(exchange);
+    if (override !== undefined) return this.refuse(exchange, ask, place, override);
     const { url, text } = target;
     const { method } = exchange;
     const asked = `${method} ${withoutQuery(text)}`;

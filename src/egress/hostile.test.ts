@@ -128,6 +128,17 @@ test.each([
   expect(answer).toContain(reason);
 });
 
+test.each([
+  ['X-HTTP-Method-Override: DELETE', 400],
+  ['x-original-url: /admin', 400],
+  ['X-HTTP-Method-Override: GET', 403],
+])('a header that makes another request of it for some servers is refused: %s', async (header, status) => {
+  const before = world.dials.length;
+  const asked = `GET http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n${header}\r\nConnection: close\r\n\r\n`;
+  expect(await raw(proxy.port, asked)).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+  expect(world.dials.length).toBe(before);
+});
+
 test('requests that offer another protocol leave nothing behind', async () => {
   const socket = connect(proxy.port, '127.0.0.1');
   const inner = (): Duplex | undefined => inners.at(-1);

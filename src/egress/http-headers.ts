@@ -16,6 +16,22 @@ export function responseHeaders(headers: readonly HeaderPair[]): readonly Header
   return headers.filter(([name]) => !droppedFromResponses.has(name.toLowerCase()) && !named.has(name.toLowerCase()));
 }
 
+/** Headers by which some servers take another method or path than those that were judged. */
+const overrides: ReadonlySet<string> = new Set([
+  'x-http-method',
+  'x-http-method-override',
+  'x-method-override',
+  'x-original-url',
+  'x-rewrite-url',
+]);
+
+/** A request that would be another one to such a server. */
+export function overrideIn({ method, headers }: { readonly method: string; readonly headers: readonly HeaderPair[] }) {
+  const found = headers.find(([name, value]) => overrides.has(name.toLowerCase()) && value !== method);
+  if (found === undefined) return undefined;
+  return { status: 400, reason: `the header ${found[0]} asks for another method or path than the request itself` };
+}
+
 export function valuesOf(headers: readonly HeaderPair[], name: string): readonly string[] {
   return headers.filter(([own]) => own.toLowerCase() === name).map(([, value]) => value);
 }
