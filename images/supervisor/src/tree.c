@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, PASSES_MAX = 64, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
+enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, PASSES_MAX = 8, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
 
 /* Of getdents64(2); musl's readdir would allocate for every scan. */
 struct entry {
