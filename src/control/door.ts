@@ -40,6 +40,7 @@ export class Door {
     this.#server.on('request', (request, response) => void this.#answer(request, response));
     this.#server.on('connect', (request, socket, head) => void this.#tunnel(request, socket, head));
     this.#server.on('clientError', (_, socket) => socket.destroy());
+    this.#server.on('error', () => undefined); // of an accept that fails: who asked is not connected, and that is all
   }
 
   /** In the run's directory. */

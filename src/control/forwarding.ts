@@ -82,6 +82,7 @@ async function listen(address: string, port: number, onConnection: (socket: Sock
   try {
     server.listen({ host: address, port, exclusive: true });
     await once(server, 'listening');
+    server.on('error', () => undefined); // of an accept that fails: one client less, and no end of the runner
     return server;
   } catch (cause) {
     const message = `cannot listen on port ${port} of ${address}: ${messageOf(cause)}; name another one, or 0 for a free one`;

@@ -34,6 +34,16 @@ async function failureOf(work: Promise<unknown>): Promise<EgressFailure> {
   );
 }
 
+test('so many may be under way at once, and no more until one has ended', async () => {
+  const { checkpoint } = checkpointWith({ limits: { ...limits, maxRecords: 10_000 } });
+  const open = async (): Promise<Pass> => checkpoint.connection(ask('raw.test'));
+  const passes: Pass[] = [];
+  for (let at = 0; at < 512; at++) passes.push(await open());
+  expect(await failureOf(open())).toMatchObject({ kind: 'denied', rule: 'egress.max_connections' });
+  await passes[0]?.end({ kind: 'done' });
+  await expect(open()).resolves.toBeDefined();
+});
+
 describe('a decision', () => {
   test('is on record before its pass is given, without the query', async () => {
     const { checkpoint, record } = checkpointWith();

@@ -172,6 +172,8 @@ export class Checkpoint {
   async #issue(question: Question): Promise<Pass> {
     const answer = this.#answer(question);
     if ('refused' in answer) throw await this.#refuse(question, whyOf(answer.refused));
+    // One connection may hold many requests; each of them may cost the runner a socket and buffers.
+    if (this.#passes.size + this.#deciding.size >= openMax) throw await this.#refuse(question, tooMany);
     const spent = this.#take(question.ask.host, answer.leave);
     if (spent === undefined) return this.#pass(question, answer.leave);
     if (!this.#lets(spent)) throw await this.#refuse(question, whyOf(spent));
@@ -299,6 +301,13 @@ export class Checkpoint {
     }
   }
 }
+
+/** Connections and requests that are under way at once. */
+const openMax = 512;
+const tooMany: Why = {
+  reason: `${openMax} connections and requests are under way, which is all that a run may have at once`,
+  rule: 'egress.max_connections',
+};
 
 const otherTarget: Refused = {
   kind: 'denied',
