@@ -7,7 +7,8 @@ import { Repositories } from './fixtures/repositories.ts';
 import { here, Servers } from './fixtures/servers.ts';
 
 /** The clients that people use, as they are in the images, against real servers on this host. npm and git: egress-registries. */
-let bench: Bench;
+const bench = await Bench.make();
+const facts = await bench.engine.describe();
 let servers: Servers;
 let repositories: Repositories;
 let runner: Runner;
@@ -17,8 +18,7 @@ let postgres: Postgres | undefined;
 beforeAll(async () => {
   const names = here('api.test', 'raw.test', 'plain.test', 'quiet.test', 'pypi.test', 'deb.test');
   repositories = new Repositories();
-  [bench, servers, postgres] = await Promise.all([
-    Bench.make(),
+  [servers, postgres] = await Promise.all([
     Servers.open({ names, answer: (url) => repositories.answer(url) }),
     Postgres.start(),
   ]);
@@ -35,7 +35,7 @@ beforeEach(() => {
   servers.arrived.length = 0;
 });
 
-function policyFor(image: string) {
+function policyFor(image: string, runtime = 'runc') {
   const [http, https] = [servers.port('http'), servers.port('https')];
   const own = 'addresses: [127.0.0.0/8]';
   const [use, database] =
@@ -58,12 +58,13 @@ function policyFor(image: string) {
       - { id: pypi, host: [pypi.test], ports: [${https}], path: [/simple/**, /files/*], ${own} }
       - { id: debian, host: [deb.test], ports: [${http}], tls: none, path: [/debian/**], ${own} }
 `,
-    { image },
+    { image, runtime },
   );
 }
 
 /** The last thing that is on record to have been let through to `host`, and how it ended. */
 async function lastOf(host: string) {
+  await inside.quiet();
   const decided = (await inside.decided()).findLast((one) => one.host === host && one.kind !== 'name');
   const ended = (await inside.ended()).find(({ id }) => id === decided?.id);
   return { decided, ended };
@@ -181,6 +182,25 @@ test('openssl speaks TLS with a server that is passed through, and sees its cert
   );
   expect(said).toContain('CN = outside');
   expect(said).toContain('hello from /by-hand');
+});
+
+test('under gVisor the same clients get the same answers', async (context) => {
+  if (!facts.enforces.gvisor) return context.skip('runsc is not a runtime of this engine, or holds no limits');
+  const other = new Inside(await runner.open({ policy: policyFor('base', 'runsc') }));
+  const [http, https] = [servers.port('http'), servers.port('https')];
+  const script = `python3 - <<'END'
+import socket, ssl, urllib.error, urllib.request
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+for url, how in (('https://api.test:${https}/ok/1', None), ('http://plain.test:${http}/2', None), ('https://raw.test:${https}/3', context), ('https://api.test:${https}/no', None)):
+    try: print(urllib.request.urlopen(url, timeout=10, context=how).read().decode().strip())
+    except urllib.error.HTTPError as error: print(error.code, error.headers['glovebox-egress'])
+s = socket.create_connection(('echo.internal', 7), 10); s.sendall(b'there and back'); s.shutdown(socket.SHUT_WR)
+print(s.recv(100).decode(), s.recv(100))
+END`;
+  const said = [await other.direct(script), await other.sh(script)];
+  await other.run.close();
+  for (const one of said)
+    expect(one).toContain("hello from /ok/1\nhello from /2\nhello from /3\n403 denied\nthere and back b''\n");
 });
 
 describe('plain TCP, through an upstream', () => {

@@ -57,6 +57,14 @@ underEachRuntime(facts, (runtime) => {
   });
 });
 
+test('nor does the engine attach one that runs to a network', async () => {
+  const box = await boxes.open();
+  const body = { Container: box.sandbox.containerId };
+  await expect(rawDocker('POST', '/networks/bridge/connect', body)).rejects.toThrow(/private \(none\) mode/);
+  expect((await proveIsolation(box.sandbox, 'refused')).interfaces).toEqual(['lo']);
+  await box.close();
+});
+
 test('a run says in its journal how it was proven, before its first call', async () => {
   const runner = await Runner.create(bench.engine, bench.dataDir);
   const run = await runner.open({ policy: smallPolicy(''), workspace: await bench.workspace({ a: 'a\n' }) });

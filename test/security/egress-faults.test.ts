@@ -99,6 +99,7 @@ describe('what is put right again', () => {
     await inside.until('transfers', /ended[^]*ended[^]*ended[^]*begun[^]*begun[^]*begun/);
     await eventually('three transfers are under way again', () => servers.drips === 3);
     expect(servers.total).toBeGreaterThanOrEqual(total + 3);
+    await eventually('the ends of the first three are on record', async () => (await inside.ended()).length >= 3);
     expect((await inside.ended()).map(({ result }) => result)).toEqual(['cut', 'cut', 'cut']);
     await inside.run.close();
   });
