@@ -1,5 +1,6 @@
 import { Credentials } from './credentials/credentials.ts';
 import type { Fence } from './egress/fence.ts';
+import { keepImageTrust } from './egress/image-trust.ts';
 import { Network } from './egress/network.ts';
 import type { EgressRecord } from './egress/record.ts';
 import { proveIsolation, type IsolationProof } from './egress/self-test.ts';
@@ -12,6 +13,8 @@ export type Reachable = Pick<Policy, 'egress' | 'credentials'>;
 
 export interface FencingParts {
   readonly sandbox: Sandbox;
+  /** Its image may be an environment, whose bundle of authorities is for us to give. */
+  readonly derived?: boolean;
   readonly record: EgressRecord;
   /** Ends what runs in it. */
   readonly stop: (reason: string) => void;
@@ -43,7 +46,11 @@ export async function sealBeside<T>(policy: Reachable, parts: FencingParts, work
 export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit<Sealed<unknown>, 'done'>> {
   const fence = await openFence(policy, parts);
   try {
-    return { fence, isolation: await proveIsolation(parts.sandbox, fence === undefined ? 'refused' : 'nxdomain') };
+    const [isolation] = await Promise.all([
+      proveIsolation(parts.sandbox, fence === undefined ? 'refused' : 'nxdomain'),
+      parts.derived === true && fence?.terminates !== true ? keepImageTrust(parts.sandbox.files) : undefined,
+    ]);
+    return { fence, isolation };
   } catch (error) {
     await fence?.close();
     throw error;

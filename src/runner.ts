@@ -339,7 +339,8 @@ export class Runner {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
       const inputs = await placement.verify();
-      const parts = { sandbox, record: inJournal(journal), stop, ...this.#options };
+      const derived = isEnvironmentName(image.reference) || digestPattern.test(image.reference);
+      const parts = { sandbox, derived, record: inJournal(journal), stop, ...this.#options };
       const sealed = await sealBeside(policy.policy, parts, placement.fill(dir, sandbox.files));
       const { isolation, done: base } = sealed;
       fence = sealed.fence;

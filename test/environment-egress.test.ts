@@ -115,13 +115,14 @@ test('npm ci and apt-get install get what the policy names, with a credential th
     }),
   });
   await writeFile(join(workspace, 'archive.gpg'), packages.keyring);
-  const policy = policyWith('node', [
+  const setup = [
     sh('tail -n 3 /run/glovebox/ca.pem | head -n 1; echo "stands for it: $GLOVEBOX_CREDENTIAL_NPM_TOKEN"'),
     ['cp', 'archive.gpg', '/usr/share/keyrings/debian-archive-keyring.gpg'],
     ['apt-get', 'update'],
     ['apt-get', 'install', '-y', '--no-install-recommends', 'middle'],
     ['npm', 'ci', '--no-audit'],
-  ]);
+  ];
+  const policy = policyWith('node', setup);
   const lines: string[] = [];
   const { lock } = await build(policy, workspace, lines);
   const { port } = packages;
@@ -145,7 +146,7 @@ test('npm ci and apt-get install get what the policy names, with a credential th
   const authority = lines[lines.findIndex((line) => line.startsWith('+ sh -c tail')) + 1] ?? '';
   const [, placeholder = ''] = /^stands for it: (\S{20,})$/m.exec(lines.join('\n')) ?? [];
   expect(authority).toMatch(/^[A-Za-z0-9+/]{20,}/);
-  const needles = [secret, placeholder, authority, 'run/glovebox', '127.0.0.1:3128', 'apt.test', 'npm.test'];
+  const needles = [secret, placeholder, authority, 'Acquire::https::CaInfo', '127.0.0.1:3128', 'apt.test', 'npm.test'];
   const installed = 'middle of acme'; // what is searched holds what was installed
   expect(await foundIn(await bench.engine.saveImage(lock.id), [...needles, installed])).toEqual([installed]);
 
@@ -153,7 +154,16 @@ test('npm ci and apt-get install get what the policy names, with a credential th
   expect(await text(run, `middle; node -p "require('@acme/left')"; env | grep -c -i -e proxy -e CREDENTIAL`)).toMatch(
     /^middle of acme\nleft of acme\n0\n/,
   );
+  // What looks for authorities in the system's place alone finds the image's there, and in a run with a fence its own too.
+  const count = 'grep -c BEGIN /etc/ssl/certs/ca-certificates.crt';
+  const ofImage = Number.parseInt(await text(run, count), 10);
+  expect(ofImage).toBeGreaterThan(50);
   await run.close();
+  const letOut = await runner.open({ policy: policyWith('node', setup, 'use: [registry_read]'), workspace });
+  expect(Number.parseInt(await text(letOut, count), 10)).toBe(ofImage + 1);
+  const fetch = `import urllib.request; print(urllib.request.urlopen('https://npm.test:${port}/@acme%2fleft').status)`;
+  expect(await text(letOut, `env -i python3 -c "${fetch}"`)).toMatch(/^200\n/);
+  await letOut.close();
   const shown = await bench.cli(['egress', lock.name]);
   expect(shown.stdout).toMatch(/setup +allowed +GET +npm\.test:\d+ +\/@acme\/left\/-\/left-1\.0\.0\.tgz +200/);
   const [listed] = JSON.parse((await bench.cli(['env', 'ls', '--json'])).stdout) as { egress: unknown }[];

@@ -1,9 +1,8 @@
 import { RunnerError, messageOf } from '../errors.ts';
 import { FileError, type Files, type UnpackItem } from '../sandbox/spec.ts';
 import { loopback, proxyPort } from './entrance.ts';
+import { clientFolder, keptBundle, systemBundle } from './image-trust.ts';
 
-/** Where programs inside find what they are to trust, written before any of them runs. */
-export const clientFolder = '/run/glovebox';
 const folder = clientFolder;
 const bundle = `${folder}/ca.pem`;
 const aptConfig = `${folder}/apt.conf`;
@@ -11,7 +10,8 @@ const wgetConfig = `${folder}/wgetrc`;
 
 /** Where images keep the authorities that they trust: Debian and Alpine, Fedora, openSUSE, OpenSSL's own. */
 const imageBundles = [
-  '/etc/ssl/certs/ca-certificates.crt',
+  keptBundle,
+  systemBundle,
   '/etc/pki/tls/certs/ca-bundle.crt',
   '/etc/ssl/ca-bundle.pem',
   '/etc/ssl/cert.pem',

@@ -46,11 +46,12 @@ const endWithinMs = 1_000;
 export class Fence {
   readonly credentials: Credentials;
   readonly calls = new RunningCalls();
+  /** It looks into TLS, and has written what programs inside are to trust. */
+  readonly terminates: boolean;
   readonly #parts: FenceParts;
   readonly #checkpoint: Checkpoint;
   readonly #http: HttpDeps;
   readonly #serving = new Set<Promise<void>>();
-  readonly #terminates: boolean;
   #entrance: Entrance | undefined;
   #closing: Promise<void> | undefined;
 
@@ -58,7 +59,7 @@ export class Fence {
     const { egress, network, credentials, record, onStop } = parts;
     this.#parts = parts;
     this.credentials = credentials;
-    this.#terminates = authority !== undefined;
+    this.terminates = authority !== undefined;
     this.#checkpoint = new Checkpoint({
       rules: new EgressRules(egress),
       record,
@@ -88,7 +89,7 @@ export class Fence {
     return {
       ...registryEnvironment(this.#parts.egress.registries),
       ...proxyEnvironment(callId),
-      ...(this.#terminates ? trustEnvironment() : {}),
+      ...(this.terminates ? trustEnvironment() : {}),
       ...this.credentials.environment(),
     };
   }

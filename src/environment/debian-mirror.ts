@@ -1,4 +1,4 @@
-import { clientFolder } from '../egress/client-files.ts';
+import { clientFolder } from '../egress/image-trust.ts';
 import { publicRegistries, type Registry } from '../registries/registries.ts';
 
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';

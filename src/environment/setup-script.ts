@@ -1,6 +1,7 @@
+import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
-import { clientFolder } from '../egress/client-files.ts';
+import { clientFolder, keptBundle, systemBundle } from '../egress/image-trust.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import { ancestorsOf } from '../workspace/diff.ts';
 import type { SetupFile, Wanted } from './environment.ts';
@@ -101,6 +102,7 @@ export function scriptOf({ spec, files }: Pick<Wanted, 'spec' | 'files'>): strin
 set -e
 exec 2>&1 </dev/null
 umask 022
+${ownTrust}
 cd /workspace
 ${commands.join('\n')}
 cd /
@@ -112,12 +114,26 @@ find /workspace -mindepth 1 -maxdepth 1 -exec mv -t ${resultsDir} -- {} +
 chown -R 0:0 ${resultsDir}
 chmod -R a+rX,go-w ${resultsDir}
 rm -rf /root/.cache /root/.npm /var/tmp/* /glovebox-setup ${clientFolder}
+${linkedTrust}
 for place in /var/log /var/cache/apt /var/lib/apt/lists; do [ ! -d $place ] || find $place -type f -delete; done
 find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 exit 0
 }
 `;
 }
+
+const linkBundle = `mkdir -p ${dirname(keptBundle)}; mv -f ${systemBundle} ${keptBundle}; ln -s ${clientFolder}/ca.pem ${systemBundle}`;
+
+/** What the base image trusts is in its usual place again; and where there is a fence, programs find its authority there. */
+const ownTrust = `if [ -f ${keptBundle} ]; then mv -f ${keptBundle} ${systemBundle}; fi
+if [ -f ${clientFolder}/ca.pem ] && [ -f ${systemBundle} ]; then ${linkBundle}; fi`;
+
+/**
+ * A run's own authority is to be found through the system's bundle too: what the image trusts is kept beside, and the bundle is
+ * a link to where each sandbox has what it trusts. Elsewhere it leads to the image's own.
+ */
+const linkedTrust = `if [ -f ${systemBundle} ] && [ ! -L ${systemBundle} ]; then ${linkBundle}; fi
+if [ -f ${keptBundle} ]; then mkdir -p ${clientFolder}; ln -s ${keptBundle} ${clientFolder}/ca.pem; fi`;
 
 function fileRemoval({ path }: SetupFile): string {
   return `rm -f -- ${quoted(`/workspace/${path}`)}`;
