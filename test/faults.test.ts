@@ -447,4 +447,13 @@ describe('the engine itself fails', () => {
   });
 });
 
-const nothing = { containers: [], volumes: [], networks: [], layers: [], bases: [], runs: [], neverBegun: [] };
+const nothing = {
+  containers: [],
+  volumes: [],
+  networks: [],
+  layers: [],
+  bases: [],
+  builds: [],
+  runs: [],
+  neverBegun: [],
+};

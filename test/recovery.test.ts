@@ -99,6 +99,7 @@ test('without a failpoint the session is played to its end, and there is nothing
     networks: [],
     layers: [],
     bases: [],
+    builds: [],
     runs: [],
     neverBegun: [],
   });
@@ -130,6 +131,7 @@ test.each(failpoints)(
       networks: [],
       layers: [],
       bases: [],
+      builds: [],
       runs: [],
       neverBegun: [],
     });
@@ -157,6 +159,7 @@ test.each(failpoints)(
       networks: [],
       layers: [],
       bases: [],
+      builds: [],
       runs: [],
       neverBegun: [],
     });
@@ -197,6 +200,7 @@ test.each(['open.started', 'call.dispatched'])(
       networks: [],
       layers: [],
       bases: [],
+      builds: [],
       runs: [],
       neverBegun: [],
     });
