@@ -46,7 +46,7 @@ export class JournalFile {
 }
 
 const atOnceMax = 16_384;
-const slowMs = 50;
+const slowMs = 250;
 const restMs = 10_000;
 
 /** statfs(2): ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, ZFS, F2FS. */

@@ -9,6 +9,7 @@ export function printable(text: string, options: { newlines?: 'escape' | 'keep' 
 
 /** The same for JSON text: only printable ASCII is left, and it parses to the same value. */
 export function asciiJson(json: string): string {
+  if (/^[\x20-\x7e]*$/.test(json)) return json;
   return json.replaceAll(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 

@@ -36,7 +36,8 @@ export function readRequestUrl(text: string): { readonly kind: 'url'; readonly u
   if (!/^[\x21-\x7E]*$/.test(text)) return ambiguous('the URL holds a space, a control character or what is no ASCII');
   if (/[\\#]/.test(text)) return ambiguous('the URL holds a backslash or a fragment');
   if (/%(?![0-9a-fA-F]{2})/.test(text)) return ambiguous('the URL holds a percent sign that encodes nothing');
-  const [, scheme, authority = '', target = ''] = /^(https?):\/\/([^/?]*)(.*)$/i.exec(text) ?? [];
+  const parts = /^(https?):\/\/([^/?]*)(.*)$/i.exec(text);
+  const [scheme, authority = '', target = ''] = [parts?.[1], parts?.[2], parts?.[3]];
   if (scheme === undefined) return ambiguous('it is no http or https URL');
   const place = readAuthority(authority, scheme.toLowerCase() === 'http' ? 'http' : 'https');
   if ('reason' in place) return place;
@@ -66,8 +67,8 @@ function readPath(raw: string): Path | Ambiguous {
   const path = raw === '' ? '/' : raw;
   const written = path.split('/').slice(1);
   const segments: string[] = [];
-  for (const [at, segment] of written.entries()) {
-    const isLast = at === written.length - 1;
+  for (const segment of written) {
+    const isLast = segments.length === written.length - 1;
     if (segment === '' && !isLast) return ambiguous('the path holds an empty segment');
     const read = decoded(segment);
     if (read === undefined) return ambiguous('the path holds octets that are no UTF-8');
@@ -75,10 +76,12 @@ function readPath(raw: string): Path | Ambiguous {
     if (why !== undefined) return ambiguous(why);
     segments.push(read);
   }
-  const splitSegments = segments.flatMap((segment) => segment.split('/'));
+  const isSplit = segments.some((segment) => segment.includes('/'));
+  const splitSegments = isSplit ? segments.flatMap((segment) => segment.split('/')) : segments;
   if (splitSegments.some((segment, at) => segment === '' && at < splitSegments.length - 1))
     return ambiguous('the path holds an empty segment');
-  return { path: `/${written.map(normalised).join('/')}`, segments, splitSegments };
+  const normal = path.includes('%') ? `/${written.map(normalised).join('/')}` : path;
+  return { path: normal, segments, splitSegments };
 }
 
 function wrongSegment(segment: string): string | undefined {
