@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Bench } from '../fixtures/bench.ts';
 import { egressPolicy, Inside } from '../fixtures/inside.ts';
 import { compile, script, underEachRuntime } from './fixtures/host.ts';
-import { metadata, rows, Siege } from './fixtures/siege.ts';
+import { inPython, metadata, rows, Siege } from './fixtures/siege.ts';
 import { hostAddresses, Wire } from './fixtures/wire.ts';
 
 /** What is not allowed does not arrive: asserted at the servers, which listen on every address of this host, and in the record. */
@@ -194,4 +194,24 @@ describe('at the proxy', () => {
     expect(denied).toHaveLength(8);
     expect(connections).toBe(0);
   });
+});
+
+test('a policy that observes lets nobody reach this host, its networks or a metadata service either', async () => {
+  const policy = egressPolicy('egress: { observe: allowed, mode: observe }\n', { image: 'node' });
+  const watched = new Siege(siege.servers, siege.runner, new Inside(await siege.runner.open({ policy })));
+  const [http, https] = [siege.servers.port('http'), siege.servers.port('https')];
+  const hosts = [...hostAddresses(), '10.0.0.1', '0.0.0.0', '::ffff:127.0.0.1', ...metadata];
+  const literal = hosts.map((host) => (host.includes(':') ? `[${host}]` : host));
+  const ports = [...literal, 'api.test', 'raw.test', 'plain.test'].map((host) => `${host}:${https}`);
+  const tunnels = await watched.attacked<string[]>(`print(json.dumps(first_lines([
+  said('GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n', place=proxy, tunnel=one, name=one.rsplit(':', 1)[0].strip('[]'), tls=True) for one in ${inPython(ports)}])))`);
+  expect(tunnels.answers.filter((answer) => answer.includes(' 200 '))).toEqual([]);
+  const gets = [...literal, 'plain.test'].map(
+    (host) => `GET http://${host}:${http}/ HTTP/1.1\r\nHost: ${host}:${http}\r\nConnection: close\r\n\r\n`,
+  );
+  const plain = await watched.attacked<string[]>(rows(gets, 'place=proxy'));
+  expect(plain.answers.filter((answer) => !/^HTTP\/1\.1 4\d\d /.test(answer))).toEqual([]);
+  await watched.inside.run.close();
+  expect([tunnels.connections, plain.connections]).toEqual([0, 0]);
+  expect(tunnels.denied.length + plain.denied.length).toBe(ports.length + gets.length);
 });
