@@ -139,6 +139,16 @@ test.each([
   expect(world.dials.length).toBe(before);
 });
 
+test.each([
+  'GET http://little.test/ HTTP/1.1\r\nHost: little.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  'CONNECT allowed.test:443 HTTP/1.1\r\nHost: allowed.test:443\r\n\r\n',
+])('what comes behind something that is no request is nothing', async (behind) => {
+  const odd = 'GET / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n';
+  const answer = await raw(proxy.port, `${odd}${behind}`);
+  expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  expect(answer.match(/HTTP\/1\.1/g)).toHaveLength(1);
+});
+
 test('requests that offer another protocol leave nothing behind', async () => {
   const socket = connect(proxy.port, '127.0.0.1');
   const inner = (): Duplex | undefined => inners.at(-1);

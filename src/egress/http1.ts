@@ -87,7 +87,11 @@ class Http1Connection {
   #inTurn(work: () => Promise<void>): void {
     this.#waiting += 1;
     this.#turn = this.#turn.then(async () => {
-      if (!this.#socket.destroyed) await work().catch(() => this.#socket.destroy());
+      try {
+        if (!this.#socket.destroyed) await work();
+      } catch {
+        this.#socket.destroy();
+      }
       this.#waiting -= 1;
       if (this.#waiting === 0 && this.#socket.writable) this.#await();
     });
@@ -101,6 +105,7 @@ class Http1Connection {
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (this.#malformed) return;
     clearTimeout(this.#clock);
     // Answers of earlier requests would get between the bytes of the new protocol.
     if (this.#waiting > 0 || request.rawHeaders.length > 2 * this.#limits.headersMax) return void socket.destroy();
@@ -116,6 +121,7 @@ class Http1Connection {
   }
 
   #connect(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (this.#malformed) return;
     clearTimeout(this.#clock);
     if (this.#waiting > 0) return void socket.destroy();
     this.#waiting += 1;
