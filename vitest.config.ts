@@ -7,6 +7,7 @@ const together = [
   'cli',
   'common-tools',
   'environment',
+  'environment-egress',
   'fork',
   'images',
   'inputs',

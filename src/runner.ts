@@ -217,7 +217,7 @@ export class Runner {
   async buildEnvironment(
     policy: Policy,
     workspace: string | undefined,
-    options: Pick<BuildEnvironmentOptions, 'network' | 'access' | 'rebuild' | 'onProgress'>,
+    options: Pick<BuildEnvironmentOptions, 'network' | 'access' | 'rebuild' | 'signal' | 'onProgress'>,
   ): Promise<Awaited<ReturnType<typeof buildEnvironment>>> {
     return buildEnvironment(await this.findEnvironment(policy, workspace), {
       ...options,

@@ -253,6 +253,21 @@ describe('the way out of setup', () => {
     expect((await recordOf(name)).entries.at(-1)).toMatchObject({ type: 'run.closed', data: { outcome: 'failed' } });
   });
 
+  test('is closed when whoever builds is interrupted; nothing is left but the record', async () => {
+    const policy = join(bench.folder, 'interrupted.yaml');
+    await writeFile(policy, cliPolicy());
+    const building = bench.cli(['env', 'build', '-p', policy]);
+    building.stderr.on('data', (bytes: Buffer) => {
+      if (bytes.toString().includes('begun\n')) building.kill('SIGTERM');
+    });
+    const { exitCode, stderr } = await building;
+    expect(exitCode).toBe(143);
+    expect(stderr).toContain('interrupted, closing the build');
+    expect(await bench.containers()).toEqual([]);
+    const [, name = ''] = /setting up (env-\S+)/.exec(stderr) ?? [];
+    expect((await recordOf(name)).entries.at(-1)).toMatchObject({ type: 'run.closed', data: { outcome: 'failed' } });
+  });
+
   test('of a build that was killed is found and closed, with its record', async () => {
     const own = await Bench.make();
     try {

@@ -9,6 +9,7 @@ import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
 import { Runner } from '../runner.ts';
 import { printable } from '../journal/printable.ts';
 import type { CliContext } from './context.ts';
+import { Interruption } from './interruption.ts';
 import { bytesText, durationText, print, printJson, say, table } from './terminal.ts';
 
 export function envCommand(program: Command, context: CliContext): void {
@@ -58,11 +59,13 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
   const startedMs = performance.now();
   const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
   const runner = await Runner.create(engine, dataDir, reach);
+  const interruption = new Interruption('the build');
   try {
     const { lock, upToDate } = await runner.buildEnvironment(policy, options.workspace, {
       network: options.setupNetwork === true,
       ...(await accessOf(options)),
       rebuild: options.rebuild === true,
+      signal: interruption.signal,
       onProgress: (line) => say(printable(line)),
     });
     if (options.json === true) printJson({ ...lock, upToDate });
@@ -79,6 +82,7 @@ async function build(options: BuildOptions, context: CliContext): Promise<void> 
     }
   } finally {
     await runner.close();
+    interruption.end();
   }
 }
 

@@ -16,9 +16,12 @@ const lingerMs = 500;
 export class Interruption {
   readonly signal: AbortSignal;
   readonly #controller = new AbortController();
+  readonly #what: string;
   #asked: { readonly name: NodeJS.Signals; readonly atMs: number } | undefined;
 
-  constructor() {
+  /** `what` is closed when it happens, in the words that people are told. */
+  constructor(what = 'the run') {
+    this.#what = what;
     this.signal = this.#controller.signal;
     for (const name of signals) process.on(name, this.#onSignal);
   }
@@ -58,10 +61,10 @@ export class Interruption {
     const code = 128 + constants.signals[name];
     if (this.#asked === undefined) {
       this.#asked = { name, atMs: performance.now() };
-      if (name !== 'SIGPIPE') say('\nglovebox: interrupted, closing the run; once more leaves at once');
+      if (name !== 'SIGPIPE') say(`\nglovebox: interrupted, closing ${this.#what}; once more leaves at once`);
       this.#controller.abort(new Exit(code));
     } else if (name !== 'SIGPIPE' && performance.now() - this.#asked.atMs > oneGestureMs) {
-      say('glovebox: left without closing the run; glovebox gc removes what is left of it');
+      say(`glovebox: left without closing ${this.#what}; glovebox gc removes what is left of it`);
       process.exit(code);
     }
   };

@@ -20,6 +20,7 @@ export type { RunDir } from './run-dir.ts';
  *     instances/<id>.json          runner processes: pid, start time, boot
  *     blobs/                       contents of changed files, by digest
  *     bases/                       imported trees, by digest
+ *     environments/                <name>.json what one is made of, <name>.<id>.ndjson the record of a setup that was let out
  */
 export class DataDir {
   readonly path: string;

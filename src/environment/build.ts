@@ -32,6 +32,7 @@ export async function buildEnvironment(
   try {
     const rootfs = join(dir, 'rootfs.tar');
     const egress = await runSetup(wanted, options, dir);
+    options.signal?.throwIfAborted();
     onProgress('packing the image');
     const base = await engine.findImage(wanted.base.id);
     const epoch = Math.floor((base?.createdMs ?? 0) / 1000);

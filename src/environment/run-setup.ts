@@ -53,6 +53,7 @@ async function inContainer(
 ): Promise<void> {
   const { engine, onProgress, owner, instance, policy, blobs, access, network = false } = options;
   const { memoryBytes, pidsMax, cpus } = policy.limits;
+  const signal = way?.signal ?? options.signal;
   const output = new OutputTail(onProgress);
   const end = await engine.setUp(
     {
@@ -66,7 +67,7 @@ async function inContainer(
       limits: { memoryBytes, pidsMax, cpus },
       timeoutMs: options.timeoutMs ?? setupTimeoutMs,
       onOutput: (bytes) => output.push(bytes),
-      ...(way === undefined ? {} : { signal: way.signal }),
+      ...(signal === undefined ? {} : { signal }),
     },
     (rootfs) => keepExport(rootfs, join(directory, exported), wanted),
   );

@@ -32,6 +32,8 @@ export interface WayOutParts {
   readonly instance: string;
   /** How this machine gets to what the policy lets setup reach, and to secrets. */
   readonly reach?: Pick<FencingParts, 'network' | 'credentialCommands'>;
+  /** Gives up: nothing is left but the record, and its reason is thrown. */
+  readonly signal?: AbortSignal;
   readonly onProgress: (line: string) => void;
 }
 
@@ -74,6 +76,9 @@ export class WayOut {
     try {
       sandbox = await Sandbox.open(engine, spec, { directory: join(directory, 'sandbox') });
       const stopping = new AbortController();
+      const giveUp = (): void => stopping.abort(parts.signal?.reason);
+      parts.signal?.addEventListener('abort', giveUp, { once: true });
+      if (parts.signal?.aborted === true) giveUp();
       const record = new ToldRecord(inJournal(journal), parts.onProgress);
       const stop = (reason: string): void =>
         stopping.abort(new RunnerError('budget_exhausted', `the setup of ${wanted.name} was stopped: ${reason}`));
