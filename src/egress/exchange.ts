@@ -23,13 +23,24 @@ export interface Exchange extends Named {
   cut(): void;
 }
 
-/** Instead of an upstream's answer; what the client still sends is thrown away by the exchange. */
-export function answerRefusal(exchange: Exchange, refusal: Refusal): Promise<void> {
-  if (exchange.responded) {
-    exchange.cut();
-    return Promise.resolve();
-  }
+/** Who does not take its few bytes for so long has no use for them. */
+const takeWithinMs = 10_000;
+
+/**
+ * Instead of an upstream's answer; what the client still sends is thrown away by the exchange. Resolves once it was taken, or is
+ * cut because it was not.
+ */
+export async function answerRefusal(exchange: Exchange, refusal: Refusal, withinMs = takeWithinMs): Promise<void> {
+  if (exchange.responded) return exchange.cut();
   const sink = exchange.respond(refusal.status, refusal.headers, refusal.body.length);
   sink.end(exchange.method === 'HEAD' ? undefined : refusal.body);
-  return exchange.over;
+  let late: NodeJS.Timeout | undefined;
+  const cut = new Promise<void>((resolve) => {
+    late = setTimeout(() => {
+      exchange.cut();
+      resolve();
+    }, withinMs);
+  });
+  await Promise.race([exchange.over, cut]);
+  clearTimeout(late);
 }

@@ -2,9 +2,10 @@ import { once } from 'node:events';
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import { connect } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { PassThrough, type Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { answerRefusal, type Exchange } from './exchange.ts';
 import { serveProxy } from './http-proxy.ts';
 import { serveHttp } from './http.ts';
 import { closeServer, listen, listenerFor, raw, worldOf, type Listener, type World } from './http.fixture.ts';
@@ -147,6 +148,26 @@ test.each([
   const answer = await raw(proxy.port, `${odd}${behind}`);
   expect(answer).toMatch(/^HTTP\/1\.1 400 /);
   expect(answer.match(/HTTP\/1\.1/g)).toHaveLength(1);
+});
+
+test('a refusal that is not taken is cut, and waited for no longer', async () => {
+  let cuts = 0;
+  const exchange: Exchange = {
+    method: 'GET',
+    target: '/',
+    hosts: [],
+    headers: [],
+    body: undefined,
+    expects: 'nothing',
+    responded: false,
+    over: new Promise(() => undefined),
+    onGone: () => undefined,
+    proceed: () => undefined,
+    respond: () => new PassThrough(),
+    cut: () => void cuts++,
+  };
+  await answerRefusal(exchange, { status: 403, headers: [], body: Buffer.from('no') }, 20);
+  expect(cuts).toBe(1);
 });
 
 test('requests that offer another protocol leave nothing behind', async () => {

@@ -56,13 +56,14 @@ export class Http2Exchange implements Exchange {
   }
 
   proceed(): void {
-    if (this.expects === 'continue' && !this.responded && !this.#stream.destroyed) {
+    if (this.expects === 'continue' && !this.responded && !this.#stream.closed && !this.#stream.destroyed) {
       this.#stream.additionalHeaders({ ':status': 100 });
     }
   }
 
   respond(status: number, headers: readonly HeaderPair[], length: number | undefined): Writable {
-    if (this.#stream.destroyed) return new Writable({ write: (_chunk, _encoding, done) => done() });
+    if (this.#stream.destroyed || this.#stream.closed)
+      return new Writable({ write: (_chunk, _encoding, done) => done() });
     const bodiless = this.method === 'HEAD' || status === 204 || status === 205 || status === 304;
     this.#stream.respond(fields(status, headers, length), { endStream: bodiless });
     return this.#stream;

@@ -8,7 +8,8 @@ import { Http2Exchange } from './http2-exchange.ts';
  * Serves HTTP/2 on one connection until it is closed. Promises:
  *  - every stream is carried as a request of its own, at most `streamsMax` at once;
  *  - a client that opens and resets streams, or floods with frames that need answers, loses the connection;
- *  - a connection without a stream is closed after `headMs`.
+ *  - a connection without a stream is closed after `headMs`;
+ *  - what waits of bodies that nobody reads yet is 64 KiB a stream (the protocol's default), and no more.
  *
  * `carry` never rejects.
  */
@@ -41,7 +42,6 @@ class Http2Connection {
         enablePush: false,
         maxConcurrentStreams: limits.streamsMax,
         maxHeaderListSize: limits.headBytes,
-        initialWindowSize: windowBytes,
       },
     });
     this.#session.on('error', () => this.#end());
@@ -101,5 +101,4 @@ class Http2Connection {
   }
 }
 
-const windowBytes = 262_144;
 const resetWindowMs = 10_000;
