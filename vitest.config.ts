@@ -2,19 +2,32 @@ import { defineConfig } from 'vitest/config';
 
 const setupFiles = ['test/fixtures/seed.ts'];
 
-/** They share nothing but the engine, and measure no time: two at once. Each makes a data directory of its own. */
+/**
+ * They share nothing but the engine, and measure no time: three at once, since most of it is waiting. Each makes a data directory
+ * of its own.
+ */
 const together = [
   'cli',
   'common-tools',
+  'control',
+  'credentials',
+  'egress',
+  'egress-clients',
+  'egress-registries',
   'environment',
   'environment-egress',
   'fork',
   'images',
   'inputs',
+  'isolation',
   'policy-run',
   'real-project',
   'recovery',
   'run',
+  'security/egress',
+  'security/egress-canaries',
+  'security/egress-names',
+  'security/egress-requests',
   'tools',
   'workspace',
 ].map((name) => `test/${name}.test.ts`);
@@ -29,7 +42,7 @@ export default defineConfig({
           name: 'together',
           setupFiles,
           include: together,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
           hookTimeout: 120_000,
