@@ -21,6 +21,7 @@ let inside: Listener;
 /** Without an announced length, and more than all buffers on the way hold. */
 const longBytes = 16_000_000;
 answers['/long'] = `200 OK\r\n\r\n${'x'.repeat(longBytes)}`;
+answers['/extension'] = `200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;${'x'.repeat(1_000_000)}`;
 answers['/headers'] = `200 OK\r\n${'a: b\r\n'.repeat(1_000)}\r\n`;
 answers['/hints'] = `${'103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 '.repeat(100)}200 OK\r\n\r\n`;
 answers['/many-hints'] = `${'103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 '.repeat(1_000)}200 OK\r\n\r\n`;
@@ -29,7 +30,8 @@ beforeAll(async () => {
   // It reads no body, and answers nothing but this.
   upstream = http.createServer((request, response) => {
     const answer = answers[request.url ?? ''];
-    if (answer !== undefined) response.socket?.end(`HTTP/1.1 ${answer}`);
+    if (answer !== undefined && request.url === '/extension') response.socket?.write(`HTTP/1.1 ${answer}`);
+    else if (answer !== undefined) response.socket?.end(`HTTP/1.1 ${answer}`);
   });
   const rule = ruleWith({ methods: ['GET', 'POST'], maxSentBytes: 1 << 30, websocket: true });
   const little = ruleWith({ id: 'little', ports: [80], tls: 'none', host: ['little.test'], maxReceivedBytes: 10_000 });
@@ -148,6 +150,15 @@ test.each([
   const answer = await raw(proxy.port, `${odd}${behind}`);
   expect(answer).toMatch(/^HTTP\/1\.1 400 /);
   expect(answer.match(/HTTP\/1\.1/g)).toHaveLength(1);
+});
+
+test('what an answer hides from everybody is bounded too', async () => {
+  const ends = world.record.ends.length;
+  const answer = await raw(proxy.port, 'GET http://little.test/extension HTTP/1.1\r\nHost: little.test\r\n\r\n');
+  expect(answer).not.toMatch(/\r\n0\r\n/);
+  expect(world.record.ends.slice(ends)).toMatchObject([
+    { result: 'cut', reason: 'the server sends what is no part of an answer' },
+  ]);
 });
 
 test('a refusal that is not taken is cut, and waited for no longer', async () => {

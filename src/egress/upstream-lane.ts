@@ -35,6 +35,8 @@ export class LaneClosed extends Error {
   }
 }
 
+/** Of what the parser swallows, such as extensions of chunks: nobody else would count it. More than a head or trailers may have. */
+const silentMaxBytes = 262_144;
 /** Of an answer: each is looked at and copied several times. */
 const headersMax = 256;
 
@@ -112,11 +114,28 @@ export class UpstreamLane {
 class Tap {
   readonly #socket: Socket;
   #shut = false;
+  #silentBytes = 0;
 
   constructor(socket: Socket) {
     this.#socket = socket;
     const read = socket.read.bind(socket);
-    socket.read = (size?: number): unknown => (this.#shut ? null : read(size));
+    socket.read = (size?: number): unknown => {
+      const chunk = this.#shut ? null : (read(size) as Buffer | null);
+      this.#silentBytes += chunk?.length ?? 0;
+      if (this.#silentBytes > silentMaxBytes)
+        socket.destroy(new EgressFailure('broken', 'the server sends what is no part of an answer'));
+      return chunk;
+    };
+  }
+
+  /** Something of an answer was among what was read. */
+  heard(): void {
+    this.#silentBytes = 0;
+  }
+
+  /** What is read from here on is no answer. */
+  leave(): void {
+    this.#silentBytes = -Infinity;
   }
 
   shut(): void {
@@ -169,6 +188,7 @@ class Reply implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    this.#tap.heard();
     const headers = pairsOf((controller.rawHeaders ?? []) as readonly (string | Buffer)[]);
     this.#request.received(headBytes(`HTTP/1.1 ${status}`, headers));
     if (headers.length > headersMax)
@@ -185,6 +205,7 @@ class Reply implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#tap.heard();
     this.#request.received(chunk.length);
     if (this.#sink?.write(chunk) === false) this.#tap.shut();
   }
@@ -193,12 +214,14 @@ class Reply implements Dispatcher.DispatchHandler {
     const sink = this.#sink;
     if (sink === undefined) return this.#finish(new EgressFailure('broken', 'the server sent no answer'));
     if (this.#tap.isBroken) return this.#finish(new EgressFailure('broken', 'the connection broke within the answer'));
+    this.#tap.heard();
     sink.end();
     this.#finish(undefined);
   }
 
   onRequestUpgrade(controller: Dispatcher.DispatchController, status: number, _headers: unknown, socket: Duplex): void {
     this.#status = status;
+    this.#tap.leave();
     try {
       this.#request.upgraded(pairsOf((controller.rawHeaders ?? []) as readonly (string | Buffer)[]), socket);
       this.#finish(undefined);
