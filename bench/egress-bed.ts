@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { DataDir } from '../src/data-dir/data-dir.ts';
-import { Network } from '../src/egress/network.ts';
+import { Network } from '../src/egress/outside/network.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import type { Bed } from './bed.ts';

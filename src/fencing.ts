@@ -1,8 +1,8 @@
 import { Credentials } from './credentials/credentials.ts';
 import type { Fence } from './egress/fence.ts';
 import { keepImageTrust } from './egress/image-trust.ts';
-import { Network } from './egress/network.ts';
-import type { EgressRecord } from './egress/record.ts';
+import { Network } from './egress/outside/network.ts';
+import type { EgressRecord } from './egress/checkpoint/record.ts';
 import { proveIsolation, type IsolationProof } from './egress/self-test.ts';
 import type { Journal } from './journal/writer.ts';
 import type { Policy } from './policy/policy.ts';

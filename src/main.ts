@@ -1,7 +1,7 @@
 import { runCli } from './cli/program.ts';
 import { loadConfig } from './config.ts';
 import { DataDir } from './data-dir/data-dir.ts';
-import { Network } from './egress/network.ts';
+import { Network } from './egress/outside/network.ts';
 import type { Engine } from './engine/engine.ts';
 import { Runner, type Reach, type RunnerOptions } from './runner.ts';
 

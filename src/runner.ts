@@ -5,7 +5,7 @@ import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { digestPattern, type Digest } from './digest.ts';
 import type { Fence } from './egress/fence.ts';
-import type { Network } from './egress/network.ts';
+import type { Network } from './egress/outside/network.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
 import { findWanted, isEnvironmentName, type Wanted } from './environment/environment.ts';

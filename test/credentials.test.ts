@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { Network } from '../src/egress/network.ts';
+import { Network } from '../src/egress/outside/network.ts';
 import { TestAuthority } from '../src/egress/tls.fixture.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { Runner, type Run } from '../src/runner.ts';

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { Deadline } from '../src/deadline.ts';
 import type { RunnerError } from '../src/errors.ts';
 import { newId } from '../src/ids.ts';
-import type { Gateway, GatewayEvents, InnerConnection, Peer } from '../src/sandbox/gateway.ts';
+import type { Gateway, GatewayEvents, InnerConnection, Peer } from '../src/sandbox/gateway/gateway.ts';
 import { Boxes, type Box } from './fixtures/box.ts';
 import { cuttable, ways } from './fixtures/cuttable-engine.ts';
 import { underEachRuntime } from './security/fixtures/host.ts';

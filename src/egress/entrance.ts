@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RunnerError } from '../errors.ts';
-import type { Gateway, InnerConnection, Peer } from '../sandbox/gateway.ts';
+import type { Gateway, InnerConnection, Peer } from '../sandbox/gateway/gateway.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
-import type { Checkpoint } from './checkpoint.ts';
-import { Names } from './names.ts';
+import type { Checkpoint } from './checkpoint/checkpoint.ts';
+import { Names } from './names/names.ts';
 import { Turns } from './turns.ts';
 
 /** What is done with what comes in. Nothing here may throw, and no promise may reject. */

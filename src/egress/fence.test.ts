@@ -7,8 +7,8 @@ import { EgressRules } from '../policy/decisions/egress-rules.ts';
 import type { EffectiveEgress } from '../policy/layers/effective-egress.ts';
 import { Fence } from './fence.ts';
 import { PlayedSandbox } from './gateway.fixture.ts';
-import { KeptRecord, ruleWith } from './judge.fixture.ts';
-import { Network } from './network.ts';
+import { KeptRecord, ruleWith } from './checkpoint/judge.fixture.ts';
+import { Network } from './outside/network.ts';
 import { Sink, until } from './sockets.fixture.ts';
 
 let sandbox: PlayedSandbox;

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { RunnerError } from '../errors.ts';
-import type { Gateway, GatewayEvents, InnerConnection } from '../sandbox/gateway.ts';
+import type { Gateway, GatewayEvents, InnerConnection } from '../sandbox/gateway/gateway.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import { connectedPair } from './sockets.fixture.ts';
 

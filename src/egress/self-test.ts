@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { RunnerError } from '../errors.ts';
 import type { ProbedInterface, ProbeReport, ProbeResult, ProbeTarget } from '../sandbox/probe.ts';
-import { errno, SocketError } from '../sandbox/socket-error.ts';
+import { errno, SocketError } from '../sandbox/gateway/socket-error.ts';
 import { FileError } from '../sandbox/spec.ts';
 
 /** What `Sandbox` has of it. */

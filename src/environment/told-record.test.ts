@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { EgressDecided } from '../egress/record.ts';
+import type { EgressDecided } from '../egress/checkpoint/record.ts';
 import { ToldRecord } from './told-record.ts';
 
 function told(): { readonly record: ToldRecord; readonly lines: string[]; readonly written: string[] } {

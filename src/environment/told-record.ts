@@ -1,4 +1,4 @@
-import type { EgressCounted, EgressDecided, EgressEnded, EgressRecord } from '../egress/record.ts';
+import type { EgressCounted, EgressDecided, EgressEnded, EgressRecord } from '../egress/checkpoint/record.ts';
 
 const hostsMax = 256;
 const linesMax = 100;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { canonicalJson, digestOf } from '../digest.ts';
 import { clientFolder } from '../egress/image-trust.ts';
-import type { DeniedEgress } from '../egress/denials.ts';
+import type { DeniedEgress } from '../egress/checkpoint/denials.ts';
 import type { Fence } from '../egress/fence.ts';
 import type { IsolationProof } from '../egress/self-test.ts';
 import type { Engine, SetUpNetwork } from '../engine/engine.ts';

@@ -1,12 +1,12 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { Credentials } from '../credentials/credentials.ts';
-import type { Judge } from '../egress/judge.ts';
+import type { Judge } from '../egress/checkpoint/judge.ts';
 import { RunnerError } from '../errors.ts';
 import type { Draft } from '../journal/entry.ts';
 import { parsePolicy } from '../policy/policy.ts';
-import type { Gateway, GatewayEvents, InnerConnection } from '../sandbox/gateway.ts';
-import { errno, SocketError } from '../sandbox/socket-error.ts';
+import type { Gateway, GatewayEvents, InnerConnection } from '../sandbox/gateway/gateway.ts';
+import { errno, SocketError } from '../sandbox/gateway/socket-error.ts';
 import { RunControl, type ControlParts } from './control.ts';
 
 const parsed = parsePolicy(

@@ -6,9 +6,9 @@ import { messageOf, RunnerError } from '../errors.ts';
 import type { Journal } from '../journal/writer.ts';
 import { EgressRules } from '../policy/decisions/egress-rules.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import type { Gateway } from '../sandbox/gateway.ts';
+import type { Gateway } from '../sandbox/gateway/gateway.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
-import { SocketError } from '../sandbox/socket-error.ts';
+import { SocketError } from '../sandbox/gateway/socket-error.ts';
 
 export interface ControlParts {
   readonly id: string;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Slots } from '../slots.ts';
-import { GatewayPeer } from './gateway.fixture.ts';
+import { GatewayPeer } from './gateway/gateway.fixture.ts';
 import { probe, type ProbeReport, type ProbeTarget } from './probe.ts';
 
 const targets: readonly ProbeTarget[] = [

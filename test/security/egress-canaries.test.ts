@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { Resolver } from 'node:dns/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { DnsServer } from '../../src/egress/dns-server.fixture.ts';
-import { Network } from '../../src/egress/network.ts';
+import { DnsServer } from '../../src/egress/names/dns-server.fixture.ts';
+import { Network } from '../../src/egress/outside/network.ts';
 import { Runner } from '../../src/runner.ts';
 import { Bench } from '../fixtures/bench.ts';
 import { egressPolicy, Inside } from '../fixtures/inside.ts';
