@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { afterEach, describe, expect, test } from 'vitest';
 import { DnsServer, type Zone } from '../names/dns-server.fixture.ts';
 import { Resolution } from './resolution.ts';
@@ -40,7 +39,17 @@ describe('addresses of a name', () => {
   test("without resolvers it is as the machine's hosts file says", async () => {
     const resolution = new Resolution({ hosts: {}, resolvers: [] });
     expect(await resolution.addresses('localhost', signal)).toContain('127.0.0.1');
-    expect((await resolution.addresses(hostname(), signal)).length).toBeGreaterThan(0);
+  });
+
+  test('a name server that never answers keeps nobody else waiting', async () => {
+    const { dns, resolution } = await resolving((name) => (name.startsWith('silent') ? 'silence' : ['192.0.2.9']));
+    const given = new AbortController();
+    const silent = Array.from({ length: 64 }, (_, n) => resolution.addresses(`silent-${n}.test`, given.signal));
+    const settled = Promise.allSettled(silent);
+    expect(await resolution.addresses('quick.test', signal)).toEqual(['192.0.2.9']);
+    given.abort();
+    expect((await settled).every(({ status }) => status === 'rejected')).toBe(true);
+    expect(dns.asked).toContain('quick.test A');
   });
 
   test('what the operator pinned to nothing has no address', async () => {

@@ -1,30 +1,26 @@
 import { promises as dns } from 'node:dns';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { Slots } from '../../slots.ts';
 import { codeOf } from './connect.ts';
 import { EgressFailure } from '../failure.ts';
 
 export interface ResolutionOptions {
   /** The operator's own answers; they go before everything else, and nobody is asked. Names in lower case. */
   readonly hosts: Readonly<Record<string, readonly string[]>>;
-  /** `address` or `address:port`. Empty: as this machine resolves. */
+  /** `address` or `address:port`. Empty: this machine's hosts file, then the name servers of its `resolv.conf`. */
   readonly resolvers: readonly string[];
 }
 
-/** Lookups of this machine cannot be cancelled: so many may be under way, the others wait in line. */
-const lookupsMax = 16;
 const resolverTimeoutMs = 2_000;
 const resolverTries = 2;
 const hostsFile = '/etc/hosts';
 
 /**
- * All the addresses of a name, IPv4 before IPv6 unless the machine orders them. A name is always absolute: search domains
- * would make it another one than the policy allowed.
+ * All the addresses of a name, IPv4 before IPv6. A name is always absolute: search domains would make it another one than the
+ * policy allowed.
  */
 export class Resolution {
   readonly #options: ResolutionOptions;
-  readonly #lookups = new Slots(lookupsMax);
 
   constructor(options: ResolutionOptions) {
     this.#options = options;
@@ -44,26 +40,20 @@ export class Resolution {
   }
 
   async #found(host: string, signal: AbortSignal): Promise<readonly string[]> {
-    if (this.pinned(host)) return this.#options.hosts[host] ?? [];
-    if (this.#options.resolvers.length > 0) return await askResolvers(host, this.#options.resolvers, signal);
-    const filed = await fromHostsFile(host);
-    return filed.length > 0 ? filed : await this.#lookups.run(() => lookup(host, signal));
+    const { hosts, resolvers } = this.#options;
+    if (this.pinned(host)) return hosts[host] ?? [];
+    const filed = resolvers.length > 0 ? [] : await fromHostsFile(host);
+    return filed.length > 0 ? filed : await askResolvers(host, resolvers, signal);
   }
 }
 
-async function lookup(host: string, signal: AbortSignal): Promise<readonly string[]> {
-  signal.throwIfAborted();
-  try {
-    const answers = await dns.lookup(`${host}.`, { all: true, verbatim: true });
-    return answers.map((answer) => answer.address);
-  } catch (error) {
-    throw unresolved(host, error);
-  }
-}
-
+/**
+ * By DNS alone, never by the C library: its lookups cannot be given up, and so few run at a time in a process that the silent name
+ * server of one run would keep all the others waiting.
+ */
 async function askResolvers(host: string, servers: readonly string[], signal: AbortSignal): Promise<readonly string[]> {
   const resolver = new dns.Resolver({ timeout: resolverTimeoutMs, tries: resolverTries });
-  resolver.setServers(servers);
+  if (servers.length > 0) resolver.setServers(servers);
   const cancel = (): void => resolver.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
@@ -83,7 +73,6 @@ function worstOf(answers: readonly PromiseSettledResult<unknown>[]): unknown {
   return reasons.find((reason) => codeOf(reason) !== 'ENODATA') ?? reasons[0];
 }
 
-/** The C library leaves this file aside for a name with a dot at its end. */
 async function fromHostsFile(host: string): Promise<readonly string[]> {
   const text = await readFile(hostsFile, 'utf8').catch(() => '');
   return text.split('\n').flatMap((line) => {
