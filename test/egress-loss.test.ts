@@ -1,6 +1,3 @@
-import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -88,25 +85,20 @@ test('a record that cannot be written lets nothing through, and ends what is und
 
 test('a runner that is killed in the middle of a transfer: nothing more passes, and the record is closed as cut', async () => {
   const bench = await Bench.make();
-  const [policyFile, script] = [
-    join(bench.folder, 'policy.yaml'),
-    `exec 3<>/dev/tcp/db.internal/5432; (cat <&3 >/dev/null &) ; while :; do echo x >&3; sleep 0.01; done`,
-  ];
-  await writeFile(policyFile, policyText());
+  const script = `exec 3<>/dev/tcp/db.internal/5432; (cat <&3 >/dev/null &) ; while :; do echo x >&3; sleep 0.01; done`;
   const program = fileURLToPath(new URL('fixtures/dying-run.ts', import.meta.url));
-  const argv = ['--import', 'tsx', program, bench.dataDir.path, policyFile, script];
+  const argv = ['--import', 'tsx', program, bench.dataDir.path, policyText(), '{}', '', script];
   const child = execa(process.execPath, argv, { reject: false, stderr: 'inherit' });
   try {
-    const [id] = (await once(child.stdout, 'data')) as [Buffer];
     await until(() => Promise.resolve(outside.connected === 1));
     child.kill('SIGKILL');
     await child;
     await until(() => Promise.resolve(outside.connected === 0));
     const bytes = outside.echoedBytes;
     const { runs } = await recover(bench.engine, bench.dataDir);
-    expect(runs).toMatchObject([{ id: String(id).trim(), closedCalls: 1 }]);
+    expect(runs).toMatchObject([{ closedCalls: 1 }]);
     expect(outside.echoedBytes).toBe(bytes);
-    const { journal } = bench.dataDir.runDir(String(id).trim());
+    const { journal } = bench.dataDir.runDir(runs[0]?.id ?? '');
     expect(await checkJournal(journal)).toMatchObject({ verdict: 'closed', findings: [] });
     const ends = [];
     for await (const entry of readEntries(journal)) if (entry.type === 'egress.ended') ends.push(entry.data);
