@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 test.each(Array.from({ length: rounds }, (_, at) => first + at))(
   `${scripts} edit scripts of seed %i (GLOVEBOX_EDIT_SEED) give one result in three ways`,
   async (seed) => {
-    const argv = ['vitest', 'run', '--project', 'engine', 'test/overlay.test.ts', '-t', 'random edit scripts'];
+    const argv = ['vitest', 'run', 'test/overlay.test.ts', '-t', 'random edit scripts'];
     const ran = await execa('npx', argv, {
       cwd: root,
       env: { GLOVEBOX_EDIT_SCRIPTS: String(scripts), GLOVEBOX_EDIT_SEED: String(seed), NO_COLOR: '1' },
