@@ -17,9 +17,9 @@ describe('the table of errors', () => {
     expect(documented).toEqual(real);
   });
 
-  test('calls nothing retryable that is the fault of the caller, but waiting for a place', () => {
+  test('calls nothing retryable that is the fault of the caller, but waiting for a place and being too slow', () => {
     const retryable = Object.entries(errorTable).filter(([, row]) => row.retryable && row.fault === 'caller');
-    expect(retryable.map(([code]) => code)).toEqual(['too_many_calls']);
+    expect(retryable.map(([code]) => code)).toEqual(['too_many_calls', 'rate_limited', 'request_timeout']);
   });
 });
 

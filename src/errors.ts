@@ -10,6 +10,9 @@ export const errorTable = {
   invalid_request: { status: 400, fault: 'caller', retryable: false },
   invalid_policy: { status: 400, fault: 'caller', retryable: false },
   invalid_path: { status: 400, fault: 'caller', retryable: false },
+  unauthenticated: { status: 401, fault: 'caller', retryable: false },
+  forbidden: { status: 403, fault: 'caller', retryable: false },
+  not_found: { status: 404, fault: 'caller', retryable: false },
   policy_denied: { status: 403, fault: 'caller', retryable: false },
   budget_exhausted: { status: 403, fault: 'caller', retryable: false },
   run_not_found: { status: 404, fault: 'caller', retryable: false },
@@ -18,7 +21,14 @@ export const errorTable = {
   image_not_allowed: { status: 403, fault: 'operator', retryable: false },
   run_not_open: { status: 409, fault: 'caller', retryable: false },
   call_exists: { status: 409, fault: 'caller', retryable: false },
+  conflict: { status: 409, fault: 'caller', retryable: false },
   too_many_calls: { status: 429, fault: 'caller', retryable: true },
+  rate_limited: { status: 429, fault: 'caller', retryable: true },
+  queue_full: { status: 429, fault: 'operator', retryable: true },
+  request_timeout: { status: 408, fault: 'caller', retryable: true },
+  payload_too_large: { status: 413, fault: 'caller', retryable: false },
+  headers_too_large: { status: 431, fault: 'caller', retryable: false },
+  unsupported_media_type: { status: 415, fault: 'caller', retryable: false },
   import_refused: { status: 422, fault: 'caller', retryable: false },
   input_refused: { status: 422, fault: 'operator', retryable: false },
   export_refused: { status: 422, fault: 'sandbox', retryable: false },
@@ -36,6 +46,8 @@ export const errorTable = {
   journal_unavailable: { status: 500, fault: 'operator', retryable: false },
   journal_broken: { status: 422, fault: 'operator', retryable: false },
   data_dir_unusable: { status: 500, fault: 'operator', retryable: false },
+  data_dir_in_use: { status: 409, fault: 'operator', retryable: false },
+  draining: { status: 503, fault: 'operator', retryable: true },
   invalid_config: { status: 500, fault: 'operator', retryable: false },
   internal: { status: 500, fault: 'operator', retryable: false },
 } as const satisfies Record<string, { status: number; fault: 'caller' | 'operator' | 'sandbox'; retryable: boolean }>;
@@ -46,10 +58,13 @@ export type ErrorCode = keyof typeof errorTable;
 export class RunnerError extends Error {
   override readonly name = 'RunnerError';
   readonly code: ErrorCode;
+  /** When it is worth asking again; only with codes that are retryable. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterMs?: number }) {
     super(message, options);
     this.code = code;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 
   get status(): number {
