@@ -1,4 +1,4 @@
-import { runCli } from './cli/program.ts';
+import type { CliContext } from './cli/context.ts';
 import { loadConfig } from './config.ts';
 import { DataDir } from './data-dir/data-dir.ts';
 import { Network } from './egress/outside/network.ts';
@@ -14,15 +14,15 @@ export type { Candidate } from './workspace/changes/candidate.ts';
 export { ToolCall, type ToolCallInput } from './tools/tool-call.ts';
 export { ToolResult } from './tools/tool-result.ts';
 
-/** Wiring, and the only file that names a real engine. `bin/glovebox.js` calls `main`; programs call `openRunner`. */
+/** Wiring, and the only file that names a real engine. `command-line.ts` takes `wiring`, programs call `openRunner`. */
 export async function openRunner(options: { dataDir?: string } & RunnerOptions = {}): Promise<Runner> {
   const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
   return Runner.create(engine, dataDir, { ...reached, ...options });
 }
 
-/** One command line of the CLI; resolves with its exit code. */
-export function main(argv: readonly string[]): Promise<number> {
-  return runCli(argv, { connect, openDataDir: () => DataDir.open(), reach });
+/** What the commands of the CLI are given. */
+export function wiring(): CliContext {
+  return { connect, openDataDir: () => DataDir.open(), reach };
 }
 
 /** Loaded when it is needed: what only reads the data directory starts sooner. */

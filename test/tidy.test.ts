@@ -128,6 +128,7 @@ const mayImport: Record<string, readonly string[]> = {
     'tools',
     'workspace',
   ],
+  'command-line.ts': ['cli', 'data-dir', 'main.ts'], // the latter two when a command asks for them
 };
 
 const root = fileURLToPath(new URL('..', import.meta.url));

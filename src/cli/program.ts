@@ -3,33 +3,41 @@ import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { isRunnerError, messageOf } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
-import { baseCommand } from './base.ts';
-import { addCompletion } from './completion.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
-import { diffCommand } from './diff.ts';
-import { doctorCommand } from './doctor.ts';
-import { egressCommand } from './egress.ts';
-import { envCommand } from './env.ts';
-import { explainFilesCommand } from './explain-files.ts';
-import { forwardCommand } from './forward.ts';
-import { gcCommand } from './gc.ts';
-import { imageCommand } from './image.ts';
 import { watchOutput } from './interruption.ts';
-import { checkCommand, logCommand } from './log.ts';
-import { outputCommand } from './output.ts';
-import { policyCommand } from './policy.ts';
-import { playCommand } from './play.ts';
-import { runCommand } from './run.ts';
-import { runsCommand } from './runs.ts';
-import { shellCommand } from './shell.ts';
 import { say } from './terminal.ts';
+
+type Register = (program: Command, context: CliContext) => void;
+
+/**
+ * Every command, in the order of the help, with the file that says what it takes and does. Only the file of the command that
+ * is asked for is loaded: starting costs what that one needs, and nothing of an engine where none is.
+ */
+const commands: Readonly<Record<string, () => Promise<Register>>> = {
+  run: async () => (await import('./run.ts')).runCommand,
+  shell: async () => (await import('./shell.ts')).shellCommand,
+  play: async () => (await import('./play.ts')).playCommand,
+  policy: async () => (await import('./policy.ts')).policyCommand,
+  diff: async () => (await import('./diff.ts')).diffCommand,
+  log: async () => (await import('./log.ts')).logCommand,
+  egress: async () => (await import('./egress.ts')).egressCommand,
+  output: async () => (await import('./output.ts')).outputCommand,
+  check: async () => (await import('./log.ts')).checkCommand,
+  runs: async () => (await import('./runs.ts')).runsCommand,
+  forward: async () => (await import('./forward.ts')).forwardCommand,
+  env: async () => (await import('./env.ts')).envCommand,
+  'explain-files': async () => (await import('./explain-files.ts')).explainFilesCommand,
+  gc: async () => (await import('./gc.ts')).gcCommand,
+  image: async () => (await import('./image.ts')).imageCommand,
+  base: async () => (await import('./base.ts')).baseCommand,
+  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+};
 
 /** Runs one command line; returns the exit code. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
-  const program = buildProgram(context);
   watchOutput();
   try {
-    await addCompletion(program, context, argv);
+    const program = await buildProgram(argv, context);
     await program.parseAsync([...argv]);
     return exitCodes.ok;
   } catch (error) {
@@ -39,7 +47,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   }
 }
 
-function buildProgram(context: CliContext): Command {
+async function buildProgram(argv: readonly string[], context: CliContext): Promise<Command> {
   const program = new Command('glovebox')
     .description('Runs the tool calls of coding agents in sealed containers: a diff and a journal come out.')
     .version(version())
@@ -47,27 +55,18 @@ function buildProgram(context: CliContext): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('(glovebox --help lists the commands)')
     .exitOverride();
-  const commands = [
-    runCommand,
-    shellCommand,
-    playCommand,
-    policyCommand,
-    diffCommand,
-    logCommand,
-    egressCommand,
-    outputCommand,
-    checkCommand,
-    runsCommand,
-    forwardCommand,
-    envCommand,
-    explainFilesCommand,
-    gcCommand,
-    imageCommand,
-    baseCommand,
-    doctorCommand,
-  ];
-  for (const command of commands) command(program, context);
+  const asked = argv[2] ?? '';
+  const one = Object.hasOwn(commands, asked) ? commands[asked] : undefined;
+  if (one !== undefined) (await one())(program, context);
+  else await addAll(program, context, argv);
   return program;
+}
+
+/** For the help, a name that is mistyped, and completion. */
+async function addAll(program: Command, context: CliContext, argv: readonly string[]): Promise<void> {
+  const registers = await Promise.all(Object.values(commands).map((load) => load()));
+  for (const register of registers) register(program, context);
+  await (await import('./completion.ts')).addCompletion(program, context, argv);
 }
 
 function version(): string {
