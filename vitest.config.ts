@@ -26,6 +26,7 @@ const together = [
   'overlay',
   'policy-run',
   'real-project',
+  'reconcile',
   'recovery',
   'run',
   'sandbox',

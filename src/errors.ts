@@ -22,6 +22,7 @@ export const errorTable = {
   run_not_open: { status: 409, fault: 'caller', retryable: false },
   call_exists: { status: 409, fault: 'caller', retryable: false },
   conflict: { status: 409, fault: 'caller', retryable: false },
+  outcome_unknown: { status: 409, fault: 'operator', retryable: false },
   too_many_calls: { status: 429, fault: 'caller', retryable: true },
   rate_limited: { status: 429, fault: 'caller', retryable: true },
   queue_full: { status: 429, fault: 'operator', retryable: true },

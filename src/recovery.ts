@@ -5,7 +5,8 @@ import { listBuildRecords } from './data-dir/build-records.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Engine } from './engine/engine.ts';
 import { collect } from './engine/gc.ts';
-import { isRunnerError } from './errors.ts';
+import { labelKeys } from './engine/labels.ts';
+import { isRunnerError, RunnerError } from './errors.ts';
 import { checkJournal } from './journal/check.ts';
 import { WriterLock } from './journal/lock.ts';
 import { readEntries } from './journal/read.ts';
@@ -38,11 +39,17 @@ export interface Recovered {
  *  - every journal without an end gets one, and every call without an outcome `sandbox_lost`: nobody knows what became of it;
  *  - what a living runner holds is left alone: its instance is alive, its journal locked;
  *  - a broken journal is evidence and stays as it is, and so does a run whose journal is gone but which had a sandbox;
- *  - doing it twice changes nothing.
+ *  - doing it twice changes nothing, and never does it go on while runs of this directory are being taken up.
  */
-export async function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
+export function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
+  return inTurn(dataDir, () => recoverNow(engine, dataDir, options));
+}
+
+/** The same, for who has the turn. */
+export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
   const dryRun = options?.dryRun === true;
-  const isAlive = (instance: string): Promise<boolean> => dataDir.isAlive(instance);
+  const isAlive = async (instance: string, run: string | undefined): Promise<boolean> =>
+    (await dataDir.isAlive(instance)) || (run !== undefined && (await isTakenUp(dataDir, run)));
   const keepVolumes = [await currentVolume(engine)];
   const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
   const namesOf = (kind: 'container' | 'volume' | 'network') =>
@@ -70,6 +77,54 @@ export async function recover(engine: Engine, dataDir: DataDir, options?: { dryR
   const bases = dryRun ? [] : await dropBases(dataDir);
   const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
   return { containers, volumes, networks, layers, bases, runs, builds, neverBegun };
+}
+
+/** One at a time decides over what dead runners have left. Throws `data_dir_unusable` when nobody lets go in time. */
+export async function inTurn<T>(dataDir: DataDir, work: () => Promise<T>): Promise<T> {
+  const turn = join(dataDir.path, 'recovery');
+  for (const endMs = performance.now() + turnTimeoutMs; ; await sleep(20 + Math.random() * 30)) {
+    const lock = await WriterLock.acquire(turn).catch((error: unknown) => {
+      if (!isRunnerError(error, 'journal_unavailable') || error.cause !== undefined) throw error;
+      return undefined;
+    });
+    if (lock === undefined && performance.now() < endMs) continue;
+    if (lock === undefined) {
+      const message = `somebody else is taking up or removing runs of ${dataDir.path}; see which process holds ${turn}.lock.*`;
+      throw new RunnerError('data_dir_unusable', message);
+    }
+    try {
+      return await work();
+    } finally {
+      await lock.release();
+    }
+  }
+}
+
+const turnTimeoutMs = 120_000;
+
+/** Whether a living process writes the journal of a run whose first runner is dead. */
+async function isTakenUp(dataDir: DataDir, run: string): Promise<boolean> {
+  const { journal } = dataDir.runDir(run);
+  return WriterLock.isHeld(journal).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return false; // nothing of the run is left here
+    throw error;
+  });
+}
+
+/** A run of a dead runner that cannot go on: its sandbox goes, its journal says `lost`. May be called twice. */
+export async function closeLostRun(engine: Engine, dataDir: DataDir, id: string, reason: string): Promise<void> {
+  const dir = dataDir.runDir(id);
+  if (await WriterLock.isHeld(dir.journal)) {
+    const message = `run ${id} cannot be closed as lost: a living process writes its journal`;
+    throw new RunnerError('journal_unavailable', message);
+  }
+  const owned = { [labelKeys.owner]: dataDir.owner };
+  for (const { id: container } of await engine.list({ ...owned, [labelKeys.run]: id })) await engine.destroy(container);
+  await engine.removeVolumes({ ...owned, [labelKeys.workspace]: id }, []);
+  await engine.removeVolumes({ ...owned, [labelKeys.inputs]: id }, []);
+  await Layer.remove(dir.layer);
+  await closeLost(dir, `it cannot be resumed: ${reason}`);
+  await WriterLock.sweepDead(dir.journal);
 }
 
 /** A workspace on disk whose runner is dead. What is still mounted by a container stays until that is gone. */
@@ -173,7 +228,10 @@ async function reopen({
 const reopenAttempts = 5;
 
 /** The number of calls that were left without an outcome; undefined when there was nothing to do. */
-async function closeLost(dir: Pick<RunDir, 'journal'>): Promise<number | undefined> {
+async function closeLost(
+  dir: Pick<RunDir, 'journal'>,
+  summary = 'the runner ended before the run was closed',
+): Promise<number | undefined> {
   const reopened = await reopen(dir);
   if (reopened === undefined) return undefined;
   const { journal, recovery } = reopened;
@@ -181,7 +239,6 @@ async function closeLost(dir: Pick<RunDir, 'journal'>): Promise<number | undefin
     let outputBytes = 0;
     for await (const entry of readEntries(dir.journal))
       if (entry.type === 'call.ended') outputBytes += entry.data.output?.bytes ?? 0;
-    const summary = 'the runner ended before the run was closed';
     await journal.append({
       type: 'run.closed',
       data: { outcome: 'lost', summary, ...journal.totals, outputBytes, ms: 0 },

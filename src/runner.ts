@@ -1,46 +1,27 @@
-import { writeFile } from 'node:fs/promises';
-import type { Approver } from './approvals/approval.ts';
-import { Approvals } from './approvals/approvals.ts';
-import { Budget } from './budget/budget.ts';
-import type { DataDir, RunDir } from './data-dir/data-dir.ts';
+import type { DataDir } from './data-dir/data-dir.ts';
 import { digestPattern, type Digest } from './digest.ts';
-import type { Fence } from './egress/fence.ts';
-import type { Network } from './egress/outside/network.ts';
-import type { Engine, EngineFacts } from './engine/engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
-import { findWanted, isEnvironmentName, type Wanted } from './environment/environment.ts';
+import { findWanted, type Wanted } from './environment/environment.ts';
 import { findEnvironmentLock } from './environment/lock.ts';
-import { offerResults } from './environment/offer.ts';
-import { RunnerError, messageOf } from './errors.ts';
-import { failpoint } from './failpoint.ts';
-import { inJournal, sealBeside } from './fencing.ts';
+import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import type { Draft } from './journal/entry.ts';
-import { Journal } from './journal/writer.ts';
-import { Placements, type Placement } from './placement.ts';
+import { Opener, type RunnerOptions, type RunnerParts } from './opening.ts';
+import { Placements } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
-import { formatPolicyRecord } from './policy/policy-record.ts';
 import { recompile, type LoadedPolicy, type Policy } from './policy/policy.ts';
-import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
-import { recover, type Recovered } from './recovery.ts';
-import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
-import { RunControl } from './run/control.ts';
-import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
-import { Run } from './run/run.ts';
-import { sandboxSpec } from './run/sandbox-spec.ts';
+import { closeLostRun, recover, type Recovered } from './recovery.ts';
+import { resumeRun, type ResumeOptions } from './resuming.ts';
+import type { Run } from './run/run.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
-import { originOf, type Origin } from './run/origin.ts';
+import { originOf } from './run/origin.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
-import type { SandboxSpec } from './sandbox/container-body.ts';
-import { Sandbox } from './sandbox/sandbox.ts';
 import { BlobStore } from './workspace/blobs.ts';
-import type { Base } from './workspace/base/import.ts';
 import { Scope } from './workspace/scope/scope.ts';
-import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
-import { toUnpackItems } from './workspace/snapshot.ts';
 
+export type { Reach, RunnerOptions } from './opening.ts';
 export { Run, type CloseReason } from './run/run.ts';
 export { exportDocument } from './run/export.ts';
 export { findRunSnapshot, type RunSnapshot } from './run/snapshot.ts';
@@ -68,42 +49,6 @@ export interface ForkRequest {
   readonly signal?: AbortSignal;
 }
 
-/** What the opening of a run has been given or found out. */
-interface Opening extends Pick<OpenRequest, 'policy' | 'onProgress' | 'signal'> {
-  readonly image: RunImage;
-  readonly scope: Scope;
-  readonly facts: EngineFacts;
-  readonly id: string;
-  readonly placement: Placement;
-  readonly origin?: Origin;
-}
-
-/** The operator's part of egress; what a policy does not allow stays out of reach. */
-export interface Reach {
-  /** How this machine gets out; default: directly. */
-  readonly network?: Network;
-  /** Programs that print secrets, by the names that policies call them; default: none. */
-  readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
-}
-
-export interface RunnerOptions extends Reach {
-  /** Asks people for what a policy wants approved. Without one, all of it is denied. */
-  readonly approver?: Approver | undefined;
-  /** After so long a call that waits for people answers that it waits; default 10,000. */
-  readonly waitingAfterMs?: number;
-  /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
-  readonly engineAwayMs?: number;
-}
-
-/** What a run goes on with. */
-interface Started {
-  readonly sandbox: Sandbox;
-  readonly base: Base;
-  readonly fence: Fence | undefined;
-  readonly control: RunControl;
-}
-
-const waitingAfterMs = 10_000;
 const forksMax = 64;
 
 /**
@@ -111,33 +56,19 @@ const forksMax = 64;
  * it puts the nouns in order and is the only one that writes journals.
  */
 export class Runner {
-  readonly #engine: Engine;
-  readonly #dataDir: DataDir;
-  readonly #blobs: BlobStore;
-  readonly #instance: string;
-  readonly #placements: Placements;
-  readonly #options: RunnerOptions;
+  readonly #parts: RunnerParts;
+  readonly #opener: Opener;
 
-  private constructor(
-    engine: Engine,
-    dataDir: DataDir,
-    blobs: BlobStore,
-    placements: Placements,
-    instance: string,
-    options: RunnerOptions,
-  ) {
-    this.#options = options;
-    this.#engine = engine;
-    this.#dataDir = dataDir;
-    this.#blobs = blobs;
-    this.#instance = instance;
-    this.#placements = placements;
+  private constructor(parts: RunnerParts) {
+    this.#parts = parts;
+    this.#opener = new Opener(parts);
   }
 
   static async create(engine: Engine, dataDir: DataDir, options: RunnerOptions = {}): Promise<Runner> {
-    const instance = await dataDir.registerInstance();
+    const { id: instance } = await dataDir.registerInstance();
     const blobs = await BlobStore.open(dataDir.blobsDir);
-    return new Runner(engine, dataDir, blobs, await Placements.open(engine, dataDir, blobs), instance.id, options);
+    const placements = await Placements.open(engine, dataDir, blobs);
+    return new Runner({ engine, dataDir, blobs, placements, instance, options });
   }
 
   /** Everything or nothing: on any failure no container is left and the journal says why. */
@@ -153,13 +84,16 @@ export class Runner {
     }
     const scope = Scope.compile(policy.files);
     const reference = request.image ?? (await this.#defaultImage(request));
-    const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#engine.describe()]);
+    const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#parts.engine.describe()]);
     const id = newId();
     const source = request.base === undefined ? await select(request, scope) : { base: request.base };
-    const placement = await this.#placements.place(source, placementFor(id, request.policy, scope, image, request));
+    const placement = await this.#parts.placements.place(
+      source,
+      placementFor(id, request.policy, scope, image, request),
+    );
     const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;
     request.onProgress?.(`workspace: ${size}${'base' in source ? '' : leftOutText(source)}`);
-    return this.#open({ ...request, id, image, scope, facts, placement });
+    return this.#opener.open({ ...request, id, image, scope, facts, placement });
   }
 
   /**
@@ -174,7 +108,7 @@ export class Runner {
     const policy = policyWith(source.policy, intent);
     const scope = Scope.compile(policy.policy.files);
     const origin = originOf(source);
-    const known = Promise.all([this.#resolve(wanted.reference, policy), this.#engine.describe()]);
+    const known = Promise.all([this.#resolve(wanted.reference, policy), this.#parts.engine.describe()]);
     // A snapshot that is refused at once refuses the fork before anything is made.
     const [image, facts] = await Promise.race([known, origin.snapshot.then(() => known)]);
     if (image.id !== wanted.id)
@@ -186,8 +120,8 @@ export class Runner {
       Array.from({ length: count }, async () => {
         const id = newId();
         const placed = placementFor(id, policy, scope, image, { ...rest, scratch: origin.scratch });
-        const placement = await this.#placements.reopen(base, placed);
-        return this.#open({ ...rest, id, policy, image, scope, facts, placement, origin });
+        const placement = await this.#parts.placements.reopen(base, placed);
+        return this.#opener.open({ ...rest, id, policy, image, scope, facts, placement, origin });
       }),
     );
     const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
@@ -201,7 +135,7 @@ export class Runner {
   async #defaultImage({ policy: { policy }, workspace }: OpenRequest): Promise<string> {
     if (policy.environment === undefined) return policy.images[0] ?? 'base';
     const { name } = await this.findEnvironment(policy, workspace);
-    if ((await findEnvironmentLock(this.#dataDir.path, name)) !== undefined) return name;
+    if ((await findEnvironmentLock(this.#parts.dataDir.path, name)) !== undefined) return name;
     const from = workspace === undefined ? '' : ` -w ${workspace}`;
     throw new RunnerError(
       'image_not_found',
@@ -210,7 +144,11 @@ export class Runner {
   }
 
   findEnvironment(policy: Policy, workspace: string | undefined): Promise<Wanted> {
-    return findWanted(policy, workspace, { engine: this.#engine, dataDir: this.#dataDir.path, blobs: this.#blobs });
+    return findWanted(policy, workspace, {
+      engine: this.#parts.engine,
+      dataDir: this.#parts.dataDir.path,
+      blobs: this.#parts.blobs,
+    });
   }
 
   /** Cheap when it is built already. */
@@ -222,160 +160,41 @@ export class Runner {
     return buildEnvironment(await this.findEnvironment(policy, workspace), {
       ...options,
       policy,
-      engine: this.#engine,
-      dataDir: this.#dataDir.path,
-      blobs: this.#blobs,
-      owner: this.#dataDir.owner,
-      instance: this.#instance,
-      reach: this.#options,
+      engine: this.#parts.engine,
+      dataDir: this.#parts.dataDir.path,
+      blobs: this.#parts.blobs,
+      owner: this.#parts.dataDir.owner,
+      instance: this.#parts.instance,
+      reach: this.#parts.options,
     });
   }
 
   async #resolve(reference: string, { policy }: LoadedPolicy): Promise<RunImage> {
     const policyIds = policy.images.filter((name) => digestPattern.test(name));
-    const accepted = await readAccepted(this.#dataDir.path);
-    return { reference, id: (await resolveImage(this.#engine, accepted, reference, policyIds)) as Digest };
-  }
-
-  async #open(opening: Opening): Promise<Run> {
-    const { id, policy, signal, placement } = opening;
-    const ours = { owner: this.#dataDir.owner, instance: this.#instance };
-    const spec = sandboxSpec({ runId: id, image: opening.image.id, policy, placement, ...ours });
-    const { dir, journal } = await this.#begin(opening, openedEntry(opening, spec));
-    let run: Run | undefined;
-    const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
-    try {
-      await failpoint('open.journaled');
-      const approvals = await Approvals.open({
-        run: id,
-        directory: dir.approvalsDir,
-        approver: this.#options.approver,
-        record: (event) => journal.append(approvalEntry(event)),
-      });
-      opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
-      const { base, ...started } = await this.#start(spec, dir, opening, journal, stop);
-      const budget = new Budget(budgetLimits(policy.policy));
-      const onRisk: GateParts['onRisk'] = async (from, to, by, { egress }) => {
-        await journal.append({ type: 'risk.raised', data: { from, to, by } });
-        started.fence?.narrow(new EgressRules(egress));
-      };
-      run = new Run({
-        dir,
-        policy,
-        image: opening.image,
-        ...started,
-        journal,
-        budget,
-        approvals,
-        gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
-        waitingAfterMs: this.#options.waitingAfterMs ?? waitingAfterMs,
-        scope: opening.scope,
-        base,
-        blobs: this.#blobs,
-        placement,
-      });
-      return run;
-    } catch (error) {
-      const cancelled = signal?.aborted === true;
-      const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
-      const data = {
-        outcome: cancelled ? 'cancelled' : 'failed',
-        summary,
-        calls: 0,
-        denied: 0,
-        outputBytes: 0,
-        ms: 0,
-      } as const;
-      await journal.append({ type: 'run.closed', data }).catch(() => undefined);
-      await placement.discard(dir).catch(() => undefined); // what is left of it is found by `gc`
-      await journal.close();
-      throw error;
-    }
-  }
-
-  /** A run whose intent cannot be recorded leaves no directory either. */
-  async #begin({ id, policy, placement }: Opening, opened: Draft): Promise<{ dir: RunDir; journal: Journal }> {
-    let journal: Journal | undefined;
-    try {
-      const dir = await this.#dataDir.createRun(id);
-      await failpoint('open.directory');
-      await writeFile(dir.policy, formatPolicyRecord(policy));
-      journal = await Journal.create(dir.journal, id);
-      await failpoint('open.begun');
-      await journal.append(opened);
-      return { dir, journal };
-    } catch (error) {
-      await journal?.close();
-      await placement.discard(this.#dataDir.runDir(id)).catch(() => undefined); // `error` is what counts
-      await this.#dataDir.removeRun(id);
-      if (error instanceof RunnerError) throw error;
-      const message = `run ${id} cannot be kept in ${this.#dataDir.path}: ${messageOf(error)}; make room there, then try again`;
-      throw new RunnerError('data_dir_unusable', message, { cause: error });
-    }
-  }
-
-  async #start(
-    spec: SandboxSpec,
-    dir: RunDir,
-    { placement, origin, policy, signal, image, scope }: Opening,
-    journal: Journal,
-    stop: (reason: string) => void,
-  ): Promise<Started> {
-    signal?.throwIfAborted();
-    const { laid } = await placement.prepare(dir, spec.labels);
-    const opening = Sandbox.open(this.#engine, spec, {
-      directory: dir.callsDir,
-      outputMaxBytes: policy.policy.limits.outputPerRunBytes,
-      ready: laid,
-      ...(this.#options.engineAwayMs === undefined ? {} : { engineAwayMs: this.#options.engineAwayMs }),
-    });
-    origin?.begin();
-    const [opened] = await Promise.allSettled([opening, laid]); // a failure finds nothing in the making
-    if (opened.status === 'rejected') throw opened.reason;
-    const sandbox = opened.value;
-    let fence: Fence | undefined;
-    let control: RunControl | undefined;
-    try {
-      signal?.throwIfAborted();
-      await failpoint('open.welcomed');
-      const inputs = await placement.verify();
-      const derived = isEnvironmentName(image.reference) || digestPattern.test(image.reference);
-      const parts = { sandbox, derived, record: inJournal(journal), stop, ...this.#options };
-      const sealed = await sealBeside(policy.policy, parts, placement.fill(dir, sandbox.files));
-      const { isolation, done: base } = sealed;
-      fence = sealed.fence;
-      await failpoint('open.unpacked');
-      const container = sandbox.containerId;
-      await journal.append(startedEntry({ spec, container, base, placement, inputs, isolation }));
-      control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
-      const offered = placement.hasResults || origin?.scratch === true;
-      if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
-      if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
-      if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
-      await failpoint('open.recorded');
-      signal?.throwIfAborted();
-      return { sandbox, base, fence, control };
-    } catch (error) {
-      await control?.close();
-      await fence?.close();
-      await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
-      throw error;
-    }
-  }
-
-  async #lay(snapshot: RunSnapshot, base: Base, sandbox: Sandbox, journal: Journal): Promise<void> {
-    const { run, digest, changeSet } = snapshot;
-    await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
-    await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#blobs), { owners: true });
+    const accepted = await readAccepted(this.#parts.dataDir.path);
+    return { reference, id: (await resolveImage(this.#parts.engine, accepted, reference, policyIds)) as Digest };
   }
 
   /** Closes what a runner that died has left: containers, and journals without an end. Safe at any time, and twice. */
   recover(options?: { dryRun?: boolean }): Promise<Recovered> {
-    return recover(this.#engine, this.#dataDir, options);
+    return recover(this.#parts.engine, this.#parts.dataDir, options);
+  }
+
+  /**
+   * A run whose runner died, living again: same sandbox, journal and budget. `run_not_open`: it is closed;
+   * `journal_unavailable`: somebody who lives has it; `sandbox_lost` and what is wrong with its directory: close it as lost.
+   */
+  resume(id: string, _options: ResumeOptions = {}): Promise<Run> {
+    return resumeRun(this.#parts, id);
+  }
+
+  /** What cannot be resumed: its sandbox is removed and its journal closed. May be called twice. */
+  closeLost(id: string, reason: string): Promise<void> {
+    return closeLostRun(this.#parts.engine, this.#parts.dataDir, id, reason);
   }
 
   async close(): Promise<void> {
-    await this.#dataDir.forgetInstance(this.#instance);
+    await this.#parts.dataDir.forgetInstance(this.#parts.instance);
   }
 }
 

@@ -14,7 +14,9 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
   for (const container of await engine.list(owned)) {
     const instance = container.labels[labelKeys.instance];
     const abandoned =
-      instance === undefined ? nowMs - container.createdMs > fillerMaxMs : !(await options.isAlive(instance));
+      instance === undefined
+        ? nowMs - container.createdMs > fillerMaxMs
+        : !(await options.isAlive(instance, container.labels[labelKeys.run]));
     if (!abandoned) continue;
     if (options.dryRun !== true) await engine.destroy(container.id);
     removed.push({
@@ -29,7 +31,7 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
   for (const key of [labelKeys.workspace, labelKeys.inputs]) {
     for (const volume of await engine.findVolumes({ ...owned, [key]: '' })) {
       const { [labelKeys.instance]: instance, [key]: run = '' } = volume.labels;
-      if (instance !== undefined && (await options.isAlive(instance))) continue;
+      if (instance !== undefined && (await options.isAlive(instance, run))) continue;
       // The first of a run's inputs takes the others along.
       if (options.dryRun !== true && (await engine.removeVolumes({ ...owned, [key]: run }, [])).length === 0) continue;
       removed.push({ kind: 'volume', name: volume.name });
@@ -38,7 +40,7 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
   // After the containers, which may be on them.
   for (const { id, name, labels } of await engine.findNetworks(owned)) {
     const instance = labels[labelKeys.instance];
-    if (instance !== undefined && (await options.isAlive(instance))) continue;
+    if (instance !== undefined && (await options.isAlive(instance, labels[labelKeys.run]))) continue;
     if (options.dryRun !== true && !(await engine.removeNetwork(id))) continue;
     removed.push({ kind: 'network', name });
   }
@@ -54,8 +56,8 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
 export interface CollectOptions {
   /** Id of the data directory. */
   readonly owner: string;
-  /** Whether the runner process with this id lives. In doubt: true. */
-  readonly isAlive: (instance: string) => boolean | Promise<boolean>;
+  /** Whether the runner process with this id lives, or another one that has taken the run over. In doubt: true. */
+  readonly isAlive: (instance: string, run: string | undefined) => boolean | Promise<boolean>;
   /** Volumes that are current (the supervisor of this version). */
   readonly keepVolumes?: readonly string[];
   /** Says what would go, and removes nothing. A volume or network in use is listed too. */
