@@ -82,7 +82,7 @@ interface Started {
   readonly control: RunControl;
 }
 
-export const waitingAfterMs = 10_000;
+const waitingAfterMs = 10_000;
 
 /** Makes runs: everything or nothing. */
 export class Opener {
