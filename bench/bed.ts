@@ -36,7 +36,6 @@ export class Bed {
     const id = newId();
     const spec = {
       id,
-      runId: newId(),
       image: this.image,
       runtime,
       limits: defaultLimits,

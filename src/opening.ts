@@ -96,7 +96,7 @@ export class Opener {
   async open(opening: Opening): Promise<Run> {
     const { id, policy, signal, placement } = opening;
     const ours = { owner: this.#parts.dataDir.owner, instance: this.#parts.instance };
-    const spec = sandboxSpec({ runId: id, image: opening.image.id, policy, placement, ...ours });
+    const spec = sandboxSpec({ image: opening.image.id, policy, placement, ...ours });
     const { dir, journal } = await this.#begin(opening, openedEntry(opening, spec));
     let run: Run | undefined;
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);

@@ -1,4 +1,4 @@
-import { link, lstat, mkdir, readFile, readdir, rm, statfs, writeFile } from 'node:fs/promises';
+import { link, lstat, mkdir, readFile, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
@@ -21,7 +21,7 @@ import { encodeTree } from './workspace/manifest.ts';
 import type { Ownership } from './workspace/base/ownership.ts';
 import { reopenBase } from './workspace/base/reopen.ts';
 import type { Scope } from './workspace/scope/scope.ts';
-import type { Selection } from './workspace/base/select.ts';
+import { nothing, type Selection } from './workspace/base/select.ts';
 import { countsOf, keyOf, type StoredBase } from './workspace/base/stored-base.ts';
 
 /**
@@ -34,8 +34,8 @@ export interface Placement {
   readonly root: Ownership;
   readonly files: number;
   readonly sizeBytes: number;
-  /** To be mounted there; undefined for memory. */
-  readonly volume: string | undefined;
+  /** Of which it is, unless another one is taken over. */
+  readonly sandbox: string;
   /** Whether what the image's setup left in its workspace is in it already. */
   readonly hasResults: boolean;
   /** To be mounted beside it. */
@@ -45,6 +45,10 @@ export interface Placement {
    * container, `laid` must have settled before `discard`.
    */
   prepare(dir: RunDir, labels: Labels): Promise<{ readonly laid: Promise<void> }>;
+  /** Made ahead for whoever comes: absent where there cannot be two of a kind. */
+  readonly alike?: Alike;
+  /** Instead of `prepare`: what another one of its kind has made, which comes to nothing by this. */
+  takeOver(dir: RunDir, other: Placement, from: RunDir): Promise<void>;
   /** As soon as it is open: that its inputs are what was looked at. */
   verify(): Promise<readonly SharedInput[]>;
   /** Once it is open; leaves the manifest in the run's directory. */
@@ -56,10 +60,20 @@ export interface Placement {
   discard(dir: RunDir): Promise<void>;
 }
 
+/** A kind of placement, and how one more of it comes about. */
+export interface Alike {
+  /** Of equal ones everything is equal that is there before a run has begun; JSON. */
+  readonly kind: Readonly<Record<string, unknown>>;
+  place(sandbox: string): Promise<Placement>;
+}
+
 type WorkspacePlacement = Omit<Placement, 'inputs' | 'verify'>;
 
 export interface PlacementRequest {
-  readonly runId: string;
+  /** Who holds the base; absent for a sandbox that waits for a run. */
+  readonly runId?: string;
+  /** Whose the volumes are. */
+  readonly sandbox: string;
   readonly scope: Scope;
   readonly runtime: Runtime;
   readonly bound: LayerBound;
@@ -104,16 +118,17 @@ export class Placements {
   }
 
   async #withInputs(
-    { runId, inputs: specs, deny }: PlacementRequest,
+    { sandbox, inputs: specs, deny }: PlacementRequest,
     workspace: readonly string[],
     place: () => Promise<WorkspacePlacement>,
   ): Promise<Placement> {
     const { owner, path } = this.#dataDir;
-    const inputs = await Inputs.open(this.#engine, specs, { runId, owner, deny, apart: [path, ...workspace] });
+    const inputs = await Inputs.open(this.#engine, specs, { sandbox, owner, deny, apart: [path, ...workspace] });
     try {
-      const placement = await place();
+      const { alike, ...placement } = await place();
       return {
         ...placement,
+        ...(alike === undefined || specs.length > 0 ? {} : { alike }),
         inputs: inputs.mounts,
         prepare: async (dir, labels) => {
           await inputs.prepare(labels);
@@ -131,10 +146,11 @@ export class Placements {
   }
 
   async #place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<WorkspacePlacement> {
-    const { runId, scope, options } = request;
+    const { scope, options } = request;
+    const holder = holderOf(request);
     const trial = await this.#fits(request);
     if ('base' in source) {
-      const base = trial.works ? await this.#bases.holdByKey(runId, source.base) : undefined;
+      const base = trial.works ? await this.#bases.holdByKey(holder, source.base) : undefined;
       if (base?.scopeDigest === scope.digest) return await this.#overlay(request, base);
       const why = trial.works ? 'it is not there, or was made for another scope of files' : trial.detail;
       throw new RunnerError(
@@ -142,9 +158,9 @@ export class Placements {
         `base ${source.base} cannot be opened: ${why}; name the directory instead`,
       );
     }
-    if (!trial.works) return this.#copy(importWorkspace(source, scope, this.#blobs, options), scope);
+    if (!trial.works) return this.#copy(importWorkspace(source, scope, this.#blobs, options), request, isEmpty(source));
     try {
-      const { base } = await this.#bases.hold(runId, source, scope, this.#blobs, options);
+      const { base } = await this.#bases.hold(holder, source, scope, this.#blobs, options);
       return await this.#overlay(request, base);
     } catch (cause) {
       if (cause instanceof RunnerError || options.signal?.aborted === true) throw cause;
@@ -154,12 +170,12 @@ export class Placements {
   }
 
   async #reopen(base: Base, request: PlacementRequest): Promise<WorkspacePlacement> {
-    const { runId, scope } = request;
+    const { scope } = request;
     const trial = await this.#fits(request);
     const key = keyOf({ digest: base.digest, scopeDigest: scope.digest, kind: base.kind });
-    const held = trial.works ? await this.#bases.holdByKey(runId, key) : undefined;
+    const held = trial.works ? await this.#bases.holdByKey(holderOf(request), key) : undefined;
     if (held !== undefined) return await this.#overlay(request, held);
-    return this.#copy(reopenBase(base, scope, this.#blobs), scope);
+    return this.#copy(reopenBase(base, scope, this.#blobs), request, base.tree.size === 0);
   }
 
   async #fits({ runtime, image, bound }: PlacementRequest): Promise<Trial> {
@@ -169,51 +185,72 @@ export class Placements {
     return this.#works(image);
   }
 
-  #copy(imported: WorkspaceImport, scope: Scope): WorkspacePlacement {
+  #copy(imported: WorkspaceImport, request: PlacementRequest, empty: boolean): WorkspacePlacement {
+    const { scope, runId } = request;
+    const ahead = madeAhead(request);
+    let { sandbox } = request;
+    const place = (other: string): Promise<Placement> => this.place(nothing, { ...ahead, sandbox: other });
     return {
       strategy: 'copy',
+      sandbox,
+      ...(empty ? { alike: { kind: { strategy: 'copy', scope: scope.digest }, place } } : {}),
       hasResults: false,
       root: imported.root,
       files: imported.files,
       sizeBytes: imported.sizeBytes,
-      volume: undefined,
-      prepare: async () => ({ laid: Promise.resolve() }),
+      prepare: async () => {
+        if (runId !== undefined) await this.#dataDir.sandboxes.assign(sandbox, runId);
+        return { laid: Promise.resolve() };
+      },
+      takeOver: async (dir, other) => {
+        sandbox = other.sandbox;
+        await this.#dataDir.sandboxes.assign(sandbox, dir.id);
+      },
       fill: async (dir, files) => {
-        await files.unpack('.', imported.items, { owners: true });
+        if (!empty) await files.unpack('.', imported.items, { owners: true });
         const base = imported.base();
         await writeFile(dir.base, encodeTree(base.tree));
         return base;
       },
       counts: (base) => countsOf(base.tree, scope),
       looking: () => ({}),
-      discard: async () => undefined,
+      discard: () => this.#dataDir.sandboxes.release(sandbox),
     };
   }
 
-  async #overlay(
-    { runId, scope, bound, image, withResults }: PlacementRequest,
-    base: StoredBase,
-  ): Promise<WorkspacePlacement> {
+  async #overlay(request: PlacementRequest, base: StoredBase): Promise<WorkspacePlacement> {
+    const { runId, scope, bound, image, withResults } = request;
+    const ahead = madeAhead(request);
+    let { sandbox } = request;
     const results = withResults ? await findResults(this.#dataDir.path, image) : undefined;
     const middle = results !== undefined && (await fitsOver(base, results, scope)) ? { middle: results } : {};
-    const volume = `glovebox-workspace-${runId}`;
-    const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: runId };
+    const ours = (): Labels => ({ [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: sandbox });
+    const kind = { strategy: 'overlay', base: base.key, ...bound, ...middle };
+    const place = (other: string): Promise<Placement> => this.place({ base: base.key }, { ...ahead, sandbox: other });
     let lost: Promise<void> = Promise.resolve(); // once it throws, it always does
     return {
       strategy: 'overlay',
+      sandbox,
+      alike: { kind, place },
       hasResults: 'middle' in middle,
       root: base.meta.root,
       files: base.meta.files + base.meta.symlinks,
       sizeBytes: base.meta.bytes,
-      volume,
       prepare: async (dir, labels) => {
+        if (runId !== undefined) await this.#dataDir.sandboxes.assign(sandbox, runId);
         // The engine looks for the directories when the container starts, and not before.
         const [upper, work] = [Layer.upperOf(dir.layer), Layer.workOf(dir.layer)];
         const layers = { lower: base.directory, ...middle, upper, work };
         await Layer.announce(dir.layer);
         const laid = Layer.make(dir.layer, bound, base.meta.root).then(() => undefined);
-        await settled(laid, this.#engine.createOverlay(volume, layers, { ...labels, ...ours }));
+        await settled(laid, this.#engine.createOverlay(workspaceVolume(sandbox), layers, { ...labels, ...ours() }));
         return { laid };
+      },
+      takeOver: async (dir, other, from) => {
+        sandbox = other.sandbox;
+        await this.#dataDir.sandboxes.assign(sandbox, dir.id);
+        await rename(from.layer, dir.layer);
+        await this.#bases.release(base.key, sandbox);
       },
       fill: async (dir) => {
         await link(base.manifest, dir.base);
@@ -233,9 +270,10 @@ export class Placements {
         },
       }),
       discard: async (dir) => {
-        await this.#engine.removeVolumes(ours, []);
+        await this.#engine.removeVolumes(ours(), []);
         await Layer.remove(dir.layer);
-        await this.#bases.release(base.key, runId);
+        await this.#bases.release(base.key, holderOf(request));
+        await this.#dataDir.sandboxes.release(sandbox);
       },
     };
   }
@@ -274,6 +312,25 @@ export class Placements {
       await rm(directory, { recursive: true, force: true });
     }
   }
+}
+
+/** What a sandbox's workspace is called at the engine. */
+export function workspaceVolume(sandbox: string): string {
+  return `glovebox-workspace-${sandbox}`;
+}
+
+function isEmpty({ files, directories }: Selection): boolean {
+  return files.length === 0 && directories.length === 0;
+}
+
+function holderOf({ runId, sandbox }: PlacementRequest): string {
+  return runId ?? sandbox;
+}
+
+/** Of whoever asked nothing stays but what it is to be like. */
+function madeAhead(request: PlacementRequest): PlacementRequest {
+  const { sandbox, scope, runtime, bound, image, withResults, inputs, deny } = request;
+  return { sandbox, scope, runtime, bound, image, withResults, inputs, deny, options: {} };
 }
 
 /** If it fails, what goes on beside it has ended too: what they made can be removed. */

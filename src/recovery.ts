@@ -21,7 +21,7 @@ export interface Recovered {
   readonly volumes: readonly string[];
   /** Of setups that an operator gave one. */
   readonly networks: readonly string[];
-  /** Runs whose workspace lay on disk. */
+  /** Runs, and sandboxes that waited for one, whose workspace lay on disk. */
   readonly layers: readonly string[];
   /** Keys of bases that nobody uses and that were above the caps. */
   readonly bases: readonly string[];
@@ -48,8 +48,8 @@ export function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: b
 /** The same, for who has the turn. */
 export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
   const dryRun = options?.dryRun === true;
-  const isAlive = async (instance: string, run: string | undefined): Promise<boolean> =>
-    (await dataDir.isAlive(instance)) || (run !== undefined && (await isTakenUp(dataDir, run)));
+  const isAlive = async (instance: string, sandbox: string | undefined): Promise<boolean> =>
+    (await dataDir.isAlive(instance)) || (sandbox !== undefined && (await isTakenUp(dataDir, sandbox)));
   const keepVolumes = [await currentVolume(engine)];
   const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
   const namesOf = (kind: 'container' | 'volume' | 'network') =>
@@ -73,6 +73,8 @@ export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { d
     await dropTrials(dataDir.basesDir);
     await dataDir.sweepPartial();
   }
+  layers.push(...(await dropWarm(dataDir, dryRun)));
+  if (!dryRun) await dropLinks(dataDir);
   const builds = await closeBuilds(dataDir, dryRun);
   const bases = dryRun ? [] : await dropBases(dataDir);
   const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
@@ -102,8 +104,10 @@ export async function inTurn<T>(dataDir: DataDir, work: () => Promise<T>): Promi
 
 const turnTimeoutMs = 120_000;
 
-/** Whether a living process writes the journal of a run whose first runner is dead. */
-async function isTakenUp(dataDir: DataDir, run: string): Promise<boolean> {
+/** Whether a living process writes the journal of the run that has this sandbox, though whoever made it is dead. */
+async function isTakenUp(dataDir: DataDir, sandbox: string): Promise<boolean> {
+  const run = await dataDir.sandboxes.runOf(sandbox);
+  if (run === undefined) return false;
   const { journal } = dataDir.runDir(run);
   return WriterLock.isHeld(journal).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return false; // nothing of the run is left here
@@ -119,9 +123,13 @@ export async function closeLostRun(engine: Engine, dataDir: DataDir, id: string,
     throw new RunnerError('journal_unavailable', message);
   }
   const owned = { [labelKeys.owner]: dataDir.owner };
-  for (const { id: container } of await engine.list({ ...owned, [labelKeys.run]: id })) await engine.destroy(container);
-  await engine.removeVolumes({ ...owned, [labelKeys.workspace]: id }, []);
-  await engine.removeVolumes({ ...owned, [labelKeys.inputs]: id }, []);
+  for (const { sandbox } of (await dataDir.sandboxes.list()).filter(({ run }) => run === id)) {
+    const found = await engine.list({ ...owned, [labelKeys.sandbox]: sandbox });
+    for (const { id: container } of found) await engine.destroy(container);
+    await engine.removeVolumes({ ...owned, [labelKeys.workspace]: sandbox }, []);
+    await engine.removeVolumes({ ...owned, [labelKeys.inputs]: sandbox }, []);
+    await dataDir.sandboxes.release(sandbox);
+  }
   await Layer.remove(dir.layer);
   await closeLost(dir, `it cannot be resumed: ${reason}`);
   await WriterLock.sweepDead(dir.journal);
@@ -135,6 +143,25 @@ async function dropLayer(dir: RunDir, dryRun: boolean): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Of sandboxes that waited for a run when their runner died. */
+async function dropWarm(dataDir: DataDir, dryRun: boolean): Promise<readonly string[]> {
+  const dropped: string[] = [];
+  for (const warm of await dataDir.warm.list()) {
+    if (await dataDir.isAlive(warm.instance)) continue;
+    if (await Layer.isThere(warm.dir.layer)) dropped.push(warm.dir.id);
+    if (dryRun) continue;
+    await Layer.remove(warm.dir.layer).catch(() => undefined); // still mounted by a container: the next time
+    await dataDir.warm.remove(warm);
+  }
+  return dropped;
+}
+
+/** A run that nobody writes to has no sandbox: those of dead runners are gone by now. */
+async function dropLinks(dataDir: DataDir): Promise<void> {
+  for (const { sandbox } of await dataDir.sandboxes.list())
+    if (!(await isTakenUp(dataDir, sandbox))) await dataDir.sandboxes.release(sandbox);
 }
 
 /** Whoever died while it tried overlays has left a mount there, and what is mounted cannot be swept. */

@@ -89,7 +89,7 @@ export class Runner {
     const source = request.base === undefined ? await select(request, scope) : { base: request.base };
     const placement = await this.#parts.placements.place(
       source,
-      placementFor(id, request.policy, scope, image, request),
+      placementFor({ runId: id, sandbox: newId() }, request.policy, scope, image, request),
     );
     const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;
     request.onProgress?.(`workspace: ${size}${'base' in source ? '' : leftOutText(source)}`);
@@ -119,7 +119,10 @@ export class Runner {
     const opened = await Promise.allSettled(
       Array.from({ length: count }, async () => {
         const id = newId();
-        const placed = placementFor(id, policy, scope, image, { ...rest, scratch: origin.scratch });
+        const placed = placementFor({ runId: id, sandbox: newId() }, policy, scope, image, {
+          ...rest,
+          scratch: origin.scratch,
+        });
         const placement = await this.#parts.placements.reopen(base, placed);
         return this.#opener.open({ ...rest, id, policy, image, scope, facts, placement, origin });
       }),

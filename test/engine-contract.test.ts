@@ -47,7 +47,7 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     return {
       name: `glovebox-${sandbox}`,
       image,
-      labels: sandboxLabels({ owner, instance: 'me', run: 'r', sandbox, created: new Date() }),
+      labels: sandboxLabels({ owner, instance: 'me', sandbox, created: new Date() }),
       argv: ['/bin/cat'],
       env: ['LANG=C'],
       runtime: 'runc',

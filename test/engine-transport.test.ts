@@ -40,7 +40,7 @@ describe('between the runner and an engine', () => {
     return {
       name: `glovebox-${sandbox}`,
       image,
-      labels: sandboxLabels({ owner, instance: 'me', run: 'r', sandbox, created: new Date() }),
+      labels: sandboxLabels({ owner, instance: 'me', sandbox, created: new Date() }),
       argv: ['/bin/cat'],
       env: [],
       runtime: 'runc',

@@ -25,7 +25,7 @@ describe('the body of a container', () => {
     return {
       name: `glovebox-${sandbox}`,
       image,
-      labels: sandboxLabels({ owner, instance: 'me', run: 'r', sandbox, created: new Date() }),
+      labels: sandboxLabels({ owner, instance: 'me', sandbox, created: new Date() }),
       argv: ['/bin/cat'],
       env: ['ONLY=this'],
       runtime: 'runc',

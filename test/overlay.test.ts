@@ -10,7 +10,7 @@ import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
 import type { Engine } from '../src/engine/engine.ts';
 import { sandboxLabels } from '../src/engine/labels.ts';
 import { newId } from '../src/ids.ts';
-import { Placements, type Placement } from '../src/placement.ts';
+import { Placements, workspaceVolume, type Placement } from '../src/placement.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Files } from '../src/sandbox/spec.ts';
@@ -67,6 +67,7 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
   const runId = newId();
   const options = {
     runId,
+    sandbox: runId,
     scope,
     runtime: 'runc',
     bound,
@@ -82,13 +83,12 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
   const labels = sandboxLabels({
     owner: dataDir.owner,
     instance: owner,
-    run: runId,
     sandbox: runId,
     created: new Date(),
   });
   const { laid: ready } = await placement.prepare(dir, labels);
   const spec = specOf(runId, bound, labels);
-  const workspace = { workspaceRoot: placement.root, ...(placement.volume && { workspaceVolume: placement.volume }) };
+  const workspace = { workspaceRoot: placement.root, workspaceVolume: workspaceVolume(runId) };
   const sandbox = await Sandbox.open(engine, { ...spec, ...workspace }, { directory: dir.callsDir, ready });
   const base = await placement.fill(dir, sandbox.files);
   const close = async () => {
@@ -104,7 +104,6 @@ async function openCopy(host: string, scope: Scope, bound: { bytes: number; inod
   const labels = sandboxLabels({
     owner: dataDir.owner,
     instance: owner,
-    run: runId,
     sandbox: runId,
     created: new Date(),
   });
@@ -117,7 +116,7 @@ async function openCopy(host: string, scope: Scope, bound: { bytes: number; inod
 function specOf(runId: string, bound: { bytes: number; inodes: number }, labels: Readonly<Record<string, string>>) {
   const memory = { memoryBytes: 512 * MiB, tmpBytes: 4 * MiB, homeBytes: 4 * MiB, shmBytes: MiB };
   const limits = { ...defaultLimits, ...memory, workspaceBytes: bound.bytes, workspaceInodes: bound.inodes };
-  return { id: runId, runId, image, runtime: 'runc', labels, limits } as const;
+  return { id: runId, image, runtime: 'runc', labels, limits } as const;
 }
 
 async function run(

@@ -24,15 +24,15 @@ afterEach(async () => {
 async function strangers(count: number): Promise<void> {
   const image = await resolveImage(bench.engine, await readAccepted(bench.dataDir.path), 'base');
   for (let n = 0; n < count; n++) {
-    const [id, runId] = [newId(), newId()];
+    const id = newId();
+    await bench.dataDir.sandboxes.assign(id, newId());
     const labels = sandboxLabels({
       owner: bench.dataDir.owner,
       instance: newId(),
-      run: runId,
       sandbox: id,
       created: new Date(),
     });
-    const spec = { id, runId, image, runtime: 'runc', limits: defaultLimits, labels } as const;
+    const spec = { id, image, runtime: 'runc', limits: defaultLimits, labels } as const;
     await Sandbox.open(bench.engine, spec, { directory: `${bench.folder}/${id}` });
   }
 }

@@ -210,7 +210,7 @@ test('opening and closing leave no descriptor open, and nothing that was written
 
 function specOf(): Parameters<typeof Sandbox.open>[1] {
   const id = newId();
-  return { id, runId: id, image: boxes.image, runtime: 'runc', limits: defaultLimits, labels: { [testLabel]: id } };
+  return { id, image: boxes.image, runtime: 'runc', limits: defaultLimits, labels: { [testLabel]: id } };
 }
 
 async function open(

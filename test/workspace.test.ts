@@ -118,11 +118,10 @@ async function openSandbox(root: { owner: 'root' | 'tool'; mode: number }): Prom
     engine,
     {
       id,
-      runId: id,
       image,
       runtime: 'runc',
       workspaceRoot: root,
-      labels: sandboxLabels({ owner, instance: owner, run: id, sandbox: id, created: new Date() }),
+      labels: sandboxLabels({ owner, instance: owner, sandbox: id, created: new Date() }),
       limits: {
         ...defaultLimits,
         memoryBytes: 256 * 1024 * 1024,

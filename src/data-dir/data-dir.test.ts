@@ -122,6 +122,38 @@ describe('runs', () => {
   });
 });
 
+describe('sandboxes', () => {
+  test('are known by their run until they are released, and given to one run only', async () => {
+    const dir = await DataDir.open(root);
+    const [sandbox, run] = [newId(), newId()];
+    expect(await dir.sandboxes.runOf(sandbox)).toBeUndefined();
+    await dir.sandboxes.assign(sandbox, run);
+    await dir.sandboxes.assign(sandbox, run);
+    await expect(dir.sandboxes.assign(sandbox, newId())).rejects.toThrow(/EEXIST/);
+    expect(await dir.sandboxes.runOf(sandbox)).toBe(run);
+    expect(await dir.sandboxes.list()).toEqual([{ sandbox, run }]);
+    expect(await dir.sandboxes.runOf('../runs')).toBeUndefined();
+    await dir.sandboxes.release(sandbox);
+    await dir.sandboxes.release(sandbox);
+    expect(await dir.sandboxes.list()).toEqual([]);
+  });
+
+  test('that wait for a run have a place by the runner that made them; what is mounted there stays', async () => {
+    const dir = await DataDir.open(root);
+    const [instance, sandbox] = [newId(), newId()];
+    const { path } = await dir.warm.create(instance, sandbox);
+    await mkdir(join(path, 'layer'));
+    await mkdir(join(path, 'calls'));
+    const [warm] = await dir.warm.list();
+    expect(warm).toMatchObject({ instance, dir: { id: sandbox, path, layer: join(path, 'layer') } });
+    if (warm !== undefined) await dir.warm.remove(warm);
+    expect(await readdir(path)).toEqual(['layer']);
+    await rm(join(path, 'layer'), { recursive: true });
+    if (warm !== undefined) await dir.warm.remove(warm);
+    expect(await readdir(join(root, 'pool'))).toEqual([]);
+  });
+});
+
 describe('instances', () => {
   test('of this process are alive until they are forgotten', async () => {
     const dir = await DataDir.open(root);

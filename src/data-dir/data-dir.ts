@@ -6,6 +6,8 @@ import { idPattern, newId } from '../ids.ts';
 import { Instances, type Instance } from './instances.ts';
 import { isProcessAlive } from '../process-identity.ts';
 import { RunDir } from './run-dir.ts';
+import { SandboxLinks } from './sandbox-links.ts';
+import { WarmDirs } from './warm-dirs.ts';
 
 export type { RunDir } from './run-dir.ts';
 
@@ -18,6 +20,8 @@ export type { RunDir } from './run-dir.ts';
  *     owner                        id of this directory
  *     runs/<id>/journal.ndjson     and policy.json, calls/<callId>.*, change-set.json, changes.patch, base.json
  *     instances/<id>.json          runner processes: pid, start time, boot
+ *     sandboxes/<id>               whose a sandbox is: a link to the run
+ *     pool/<instance>/<id>/        sandboxes that wait for a run
  *     blobs/                       contents of changed files, by digest
  *     bases/                       imported trees, by digest
  *     environments/                <name>.json what one is made of, <name>.<id>.ndjson the record of a setup that was let out
@@ -27,6 +31,8 @@ export class DataDir {
   readonly owner: string;
   readonly blobsDir: string;
   readonly basesDir: string;
+  readonly sandboxes: SandboxLinks;
+  readonly warm: WarmDirs;
   readonly #runsDir: string;
   readonly #instances: Instances;
 
@@ -35,6 +41,8 @@ export class DataDir {
     this.owner = owner;
     this.blobsDir = join(path, 'blobs');
     this.basesDir = join(path, 'bases');
+    this.sandboxes = new SandboxLinks(join(path, 'sandboxes'));
+    this.warm = new WarmDirs(join(path, 'pool'));
     this.#runsDir = join(path, 'runs');
     this.#instances = new Instances(join(path, 'instances'));
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 
-/** Where things of one run are; absolute paths. */
+/** Where things of one run are, or of a sandbox that waits for one; absolute paths. */
 export class RunDir {
   readonly id: string;
   readonly path: string;

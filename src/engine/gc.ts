@@ -16,31 +16,31 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
     const abandoned =
       instance === undefined
         ? nowMs - container.createdMs > fillerMaxMs
-        : !(await options.isAlive(instance, container.labels[labelKeys.run]));
+        : !(await options.isAlive(instance, container.labels[labelKeys.sandbox]));
     if (!abandoned) continue;
     if (options.dryRun !== true) await engine.destroy(container.id);
     removed.push({
       kind: 'container',
       id: container.id,
       name: container.name,
-      run: container.labels[labelKeys.run],
       sandbox: container.labels[labelKeys.sandbox],
       instance,
     });
   }
   for (const key of [labelKeys.workspace, labelKeys.inputs]) {
     for (const volume of await engine.findVolumes({ ...owned, [key]: '' })) {
-      const { [labelKeys.instance]: instance, [key]: run = '' } = volume.labels;
-      if (instance !== undefined && (await options.isAlive(instance, run))) continue;
-      // The first of a run's inputs takes the others along.
-      if (options.dryRun !== true && (await engine.removeVolumes({ ...owned, [key]: run }, [])).length === 0) continue;
+      const { [labelKeys.instance]: instance, [key]: sandbox = '' } = volume.labels;
+      if (instance !== undefined && (await options.isAlive(instance, sandbox))) continue;
+      // The first of a sandbox's inputs takes the others along.
+      if (options.dryRun !== true && (await engine.removeVolumes({ ...owned, [key]: sandbox }, [])).length === 0)
+        continue;
       removed.push({ kind: 'volume', name: volume.name });
     }
   }
   // After the containers, which may be on them.
   for (const { id, name, labels } of await engine.findNetworks(owned)) {
     const instance = labels[labelKeys.instance];
-    if (instance !== undefined && (await options.isAlive(instance, labels[labelKeys.run]))) continue;
+    if (instance !== undefined && (await options.isAlive(instance, undefined))) continue;
     if (options.dryRun !== true && !(await engine.removeNetwork(id))) continue;
     removed.push({ kind: 'network', name });
   }
@@ -56,8 +56,8 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
 export interface CollectOptions {
   /** Id of the data directory. */
   readonly owner: string;
-  /** Whether the runner process with this id lives, or another one that has taken the run over. In doubt: true. */
-  readonly isAlive: (instance: string, run: string | undefined) => boolean | Promise<boolean>;
+  /** Whether the runner process with this id lives, or another one that has taken the sandbox over. In doubt: true. */
+  readonly isAlive: (instance: string, sandbox: string | undefined) => boolean | Promise<boolean>;
   /** Volumes that are current (the supervisor of this version). */
   readonly keepVolumes?: readonly string[];
   /** Says what would go, and removes nothing. A volume or network in use is listed too. */
@@ -69,7 +69,6 @@ export type Collected =
       readonly kind: 'container';
       readonly id: string;
       readonly name: string;
-      readonly run: string | undefined;
       readonly sandbox: string | undefined;
       readonly instance: string | undefined;
     }

@@ -9,38 +9,31 @@ export const labelKeys = {
   owner: 'glovebox.owner',
   /** Id of the runner process that made it. */
   instance: 'glovebox.instance',
-  run: 'glovebox.run',
   sandbox: 'glovebox.sandbox',
   /** When, by the runner's clock, as ISO 8601. */
   created: 'glovebox.created',
-  /** Digest of the policy that holds in it. */
-  policy: 'glovebox.policy',
   /** Digest of the files in a volume made by `ensureFiles`. */
   files: 'glovebox.files',
-  /** On the volume of a run's workspace: the run. */
+  /** On the volume of a workspace: the sandbox. */
   workspace: 'glovebox.workspace',
-  /** On the volume of an input: the run. */
+  /** On the volume of an input: the sandbox. */
   inputs: 'glovebox.inputs',
   /** On the container that fills such a volume; it is never started. */
   filler: 'glovebox.filler',
 } as const;
 
-/** The labels of a sandbox's container, complete. */
+/** The labels of a sandbox's container, complete. They say nothing of a run: a sandbox may be made before anybody wants one. */
 export function sandboxLabels(of: {
   readonly owner: string;
   readonly instance: string;
-  readonly run: string;
   readonly sandbox: string;
   readonly created: Date;
-  readonly policy?: string;
 }): Labels {
   return {
     [labelKeys.owner]: of.owner,
     [labelKeys.instance]: of.instance,
-    [labelKeys.run]: of.run,
     [labelKeys.sandbox]: of.sandbox,
     [labelKeys.created]: of.created.toISOString(),
-    ...(of.policy === undefined ? {} : { [labelKeys.policy]: of.policy }),
   };
 }
 

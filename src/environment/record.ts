@@ -24,10 +24,10 @@ interface Begun {
 
 /** A journal like a run's, of what setup asks of the network; older ones make room. What cannot be kept is not built. */
 export async function openRecord(dataDir: string, begun: Begun): Promise<Journal> {
-  const { path } = buildRecord(dataDir, begun.wanted.name, begun.spec.runId);
+  const { path } = buildRecord(dataDir, begun.wanted.name, begun.spec.id);
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await dropOld(dataDir);
-  const journal = await Journal.create(path, begun.spec.runId);
+  const journal = await Journal.create(path, begun.spec.id);
   try {
     await journal.append(openedEntry(begun));
     return journal;

@@ -106,7 +106,7 @@ export class WayOut {
   /** For the lock; once it is closed. */
   get summary(): NonNullable<EnvironmentLock['egress']> {
     const { record, spec, profiles } = this.#parts;
-    return { record: spec.runId, profiles: [...profiles], reached: [...record.reached], refused: record.refused };
+    return { record: spec.id, profiles: [...profiles], reached: [...record.reached], refused: record.refused };
   }
 
   /** What was refused and what would allow it, a line for each host and reason; then what came to nothing in another way. */
@@ -164,15 +164,14 @@ const limits: Omit<SandboxLimits, 'cpus'> = {
 };
 
 function sandboxSpec({ base }: Wanted, { policy, owner, instance }: WayOutParts): SandboxSpec {
-  const [id, runId] = [newId(), newId()];
+  const id = newId();
   return {
     id,
-    runId,
     image: base.id,
     runtime: 'runc',
     egress: true,
     limits: { ...limits, cpus: policy.limits.cpus },
-    labels: sandboxLabels({ owner, instance, run: runId, sandbox: id, created: new Date() }),
+    labels: sandboxLabels({ owner, instance, sandbox: id, created: new Date() }),
   };
 }
 

@@ -6,7 +6,8 @@ import { mountOptionsOf } from './mount-info.ts';
 import { openInput, type Identity, type InputRules, type InputSpec, type OpenedInput } from './open-input.ts';
 
 export interface InputsRequest extends InputRules {
-  readonly runId: string;
+  /** Whose volumes they are. */
+  readonly sandbox: string;
   /** Id of the data directory. */
   readonly owner: string;
 }
@@ -32,11 +33,11 @@ export class Inputs {
   readonly #opened: readonly OpenedInput[];
   readonly #labels: Labels;
 
-  private constructor(engine: Engine, opened: readonly OpenedInput[], { runId, owner }: InputsRequest) {
+  private constructor(engine: Engine, opened: readonly OpenedInput[], { sandbox, owner }: InputsRequest) {
     this.#engine = engine;
     this.#opened = opened;
-    this.#labels = { [labelKeys.owner]: owner, [labelKeys.inputs]: runId };
-    this.mounts = opened.map(({ target }, at) => ({ name: `glovebox-input-${runId}-${at}`, target, kind: 'input' }));
+    this.#labels = { [labelKeys.owner]: owner, [labelKeys.inputs]: sandbox };
+    this.mounts = opened.map(({ target }, at) => ({ name: `glovebox-input-${sandbox}-${at}`, target, kind: 'input' }));
   }
 
   /** Throws `input_refused`, or `policy_unenforceable` where what is mounted could not be checked. */

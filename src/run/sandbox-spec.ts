@@ -1,13 +1,11 @@
 import { sandboxLabels } from '../engine/labels.ts';
-import { newId } from '../ids.ts';
-import type { Placement } from '../placement.ts';
+import { workspaceVolume, type Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { SandboxSpec } from '../sandbox/container-body.ts';
 import { letsOut } from '../fencing.ts';
 
-/** A new sandbox for a run, as its policy and the place of its workspace want it. */
+/** A new sandbox, as a policy and the place of its workspace want it. */
 export function sandboxSpec(of: {
-  readonly runId: string;
   readonly image: string;
   readonly policy: LoadedPolicy;
   readonly placement: Placement;
@@ -15,16 +13,15 @@ export function sandboxSpec(of: {
   readonly owner: string;
   readonly instance: string;
 }): SandboxSpec {
-  const { runId, image, policy, placement, owner, instance } = of;
+  const { image, policy, placement, owner, instance } = of;
   const { limits, runtime } = policy.policy;
-  const id = newId();
+  const id = placement.sandbox;
   return {
     id,
-    runId,
     image,
     runtime,
     workspaceRoot: placement.root,
-    ...(placement.volume === undefined ? {} : { workspaceVolume: placement.volume }),
+    ...(placement.strategy === 'overlay' ? { workspaceVolume: workspaceVolume(id) } : {}),
     ...(placement.inputs.length === 0 ? {} : { inputs: placement.inputs }),
     ...(letsOut(policy.policy.egress) ? { egress: true } : {}),
     limits: {
@@ -38,6 +35,6 @@ export function sandboxSpec(of: {
       homeBytes: limits.tmpBytes,
       shmBytes: Math.min(limits.tmpBytes, 64 * 1024 * 1024),
     },
-    labels: sandboxLabels({ owner, instance, run: runId, sandbox: id, created: new Date(), policy: policy.digest }),
+    labels: sandboxLabels({ owner, instance, sandbox: id, created: new Date() }),
   };
 }

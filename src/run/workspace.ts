@@ -3,7 +3,7 @@ import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunImage } from './snapshot.ts';
 import type { ImportOptions } from '../workspace/base/import.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
-import { selectFiles, type Selection } from '../workspace/base/select.ts';
+import { nothing, selectFiles, type Selection } from '../workspace/base/select.ts';
 
 interface Progress {
   readonly onProgress?: (line: string) => void;
@@ -12,7 +12,7 @@ interface Progress {
 
 /** What a run asks of its workspace. */
 export function placementFor(
-  runId: string,
+  of: Pick<PlacementRequest, 'runId' | 'sandbox'>,
   { policy }: LoadedPolicy,
   scope: Scope,
   image: RunImage,
@@ -21,7 +21,7 @@ export function placementFor(
   const bound = { bytes: policy.limits.workspaceBytes, inodes: policy.limits.workspaceFilesMax };
   const { runtime, inputs, files } = policy;
   const [options, withResults] = [importOptions(request), request.scratch !== true];
-  return { runId, scope, runtime, bound, image: image.id, withResults, options, inputs, deny: files.deny };
+  return { ...of, scope, runtime, bound, image: image.id, withResults, options, inputs, deny: files.deny };
 }
 
 /** A large import says how far it is, now and then. */
@@ -44,8 +44,7 @@ export async function select(
   request: Progress & { readonly policy: LoadedPolicy; readonly workspace?: string },
   scope: Scope,
 ): Promise<Selection> {
-  if (request.workspace === undefined)
-    return { root: '/', kind: 'plain', files: [], directories: [], leftOut: { counts: {}, examples: [] } };
+  if (request.workspace === undefined) return nothing;
   return selectFiles(request.workspace, scope, {
     includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
     ...(request.signal === undefined ? {} : { signal: request.signal }),

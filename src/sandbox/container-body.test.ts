@@ -6,7 +6,6 @@ import type { ExecSpec } from './spec.ts';
 
 const spec: SandboxSpec = {
   id: 'i',
-  runId: 'r',
   image: 'sha256:0',
   runtime: 'runc',
   limits: defaultLimits,

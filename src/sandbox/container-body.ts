@@ -5,7 +5,6 @@ import { seccompProfile } from './seccomp.ts';
 
 export interface SandboxSpec {
   readonly id: string;
-  readonly runId: string;
   /** Image id (`sha256:…`). */
   readonly image: string;
   readonly runtime: Runtime;

@@ -90,7 +90,8 @@ async function refuseStrangers({ engine, dataDir, known, takeStrangers }: Reconc
   if (known === undefined || takeStrangers === true) return;
   const orphans: string[] = [];
   for (const { labels } of await engine.list({ [labelKeys.owner]: dataDir.owner })) {
-    const { [labelKeys.instance]: instance, [labelKeys.run]: run } = labels;
+    const { [labelKeys.instance]: instance, [labelKeys.sandbox]: sandbox = '' } = labels;
+    const run = await dataDir.sandboxes.runOf(sandbox);
     if (run !== undefined && (instance === undefined || !(await dataDir.isAlive(instance)))) orphans.push(run);
   }
   const strangers = orphans.filter((run) => !known(run));

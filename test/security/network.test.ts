@@ -129,7 +129,6 @@ async function firstWords(runtime: Runtime, volume: string, args: readonly strin
   const id = newId();
   const spec = {
     id,
-    runId: newId(),
     image: boxes.image,
     runtime,
     limits: defaultLimits,

@@ -338,7 +338,6 @@ async function openOn(engine: Engine): Promise<Box> {
   const id = newId();
   const spec = {
     id,
-    runId: id,
     image: boxes.image,
     runtime: 'runc',
     limits: defaultLimits,

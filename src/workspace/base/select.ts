@@ -62,6 +62,15 @@ export interface Selection {
   readonly leftOut: LeftOut;
 }
 
+/** Of an empty workspace. */
+export const nothing: Selection = {
+  root: '/',
+  kind: 'plain',
+  files: [],
+  directories: [],
+  leftOut: { counts: {}, examples: [] },
+};
+
 export type SelectedFile =
   | { readonly kind: 'file'; readonly path: string; readonly sizeBytes: number; readonly seen?: FileSeen }
   | { readonly kind: 'symlink'; readonly path: string; readonly target: string };
