@@ -35,6 +35,7 @@ const mayImport: Record<string, readonly string[]> = {
   control: leaves, // whoever opens a run gives it in
   'config.ts': [...leaves, 'policy'], // the one strict reader of YAML
   'data-dir': leaves,
+  store: [...leaves, 'data-dir', 'journal'], // what is asked for across runs, and how it is made again from their journals
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
   workspace: [...leaves, 'sandbox'], // the `Files` interface
   tools: [...leaves, 'sandbox'],
@@ -195,6 +196,12 @@ describe('layering', () => {
     const naming = code.filter((file) => importsOf(file).some((path) => /engine\/(docker|fake)\//.test(path)));
     const outside = naming.map((file) => relative(root, file)).filter((name) => !name.startsWith('src/engine/'));
     expect(outside).toEqual(['src/main.ts']);
+  });
+
+  test('SQLite is known to the store alone', () => {
+    const users = code.filter((file) => /from 'libsql'/.test(readFileSync(file, 'utf8')));
+    for (const file of users) expect(relative(root, file)).toMatch(/^src\/store\//);
+    expect(users.length).toBeGreaterThan(0);
   });
 
   test('dockerode is known to the Docker adapter alone', () => {

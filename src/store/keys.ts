@@ -1,0 +1,135 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { RunnerError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import type { Database, Row } from './database.ts';
+import { KeyDraft, KeyRow, standardQuota } from './key-row.ts';
+
+/**
+ * The keys of a service. Promises:
+ *  - a secret is given out once, when its key is made; what is kept cannot be used in its place;
+ *  - one that is unknown, wrong, expired or revoked is no key, and which of these it was cannot be told from the time it took;
+ *  - each look is into the database: what another process has revoked or made holds at once.
+ */
+export class Keys {
+  readonly #database: Database;
+  readonly #now: () => number;
+
+  constructor(database: Database, now: () => number = Date.now) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  /** Throws `invalid_request` for a draft that cannot be. */
+  create(draft: KeyDraft): { readonly row: KeyRow; readonly secret: string } {
+    const parsed = KeyDraft.safeParse(draft);
+    if (!parsed.success) throw refused(parsed.error.issues);
+    const now = this.#now();
+    const { quota = standardQuota, ...rest } = parsed.data;
+    if (rest.expiresAt !== null && Date.parse(rest.expiresAt) <= now)
+      throw new RunnerError('invalid_request', `a key cannot be made: it would have expired at ${rest.expiresAt}`);
+    const row: KeyRow = {
+      ...rest,
+      scopes: [...new Set(rest.scopes)],
+      id: newId(now),
+      quota,
+      createdAt: new Date(now).toISOString(),
+      revokedAt: null,
+    };
+    const secret = `gbx_${row.id}_${randomBytes(32).toString('base64url')}`;
+    this.#database.run(
+      `INSERT INTO keys (id, hash, team, identity, scopes, policies, quota, created_at, expires_at, revoked_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)`,
+      [
+        row.id,
+        hashOf(secret),
+        row.team,
+        row.identity,
+        JSON.stringify(row.scopes),
+        JSON.stringify(row.policies),
+        JSON.stringify(row.quota),
+        row.createdAt,
+        row.expiresAt,
+      ],
+    );
+    return { row, secret };
+  }
+
+  /** Whose secret it is. */
+  find(secret: string): KeyRow | undefined {
+    const [, id = ''] = secretPattern.exec(secret) ?? [];
+    const found = this.#database.find('SELECT * FROM keys WHERE id = ?', [id]);
+    const kept = found === undefined ? nobody : Buffer.from(found['hash'] as Uint8Array);
+    const fits = timingSafeEqual(kept, hashOf(secret));
+    if (found === undefined || !fits) return undefined;
+    const row = rowOf(found);
+    return this.#holds(row) ? row : undefined;
+  }
+
+  /** Whether it could still be used: of connections that last longer than one request. */
+  isLive(id: string): boolean {
+    const row = this.get(id);
+    return row !== undefined && this.#holds(row);
+  }
+
+  get(id: string): KeyRow | undefined {
+    const found = this.#database.find('SELECT * FROM keys WHERE id = ?', [id]);
+    return found && rowOf(found);
+  }
+
+  /** Oldest first; those that are over too. */
+  list(team?: string): readonly KeyRow[] {
+    const rows =
+      team === undefined
+        ? this.#database.all('SELECT * FROM keys ORDER BY id')
+        : this.#database.all('SELECT * FROM keys WHERE team = ? ORDER BY id', [team]);
+    return rows.map(rowOf);
+  }
+
+  /** From now on, and for ever. Twice is fine; undefined when there is no such key. */
+  revoke(id: string): KeyRow | undefined {
+    const at = new Date(this.#now()).toISOString();
+    this.#database.run('UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL', [at, id]);
+    return this.get(id);
+  }
+
+  #holds({ revokedAt, expiresAt }: KeyRow): boolean {
+    return revokedAt === null && (expiresAt === null || Date.parse(expiresAt) > this.#now());
+  }
+}
+
+const secretPattern = /^gbx_([0-9a-z]{26})_[A-Za-z0-9_-]{43}$/;
+
+/**
+ * One round of SHA-256 and no salt: a secret is 256 random bits, so there is nothing to guess that a slow hash would protect,
+ * and no two are alike. Of the text, not of the bytes it encodes: those could be written in four ways.
+ */
+function hashOf(secret: string): Buffer {
+  return createHash('sha256').update(secret).digest();
+}
+
+/** What a key that does not exist is compared with: no secret has this hash. */
+const nobody = Buffer.alloc(32);
+
+function rowOf(row: Row): KeyRow {
+  const parsed = KeyRow.safeParse({
+    id: row['id'],
+    team: row['team'],
+    identity: row['identity'],
+    scopes: JSON.parse(String(row['scopes'])) as unknown,
+    policies: JSON.parse(String(row['policies'])) as unknown,
+    quota: JSON.parse(String(row['quota'])) as unknown,
+    createdAt: row['created_at'],
+    expiresAt: row['expires_at'],
+    revokedAt: row['revoked_at'],
+  });
+  if (parsed.success) return parsed.data;
+  throw new RunnerError(
+    'data_dir_unusable',
+    `key ${String(row['id'])} is not readable any more; revoke it, make another`,
+  );
+}
+
+function refused(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): RunnerError {
+  const lines = issues.map(({ path, message }) => `${path.join('.') || 'key'}: ${message}`);
+  return new RunnerError('invalid_request', `a key cannot be made: ${lines.join('; ')}`);
+}
