@@ -17,6 +17,7 @@ export const failpoints = [
   'call.dispatched',
   'call.ended',
   'call.recorded',
+  'call.answered',
   'close.collected',
   'close.journaled',
   'close.destroyed',

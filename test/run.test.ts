@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { execa } from 'execa';
 import { checkJournal } from '../src/journal/check.ts';
 import { readEntries } from '../src/journal/read.ts';
+import { findAnswer } from '../src/run/answers.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import type { ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
@@ -208,4 +209,28 @@ test('a policy that asks for more than the engine can keep is refused, not weake
     code: 'policy_unenforceable',
   });
   expect(await bench.containers()).toEqual([]);
+});
+
+test('the answer to an id is the same one after many others, after the run is closed, and from its directory alone', async () => {
+  const run = await open('budget: { max_actions_per_run: 200 }\n');
+  const first = await call(run, 'first', { tool: 'exec', script: 'echo once; echo x >> src/count; exit 3' });
+  const read = await call(run, 'read', { tool: 'read', path: 'src/a.txt' });
+  const denied = await call(run, 'denied', { tool: 'write', path: 'README.md', content: { utf8: 'no' } });
+  const script = 'for n in 1 2 3; do :; done';
+  for (let n = 0; n < 100; n++) await call(run, `later-${n}`, { tool: 'exec', script });
+  expect(run.findCommand('first'), 'what ended long ago is not kept at hand').toBeUndefined();
+  const polled = await call(run, 'poll', { tool: 'exec_poll', callId: 'first' });
+  expect(polled.data).toMatchObject({ state: 'ended', exitCode: 3, output: { text: 'once\n' } });
+  const printed = await call(run, 'printed', { tool: 'output', callId: 'first', offset: 0 });
+  expect(printed.data).toMatchObject({ content: { text: 'once\n' }, ended: true });
+  const again = { tool: 'exec', script: 'echo twice >> src/count' } as const;
+  expect(await call(run, 'first', again)).toEqual(first);
+  await run.close();
+  expect(await call(run, 'first', again)).toEqual(first);
+  expect(await run.answer('read')).toEqual(read);
+  expect(await findAnswer(run.dir, 'denied')).toEqual(denied);
+  expect(await run.answer('never')).toBeUndefined();
+  await expect(call(run, 'never', again)).rejects.toMatchObject({ code: 'run_not_open' });
+  expect(run.candidate?.patch.bytes.toString()).toContain('+x');
+  expect(run.candidate?.patch.bytes.toString()).not.toContain('twice');
 });

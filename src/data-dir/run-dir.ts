@@ -11,6 +11,8 @@ export class RunDir {
   /** The policy files as they were given, and the task. What holds is in the journal. */
   readonly policy: string;
   readonly callsDir: string;
+  /** What was answered to calls. */
+  readonly answers: string;
   readonly approvalsDir: string;
   readonly changeSet: string;
   readonly patch: string;
@@ -24,6 +26,7 @@ export class RunDir {
     this.journal = join(path, 'journal.ndjson');
     this.policy = join(path, 'policy.json');
     this.callsDir = join(path, 'calls');
+    this.answers = join(path, 'answers.ndjson');
     this.approvalsDir = join(path, 'approvals');
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');

@@ -1,51 +1,116 @@
-import { RunnerError } from '../errors.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import { errorTable, isRunnerError, RunnerError, type ErrorCode } from '../errors.ts';
+import { failpoint } from '../failpoint.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
-
-const keptUnitsMax = 32 * 1024 * 1024;
+import { AnswerFile, readLines, type Place } from './answer-file.ts';
 
 /**
- * The same call id twice is the same call. Answers are kept for that, up to a bound of memory; an id whose answer has been
- * forgotten is still known, and never runs again.
+ * The same call id twice is the same call. Promises:
+ *  - an answer is on disk before it leaves, and stays the answer to its id: in this process, after the run has closed, and
+ *    for whoever takes the run up after a crash;
+ *  - so does a failure of ours once the call has begun; what failed before has not happened, and may be asked for again;
+ *  - in memory there is of each answer only where it lies.
  */
 export class Answers {
-  readonly #kept = new Map<string, Promise<ToolResult>>();
-  readonly #units = new Map<string, number>();
-  readonly #forgotten = new Set<string>();
-  #total = 0;
+  readonly #file: AnswerFile;
+  readonly #places: Map<string, Place>;
+  readonly #making = new Map<string, Promise<ToolResult>>();
 
-  /** What was answered, is being answered, or is answered now by `work`. */
-  once(callId: string, work: () => Promise<ToolResult>): Promise<ToolResult> {
-    const known = this.#kept.get(callId);
+  private constructor(file: AnswerFile, places: Map<string, Place>) {
+    this.#file = file;
+    this.#places = places;
+  }
+
+  static create(path: string): Answers {
+    return new Answers(AnswerFile.create(path), new Map());
+  }
+
+  /** Those of a runner that died. */
+  static async reopen(path: string): Promise<Answers> {
+    const places = new Map<string, Place>();
+    const file = await AnswerFile.reopen(path, (line, place) => places.set(callIdOf(line), place));
+    return new Answers(file, places);
+  }
+
+  /** What was answered, is being answered, or is answered now by `work`, which says when the call has begun. */
+  once(callId: string, work: (begun: () => void) => Promise<ToolResult>): Promise<ToolResult> {
+    const place = this.#places.get(callId);
+    if (place !== undefined) return this.#file.read(place).then(answerOf);
+    const known = this.#making.get(callId);
     if (known !== undefined) return known;
-    if (this.#forgotten.has(callId)) {
-      const message = `call ${callId} was made before and its answer is no longer kept; the journal has its outcome, the output tool what it printed`;
-      return Promise.reject(new RunnerError('call_exists', message));
-    }
-    const answer = work();
-    this.#kept.set(callId, answer);
-    answer.then(
-      (result) => this.#weigh(callId, unitsOf(result)),
-      () => this.#weigh(callId, 0),
-    );
+    const answer = this.#make(callId, work);
+    this.#making.set(callId, answer);
     return answer;
   }
 
-  #weigh(callId: string, units: number): void {
-    this.#units.set(callId, units);
-    this.#total += units;
-    for (const [oldest, its] of this.#units) {
-      if (this.#total <= keptUnitsMax) return;
-      this.#units.delete(oldest);
-      this.#kept.delete(oldest);
-      this.#forgotten.add(oldest);
-      this.#total -= its;
+  /** The recorded answer; undefined where there is none yet. Rejects where the answer is a failure of ours. */
+  async find(callId: string): Promise<ToolResult | undefined> {
+    const place = this.#places.get(callId);
+    return place === undefined ? undefined : answerOf(await this.#file.read(place));
+  }
+
+  /** Those that are being made come to their end first, if it is near. What was answered can still be asked for. */
+  async close(): Promise<void> {
+    const late = sleep(lastAnswersMs, undefined, { ref: false });
+    await Promise.race([Promise.allSettled(this.#making.values()), late]);
+    await this.#file.close();
+  }
+
+  async #make(callId: string, work: (begun: () => void) => Promise<ToolResult>): Promise<ToolResult> {
+    let begun = false;
+    try {
+      const result = await work(() => {
+        begun = true;
+      });
+      await this.#keep(callId, result);
+      await failpoint('call.answered');
+      return result;
+    } catch (error) {
+      // A failure that cannot be kept is told all the same: the id is in the journal, and never runs again.
+      if (begun && isRunnerError(error) && !this.#places.has(callId))
+        await this.#keep(callId, { callId, failed: { code: error.code, message: error.message } }).catch(
+          () => undefined,
+        );
+      throw error;
+    } finally {
+      this.#making.delete(callId);
     }
+  }
+
+  async #keep(callId: string, answer: ToolResult | Failed): Promise<void> {
+    const { callId: _, ...rest } = answer;
+    const place = this.#file.append(JSON.stringify({ callId, ...rest })); // the id first: `callIdOf`
+    this.#places.set(callId, typeof place === 'number' ? place : await place);
   }
 }
 
-/** Length of all text in it, in UTF-16 units: near enough to what it holds in memory. */
-function unitsOf(value: unknown): number {
-  if (typeof value === 'string') return value.length;
-  if (typeof value !== 'object' || value === null) return 8;
-  return Object.values(value).reduce<number>((sum, member) => sum + unitsOf(member), 16);
+const lastAnswersMs = 5_000;
+
+interface Failed {
+  readonly callId: string;
+  readonly failed: { readonly code: string; readonly message: string };
+}
+
+/** The recorded answer of a call, from the directory of its run alone. Rejects where it is a failure of ours. */
+export async function findAnswer(dir: RunDir, callId: string): Promise<ToolResult | undefined> {
+  let found: string | undefined;
+  await readLines(dir.answers, (line) => {
+    if (callIdOf(line) === callId) found = line;
+  });
+  return found === undefined ? undefined : answerOf(found);
+}
+
+/** Ids need no escaping in JSON. */
+function callIdOf(line: string): string {
+  return line.slice(head.length, line.indexOf('"', head.length));
+}
+
+const head = '{"callId":"';
+
+function answerOf(line: string): ToolResult {
+  const answer = JSON.parse(line) as ToolResult | Failed;
+  if (!('failed' in answer)) return answer;
+  const { code, message } = answer.failed;
+  throw new RunnerError(code in errorTable ? (code as ErrorCode) : 'internal', message);
 }

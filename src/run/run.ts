@@ -1,5 +1,3 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Remaining } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
@@ -11,28 +9,28 @@ import type { EntryData } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
+import { findEndedCall } from '../sandbox/ended-call.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import { Answers } from './answers.ts';
-import { collectedData, endOfVerb, sizeOf } from './entries.ts';
-import { exportDocument, holdBack, type Exported } from './export.ts';
+import { endOfVerb } from './entries.ts';
+import type { Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
 import type { Refusal } from './gate.ts';
 import { outputDigest } from './output-digest.ts';
+import { RunFiles } from './run-files.ts';
 import type { RunParts } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
+import { CallTable } from '../tools/call-table.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import { runTool } from '../tools/run-tool.ts';
 import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
-import { takeCandidate } from '../workspace/changes/candidate.ts';
 import type { Base } from '../workspace/base/import.ts';
-import { encodeChangeSet } from '../workspace/manifest.ts';
-import { restoreSnapshot, takeSnapshot } from '../workspace/snapshot.ts';
 
 /** Looking at what is already on record costs nothing and leaves no entry of its own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
@@ -54,8 +52,9 @@ export class Run {
   readonly base: Base;
   readonly #parts: RunParts;
   readonly #context: ToolContext;
-  readonly #commands = new Map<string, RunningCall>();
-  readonly #answers = new Answers();
+  readonly #files: RunFiles;
+  readonly #commands = new CallTable<RunningCall>();
+  readonly #answers: Answers;
   readonly #waiting = new Map<string, WaitingCall>();
   readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
   readonly #recording = new Set<Promise<void>>();
@@ -67,17 +66,20 @@ export class Run {
 
   constructor(parts: RunParts) {
     this.#parts = parts;
+    this.#files = new RunFiles(parts);
+    this.#answers = Answers.create(parts.dir.answers);
     this.id = parts.dir.id;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
     this.#context = new ToolContext({
       files: parts.sandbox.files,
       start: async (callId, spec) => {
         const command = await this.#start(callId, spec);
-        this.#commands.set(callId, command);
+        this.#commands.add(command);
         await failpoint('call.dispatched');
         return command;
       },
       egressDenied: (callId) => parts.fence?.deniedOf(callId) ?? [],
+      findEnded: (callId) => findEndedCall(parts.dir.callsDir, callId),
     });
     void this.#recordLoss();
   }
@@ -87,13 +89,18 @@ export class Run {
     const call = parseCall(callId, input);
     if (observers.has(call.tool)) return this.#observe(callId, call);
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
-    const answer = this.#answers.once(callId, () => {
+    const answer = this.#answers.once(callId, (begun) => {
       this.#waiting.set(callId, waiting);
-      const dispatched = this.#dispatch(callId, call, waiting).finally(() => this.#waiting.delete(callId));
+      const dispatched = this.#dispatch(callId, call, waiting, begun).finally(() => this.#waiting.delete(callId));
       void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
       return dispatched;
     });
     return waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer);
+  }
+
+  /** What was answered to a call, also once the run is closed; undefined where there is no answer yet. Nothing runs. */
+  answer(callId: string): Promise<ToolResult | undefined> {
+    return this.#answers.find(callId);
   }
 
   /** What is offered here: what is not is neither listed nor answered. */
@@ -111,9 +118,9 @@ export class Run {
     return refused === undefined ? runTool(this.#context, callId, call) : this.#deny(callId, call, refused);
   }
 
-  /** A command of this run, running or ended, for reading along. */
+  /** A command of this run that runs or has just ended, for reading along. */
   findCommand(callId: string): RunningCall | undefined {
-    return this.#commands.get(callId);
+    return this.#commands.find(callId);
   }
 
   /** What is left of the budget. */
@@ -136,7 +143,7 @@ export class Run {
     return this.#parts.control.forward(port);
   }
 
-  async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall): Promise<ToolResult> {
+  async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall, begun: () => void): Promise<ToolResult> {
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
@@ -146,9 +153,10 @@ export class Run {
 
     try {
       const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
+      begun();
       const started = performance.now();
       const result = await this.#perform(callId, call, end, started);
-      const command = call.tool === 'exec' ? this.#commands.get(callId) : undefined;
+      const command = call.tool === 'exec' ? this.#commands.find(callId) : undefined;
       if (command === undefined) {
         await end(endOfVerb(result, performance.now() - started));
         slot.release();
@@ -211,7 +219,7 @@ export class Run {
 
   /** Ends what still runs, descendants that were kept too, and waits until no process is left. */
   async #endCommands(): Promise<void> {
-    const commands = [...this.#commands.values()];
+    const commands = this.#commands.list();
     for (const command of commands) if (!command.output.finished) command.kill({ graceMs: 500 });
     await Promise.all(commands.map((command) => command.gone));
   }
@@ -250,30 +258,7 @@ export class Run {
   async diff(): Promise<Exported> {
     if (this.#candidate !== undefined) return this.#candidate;
     this.#refuseWhileRunning('ask for the diff');
-    return this.#collect();
-  }
-
-  /** With `ask`, people are asked for what waits for them. */
-  async #collect(ask = false): Promise<Exported> {
-    const { sandbox, base, scope, blobs, dir, journal, gate, approvals } = this.#parts;
-    const taken = await takeCandidate(sandbox, base, scope, blobs, {
-      ...this.#parts.placement.looking(this.dir),
-      snapshotRepository: this.policy.policy.files.git,
-    });
-    const asked = { approvals, run: this.id, policy: this.policy.digest };
-    const candidate = await holdBack(taken, { gate, base, blobs }, ask ? asked : undefined);
-    try {
-      await Promise.all([
-        writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
-        writeFile(dir.patch, candidate.patch.bytes),
-        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate, this.policy.digest))}\n`),
-      ]);
-    } catch (cause) {
-      const message = `the diff of run ${this.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
-      throw new RunnerError('data_dir_unusable', message, { cause });
-    }
-    await journal.append({ type: 'workspace.collected', data: collectedData(candidate) });
-    return candidate;
+    return this.#files.collect();
   }
 
   /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
@@ -283,32 +268,17 @@ export class Run {
       await after;
       this.#refuseWhileRunning('take the snapshot');
     }
-    const { sandbox, base, scope, blobs, journal, image, policy } = this.#parts;
-    const snapshot = await takeSnapshot(sandbox, base, scope, blobs, {
-      ...options,
-      ...this.#parts.placement.looking(this.dir),
-    });
-    const { digest, scratch } = snapshot;
-    await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
-    return { ...snapshot, run: this.id, policy, image };
+    return this.#files.snapshot(options);
   }
 
   /** Back to a snapshot of a run with the same base. Processes that the agent left, /tmp and home stay as they are. */
   async restore(snapshot: RunSnapshot): Promise<void> {
     this.#refuseWhileRunning('restore the snapshot');
-    const { sandbox, base, scope, blobs, journal } = this.#parts;
-    if (snapshot.base.digest !== base.digest || snapshot.base.scopeDigest !== base.scopeDigest)
-      throw new RunnerError(
-        'invalid_request',
-        `the snapshot of run ${snapshot.run} has another base than run ${this.id}; open a fork of it instead`,
-      );
-    const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
-    await journal.append({ type: 'snapshot.applied', data });
-    await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, this.#parts.placement.looking(this.dir));
+    await this.#files.restore(snapshot);
   }
 
   #refuseWhileRunning(then: string): void {
-    const running = [...this.#commands.values()].filter((command) => !command.output.finished);
+    const running = this.#commands.list().filter((command) => !command.output.finished);
     if (running.length === 0) return;
     const ids = running.map((command) => command.id).join(', ');
     throw new RunnerError(
@@ -335,7 +305,7 @@ export class Run {
       await Promise.all(this.#recording);
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
-      if (!lost) this.#candidate = await this.#collect(true);
+      if (!lost) this.#candidate = await this.#files.collect(true);
       await failpoint('close.collected');
       await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');
@@ -353,6 +323,7 @@ export class Run {
         try {
           await this.#parts.placement.discard(this.dir);
         } finally {
+          await this.#answers.close();
           await journal.close();
         }
       }

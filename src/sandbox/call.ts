@@ -58,6 +58,7 @@ export class RunningCall {
   /** Until it is known to have arrived. */
   #spec: readonly Buffer[] | undefined;
   #result: CallEnd | undefined;
+  #onDisk = false;
   #killing: { graceMs: number; cause: number; byMs: number } | undefined;
   #tellStarted: () => void = () => undefined;
   #tellEnded: (end: CallEnd) => void = () => undefined;
@@ -105,6 +106,11 @@ export class RunningCall {
   /** How it ended; `undefined` while it runs. */
   get result(): CallEnd | undefined {
     return this.#result;
+  }
+
+  /** It has ended, and its end and output can be found again without it. */
+  get onDisk(): boolean {
+    return this.#onDisk;
   }
 
   /** For the sandbox: sends the spec, and input that is given beforehand. */
@@ -245,6 +251,7 @@ export class RunningCall {
           end,
           ...(output === undefined ? {} : { output }),
         });
+      this.#onDisk = end !== undefined;
     } catch {
       // The host's disk is full: the result in memory is all there is.
     }

@@ -38,7 +38,7 @@ export type LedgerLine =
   /** The command has ended and all its output is here: inline, or in files of its own. */
   | { readonly kind: 'done'; readonly number: number; readonly end: CallEnd; readonly output?: InlineOutput };
 
-const fileName = 'ledger.ndjson';
+export const ledgerName = 'ledger.ndjson';
 
 export class Ledger {
   readonly directory: string;
@@ -56,7 +56,7 @@ export class Ledger {
 
   static create(directory: string): Ledger {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const path = join(directory, fileName);
+    const path = join(directory, ledgerName);
     try {
       return new Ledger(directory, openSync(path, 'wx', 0o600), 0);
     } catch (cause) {
@@ -71,7 +71,7 @@ export class Ledger {
   /** Goes on after a crash; half a line at the end was never said. */
   static reopen(directory: string): { ledger: Ledger; lines: readonly LedgerLine[] } {
     const { lines, bytes } = read(directory);
-    const fd = openSync(join(directory, fileName), 'r+');
+    const fd = openSync(join(directory, ledgerName), 'r+');
     ftruncateSync(fd, bytes);
     return { ledger: new Ledger(directory, fd, bytes), lines };
   }
@@ -130,7 +130,7 @@ export function readLedger(directory: string): readonly LedgerLine[] {
 }
 
 function read(directory: string): { lines: LedgerLine[]; bytes: number } {
-  const path = join(directory, fileName);
+  const path = join(directory, ledgerName);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)
     throw new RunnerError(
       'sandbox_lost',

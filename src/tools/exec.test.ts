@@ -13,6 +13,7 @@ class FakeCall implements StartedCall {
   readonly written: string[] = [];
   readonly ended: Promise<CallEnd>;
   result: CallEnd | undefined;
+  readonly onDisk = false;
   aux: Buffer = Buffer.alloc(0);
   #bytes = { merged: Buffer.alloc(0), stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
   #end: (end: CallEnd) => void = () => undefined;

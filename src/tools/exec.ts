@@ -23,11 +23,11 @@ export async function exec(context: ToolContext, callId: string, call: calls.Exe
 }
 
 export async function execPoll(context: ToolContext, call: calls.ExecPollCall): Promise<ExecData> {
-  return await reply(context, context.calls.get(call.callId), { ...call, streams: 'merged' });
+  return await reply(context, await context.getCall(call.callId), { ...call, streams: 'merged' });
 }
 
 export async function execWrite(context: ToolContext, call: calls.ExecWriteCall): Promise<ToolData> {
-  const started = context.calls.get(call.callId);
+  const started = await context.getCall(call.callId);
   if (call.data !== undefined) {
     const bytes = bytesOf(call.data);
     const what = `writing ${bytes.length} bytes to ${call.callId}, which does not read them (they stay queued)`;
@@ -37,19 +37,19 @@ export async function execWrite(context: ToolContext, call: calls.ExecWriteCall)
   return { kind: 'done' };
 }
 
-export function execSignal(context: ToolContext, call: calls.ExecSignalCall): ToolData {
+export async function execSignal(context: ToolContext, call: calls.ExecSignalCall): Promise<ToolData> {
   const signal = constants.signals[`SIG${call.signal}`];
-  context.calls.get(call.callId).signal(signal, call.target === 'all' ? 'tree' : 'foreground');
+  (await context.getCall(call.callId)).signal(signal, call.target === 'all' ? 'tree' : 'foreground');
   return { kind: 'done' };
 }
 
-export function execKill(context: ToolContext, call: calls.ExecKillCall): ToolData {
-  context.calls.get(call.callId).kill();
+export async function execKill(context: ToolContext, call: calls.ExecKillCall): Promise<ToolData> {
+  (await context.getCall(call.callId)).kill();
   return { kind: 'done' };
 }
 
-export function execResize(context: ToolContext, call: calls.ExecResizeCall): ToolData {
-  context.calls.get(call.callId).resize(call.columns, call.rows);
+export async function execResize(context: ToolContext, call: calls.ExecResizeCall): Promise<ToolData> {
+  (await context.getCall(call.callId)).resize(call.columns, call.rows);
   return { kind: 'done' };
 }
 
@@ -64,7 +64,7 @@ export function execList(context: ToolContext): ToolData {
 }
 
 export async function output(context: ToolContext, call: calls.OutputCall): Promise<ToolData> {
-  const started = context.calls.get(call.callId);
+  const started = await context.getCall(call.callId);
   const ended = started.result !== undefined;
   const totalBytes = started.output.size(call.stream);
   const offset = Math.min(call.offset, totalBytes);

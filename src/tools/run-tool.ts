@@ -35,11 +35,11 @@ async function dispatch(context: ToolContext, callId: string, call: ToolCall): P
     case 'exec_write':
       return await exec.execWrite(context, call);
     case 'exec_signal':
-      return exec.execSignal(context, call);
+      return await exec.execSignal(context, call);
     case 'exec_kill':
-      return exec.execKill(context, call);
+      return await exec.execKill(context, call);
     case 'exec_resize':
-      return exec.execResize(context, call);
+      return await exec.execResize(context, call);
     case 'exec_list':
       return exec.execList(context);
     case 'output':

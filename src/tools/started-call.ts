@@ -8,6 +8,8 @@ export interface StartedCall {
   readonly ended: Promise<CallEnd>;
   /** Undefined while it runs. */
   readonly result: CallEnd | undefined;
+  /** It has ended, and its end and output are on disk: it need not be kept at hand. */
+  readonly onDisk: boolean;
   write(bytes: Uint8Array): Promise<void>;
   closeStdin(): Promise<void>;
   signal(signal: number, target?: 'tree' | 'foreground'): void;

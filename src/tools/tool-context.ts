@@ -1,5 +1,5 @@
 import type { ExecSpec, Files } from '../sandbox/spec.ts';
-import { CallTable } from './call-table.ts';
+import { CallTable, noSuchCall } from './call-table.ts';
 import { ShellFinder } from './shell-finder.ts';
 import { ShellSessions } from './shell-sessions.ts';
 import type { EgressDenied } from './tool-result.ts';
@@ -11,6 +11,8 @@ export interface ToolSandbox {
   start(callId: string, spec: ExecSpec): Promise<StartedCall>;
   /** What a call was refused on the network. Absent where there is none. */
   egressDenied?(callId: string): readonly EgressDenied[];
+  /** A call that ended long ago, or in the time of another runner. Absent where none is kept. */
+  findEnded?(callId: string): Promise<StartedCall | undefined>;
 }
 
 /** One per sandbox: the sandbox and what the tools remember about it between calls. */
@@ -31,6 +33,13 @@ export class ToolContext {
   async start(callId: string, spec: ExecSpec): Promise<StartedCall> {
     const call = await this.#sandbox.start(callId, spec);
     this.calls.add(call);
+    return call;
+  }
+
+  /** One that runs or has ended. Throws `call_not_found`. */
+  async getCall(callId: string): Promise<StartedCall> {
+    const call = this.calls.find(callId) ?? (await this.#sandbox.findEnded?.(callId));
+    if (call === undefined) throw noSuchCall(callId);
     return call;
   }
 

@@ -1,0 +1,164 @@
+import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
+import { messageOf, RunnerError } from '../errors.ts';
+
+/** Where an answer lies in its file: its first byte. */
+export type Place = number;
+
+/**
+ * The answers of one run, a JSON line each, only ever appended to. Promises:
+ *  - a line that `append` has resolved for is in the kernel's hands, whole and in its place: it survives this process;
+ *  - after one that failed none is taken any more;
+ *  - memory does not grow with it.
+ */
+export class AnswerFile {
+  readonly #path: string;
+  #fd: number | undefined;
+  #at: number;
+  #queue: Promise<unknown> | undefined;
+  #broken: RunnerError | undefined;
+
+  private constructor(path: string, at: number) {
+    this.#path = path;
+    this.#at = at;
+  }
+
+  /** Made with its first line. */
+  static create(path: string): AnswerFile {
+    return new AnswerFile(path, 0);
+  }
+
+  /** Goes on after a crash; what was only half written was never said. */
+  static async reopen(path: string, onLine: (line: string, place: Place) => void): Promise<AnswerFile> {
+    const at = await readLines(path, onLine);
+    const file = new AnswerFile(path, at);
+    ftruncateSync(file.#open(), at);
+    return file;
+  }
+
+  /** Resolves with where it lies. */
+  append(line: string): Place | Promise<Place> {
+    const bytes = Buffer.from(`${line}\n`);
+    if (this.#queue === undefined && bytes.length <= atOnceMax) return this.#writeAtOnce(bytes);
+    const queued = (this.#queue ?? Promise.resolve()).then(() => this.#write(bytes));
+    const settled = queued
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#queue === settled) this.#queue = undefined;
+      });
+    this.#queue = settled;
+    return queued;
+  }
+
+  /** Also of a file that was closed. */
+  async read(place: Place): Promise<string> {
+    const file = await open(this.#path, 'r');
+    try {
+      return await readLine(file, place);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#queue;
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+    this.#broken ??= new RunnerError('run_not_open', `${this.#path} is closed: the run takes no more answers`);
+  }
+
+  #open(): number {
+    this.#fd ??= openSync(this.#path, 'a+', 0o600);
+    return this.#fd;
+  }
+
+  #writeAtOnce(bytes: Buffer): Place {
+    if (this.#broken !== undefined) throw this.#broken;
+    try {
+      const fd = this.#open();
+      for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+      return this.#advance(bytes.length);
+    } catch (cause) {
+      throw this.#breaks(cause);
+    }
+  }
+
+  async #write(bytes: Buffer): Promise<Place> {
+    if (this.#broken !== undefined) throw this.#broken;
+    if (bytes.length <= atOnceMax) return this.#writeAtOnce(bytes);
+    try {
+      const file = await open(this.#path, 'a', 0o600);
+      try {
+        await file.writeFile(bytes);
+      } finally {
+        await file.close();
+      }
+      return this.#advance(bytes.length);
+    } catch (cause) {
+      throw this.#breaks(cause);
+    }
+  }
+
+  #advance(bytes: number): Place {
+    const place = this.#at;
+    this.#at += bytes;
+    return place;
+  }
+
+  /** Half a line would be taken for the beginning of the next one. */
+  #breaks(cause: unknown): RunnerError {
+    this.#broken ??= new RunnerError(
+      'data_dir_unusable',
+      `the answer cannot be kept in ${this.#path}: ${messageOf(cause)}; make room there, and see in the journal how the call ended`,
+      { cause },
+    );
+    try {
+      if (this.#fd !== undefined && fstatSync(this.#fd).size > this.#at) ftruncateSync(this.#fd, this.#at);
+    } catch {
+      // Whoever opens it next cuts it off.
+    }
+    return this.#broken;
+  }
+}
+
+/** A trip through the thread pool costs more than these bytes do. */
+const atOnceMax = 65_536;
+const chunkBytes = 16_384;
+
+/** The whole lines of a file, if it is there; returns where the last of them ends. */
+export async function readLines(path: string, onLine: (line: string, place: Place) => void): Promise<Place> {
+  const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (file === undefined) return 0;
+  try {
+    let [at, held] = [0, [] as Buffer[]];
+    for await (const chunk of file.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
+      let from = 0;
+      for (let newline = chunk.indexOf(0x0a); newline >= 0; newline = chunk.indexOf(0x0a, from)) {
+        const line = Buffer.concat([...held, chunk.subarray(from, newline)]);
+        held = [];
+        from = newline + 1;
+        onLine(line.toString('utf8'), at);
+        at += line.length + 1;
+      }
+      if (from < chunk.length) held.push(chunk.subarray(from));
+    }
+    return at;
+  } finally {
+    await file.close();
+  }
+}
+
+async function readLine(file: FileHandle, place: Place): Promise<string> {
+  const chunks: Buffer[] = [];
+  for (let at = place; ;) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(chunkBytes), 0, chunkBytes, at);
+    const chunk = buffer.subarray(0, bytesRead);
+    const newline = chunk.indexOf(0x0a);
+    chunks.push(newline < 0 ? chunk : chunk.subarray(0, newline));
+    if (newline >= 0 || bytesRead === 0) return Buffer.concat(chunks).toString('utf8');
+    at += bytesRead;
+  }
+}
