@@ -12,7 +12,7 @@ import { offerResults } from './environment/offer.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
-import type { Draft } from './journal/entry.ts';
+import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import type { Placement, Placements } from './placement.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
@@ -72,7 +72,11 @@ export interface Opening {
   readonly id: string;
   readonly placement: Placement;
   readonly origin?: Origin;
+  readonly by?: Requester;
 }
+
+/** Whose run it is: on record in its journal, so that it is known wherever that is. */
+export type Requester = NonNullable<EntryData<'run.opened'>['by']>;
 
 /** What a run goes on with. */
 interface Started {

@@ -7,7 +7,7 @@ import { findEnvironmentLock } from './environment/lock.ts';
 import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { readAccepted, resolveImage } from './images/accepted.ts';
-import { Opener, type RunnerOptions, type RunnerParts } from './opening.ts';
+import { Opener, type Requester, type RunnerOptions, type RunnerParts } from './opening.ts';
 import { Placements } from './placement.ts';
 import type { IntentInput } from './policy/language/intent.ts';
 import { recompile, type LoadedPolicy, type Policy } from './policy/policy.ts';
@@ -36,6 +36,8 @@ export interface OpenRequest {
   readonly image?: string;
   /** What the run is for, recorded first; or all that is to narrow the policy for it. */
   readonly intent?: string | IntentInput;
+  /** Whose it is, where a service opens it for somebody. */
+  readonly by?: Requester;
   readonly onProgress?: (line: string) => void;
   /** Gives up opening: nothing is left, the journal says cancelled, and its reason is thrown. Once open, close the run. */
   readonly signal?: AbortSignal;
@@ -45,6 +47,7 @@ export interface ForkRequest {
   /** How many, side by side; default 1. */
   readonly count?: number;
   readonly intent?: string;
+  readonly by?: Requester;
   readonly onProgress?: (line: string) => void;
   readonly signal?: AbortSignal;
 }

@@ -51,6 +51,7 @@ const dataOf = {
     engine: z.strictObject({ kind: text, version: text, runtime: text, factsDigest: digest }),
     limits: z.record(z.string().max(64), z.number()),
     versions: z.record(z.string().max(64), text),
+    by: z.strictObject({ team: text, identity: text, key: text, name: text.optional() }).optional(),
     forkedFrom: z
       .strictObject({ run: z.string().regex(idPattern), snapshot: digest.optional(), base: digest })
       .optional(),

@@ -19,10 +19,11 @@ interface Opened {
   readonly image: RunImage;
   readonly facts: EngineFacts;
   readonly origin?: Pick<EntryData<'run.opened'>, 'forkedFrom'>;
+  readonly by?: EntryData<'run.opened'>['by'];
 }
 
 /** The first entry of a run: what is intended, under which policy, with what. */
-export function openedEntry({ policy, image, facts, origin }: Opened, spec: SandboxSpec): Draft {
+export function openedEntry({ policy, image, facts, origin, by }: Opened, spec: SandboxSpec): Draft {
   const { name } = policy.policy;
   const { intent } = policy.task;
   return {
@@ -42,6 +43,7 @@ export function openedEntry({ policy, image, facts, origin }: Opened, spec: Sand
       },
       limits: { ...spec.limits },
       versions: { node: process.version, kernel: facts.kernel },
+      ...(by === undefined ? {} : { by }),
       ...(origin?.forkedFrom === undefined ? {} : { forkedFrom: origin.forkedFrom }),
     },
   };
