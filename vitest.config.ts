@@ -23,6 +23,7 @@ const together = [
   'images',
   'inputs',
   'isolation',
+  'mcp',
   'overlay',
   'policy-run',
   'real-project',

@@ -139,8 +139,11 @@ const mayImport: Record<string, readonly string[]> = {
     'store',
     'tools',
   ],
+  stdio: leaves, // lines of JSON on two streams
+  mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
+    'mcp',
     'approvals',
     'config.ts',
     'control',

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import type { Approver } from '../approvals/approval.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { IntentInput } from '../policy/language/intent.ts';
 import { readYaml } from '../policy/language/yaml-source.ts';
@@ -18,6 +19,8 @@ import { printJson, say } from './terminal.ts';
 export interface RunOptions {
   /** Standard input belongs to the command or the session. */
   readonly stdinIsTaken?: boolean;
+  /** Who is asked instead of the terminal; what `approve` lists is theirs to know. */
+  readonly approver?: Approver;
   readonly policy?: string;
   readonly class?: string;
   readonly workspace?: string;
@@ -66,7 +69,7 @@ export async function inRun<T>(
     const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
     const runner = await Runner.create(engine, dataDir, {
       ...reach,
-      approver: terminalApprover(options.approve ?? [], options.stdinIsTaken !== true),
+      approver: options.approver ?? terminalApprover(options.approve ?? [], options.stdinIsTaken !== true),
       waitingAfterMs: Number.POSITIVE_INFINITY,
     });
     try {

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { isRunnerError, messageOf } from '../errors.ts';
@@ -6,6 +5,7 @@ import { printable } from '../journal/printable.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { watchOutput } from './interruption.ts';
 import { say } from './terminal.ts';
+import { version } from './version.ts';
 
 type Register = (program: Command, context: CliContext) => void;
 
@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   run: async () => (await import('./run.ts')).runCommand,
   shell: async () => (await import('./shell.ts')).shellCommand,
   play: async () => (await import('./play.ts')).playCommand,
+  mcp: async () => (await import('./mcp.ts')).mcpCommand,
   policy: async () => (await import('./policy.ts')).policyCommand,
   diff: async () => (await import('./diff.ts')).diffCommand,
   log: async () => (await import('./log.ts')).logCommand,
@@ -67,13 +68,6 @@ async function addAll(program: Command, context: CliContext, argv: readonly stri
   const registers = await Promise.all(Object.values(commands).map((load) => load()));
   for (const register of registers) register(program, context);
   await (await import('./completion.ts')).addCompletion(program, context, argv);
-}
-
-function version(): string {
-  const { version: text } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
-  return text;
 }
 
 /** The door: failures are said once, here. */

@@ -1,0 +1,48 @@
+import { describeTools, type ToolDescription } from '../tools/describe.ts';
+import { parseCall } from '../tools/parse-call.ts';
+import type { ToolCallInput } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import type { DelegatedRun, OutputPart } from './delegated-run.ts';
+
+/** A run of nothing: calls are parsed and remembered, and end when they are told to. */
+export class PretendedRun implements DelegatedRun {
+  readonly id = '00000000000000000000000000';
+  readonly reachesOut = false;
+  readonly calls: { readonly callId: string; readonly input: ToolCallInput }[] = [];
+  readonly cancelled: string[] = [];
+  readonly #answers = new Map<string, (result: ToolResult) => void>();
+  readonly #atOnce: boolean;
+
+  /** `atOnce`: every call ends at once. */
+  constructor(options: { atOnce?: boolean } = {}) {
+    this.#atOnce = options.atOnce ?? true;
+  }
+
+  tools(): readonly ToolDescription[] {
+    return describeTools();
+  }
+
+  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+    const { tool } = parseCall(callId, input);
+    this.calls.push({ callId, input });
+    const result: ToolResult = { callId, tool, ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
+    if (this.#atOnce) return result;
+    return await new Promise((resolve) => this.#answers.set(callId, resolve));
+  }
+
+  async output(): Promise<OutputPart | undefined> {
+    return undefined;
+  }
+
+  async cancel(callId: string): Promise<void> {
+    this.cancelled.push(callId);
+    const result = { callId, tool: 'exec', ok: false, text: 'Cancelled.', data: null, error: null };
+    this.#answers.get(callId)?.(result);
+  }
+
+  async diff(): Promise<{ document: Record<string, unknown>; patch: Uint8Array }> {
+    return { document: {}, patch: new Uint8Array() };
+  }
+
+  async *journal(): AsyncGenerator<unknown> {}
+}
