@@ -11,34 +11,21 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "kills.h"
 #include "streams.h"
 #include "tree.h"
 
 enum {
   QUIET_US = 20000,
   GRACE_LOOK_US = 20000,
-  STEP_FIRST_US = 1000,
-  STEP_MAX_US = 50000,
-  USER_KILL_US = 2000000,
-  GIVE_UP_US = 10000000,
   KEPT_LOOK_US = 1000000,
-  DEAD_WAIT_US = 1000000,
   DRAIN_BYTES_MAX = 1048576, /* more than pipes hold: what comes after was written after the leader's end */
 };
-
-/* Nothing is there but PID 1 and one thread of each leader: it would count. Sound, for what is counted can only fork into more. */
-static bool only_leaders(const struct supervisor *supervisor) {
-  uint32_t known = 1;
-  for (unsigned i = 0; i < CALLS_MAX; i++) {
-    known += supervisor->calls[i].leader != 0;
-  }
-  return counters_tasks(&supervisor->counters) == known;
-}
 
 /* Who is left of a call whose leader was waited for. */
 static unsigned members(const struct supervisor *supervisor, const struct call *call, unsigned *dead) {
   *dead = 0;
-  return !supervisor->childrenLeft || only_leaders(supervisor) ? 0 : tree_count(call->gid, 0, dead);
+  return !supervisor->childrenLeft || kills_only_leaders(supervisor) ? 0 : tree_count(call->gid, 0, dead);
 }
 
 static void take_counters(struct supervisor *supervisor, struct call *call) {
@@ -47,13 +34,7 @@ static void take_counters(struct supervisor *supervisor, struct call *call) {
   call->exit.pidsHits = counters_since(call->pidsBefore, counters_pids_hits(&supervisor->counters));
 }
 
-static void begin_tree_kill(struct supervisor *supervisor, struct call *call) {
-  call->killing = KILL_TREE;
-  call->killStartedUs = call->stepAtUs = supervisor->nowUs;
-  call->stepUs = STEP_FIRST_US;
-}
-
-static void close_call(struct supervisor *supervisor, struct call *call) {
+void calls_close(struct supervisor *supervisor, struct call *call) {
   call->state = CALL_CLOSING;
   if (!streams_read_rest(supervisor, call)) {
     return;
@@ -74,6 +55,11 @@ static void drain_step(struct supervisor *supervisor, struct call *call) {
   if (!enough && (call->held || (open && supervisor->nowUs < call->drainAtUs && supervisor->nowUs < call->quietAtUs))) {
     return;
   }
+  if (call->killing == KILL_TREE) {
+    call->state = CALL_REAPING;
+    kills_look_again(supervisor, call);
+    return;
+  }
   unsigned dead, alive = members(supervisor, call, &dead);
   if (alive > 0 && call->killing == KILL_GRACE && supervisor->nowUs < call->graceAtUs) {
     call->quietAtUs = supervisor->nowUs + GRACE_LOOK_US;
@@ -82,7 +68,7 @@ static void drain_step(struct supervisor *supervisor, struct call *call) {
   }
   call->exit.descendants = (int32_t)alive;
   if (alive == 0 && dead == 0) {
-    close_call(supervisor, call);
+    calls_close(supervisor, call);
   } else if (alive > 0 && call->keep && call->killing == KILL_NONE) {
     call->state = CALL_KEPT;
     call->stepAtUs = supervisor->nowUs + KEPT_LOOK_US;
@@ -90,7 +76,7 @@ static void drain_step(struct supervisor *supervisor, struct call *call) {
     call->exitDue = true;
   } else {
     call->state = CALL_REAPING;
-    begin_tree_kill(supervisor, call);
+    kills_begin(supervisor, call);
   }
 }
 
@@ -124,7 +110,7 @@ static void leader_ended(struct supervisor *supervisor, struct call *call, int s
 static void look_again(struct supervisor *supervisor, struct call *call) {
   switch (call->state) {
     case CALL_KEPT:
-    case CALL_REAPING: call->stepAtUs = supervisor->nowUs; break;
+    case CALL_REAPING: kills_look_again(supervisor, call); break;
     case CALL_DRAINING: call->quietAtUs = call->killing ? supervisor->nowUs : call->quietAtUs; break;
     default: break;
   }
@@ -172,7 +158,7 @@ void calls_ready(struct supervisor *supervisor, struct call *call, unsigned whic
   if (call->state == CALL_DRAINING) {
     drain_step(supervisor, call);
   } else if (call->state == CALL_CLOSING) {
-    close_call(supervisor, call);
+    calls_close(supervisor, call);
   }
 }
 
@@ -185,7 +171,7 @@ void calls_acknowledge(struct supervisor *supervisor, struct call *call, uint64_
   if (call->state == CALL_DRAINING) {
     drain_step(supervisor, call);
   } else if (call->state == CALL_CLOSING) {
-    close_call(supervisor, call);
+    calls_close(supervisor, call);
   }
 }
 
@@ -248,7 +234,7 @@ void calls_kill(struct supervisor *supervisor, struct call *call, enum cause cau
     call->killing = KILL_GRACE;
     return;
   }
-  begin_tree_kill(supervisor, call);
+  kills_begin(supervisor, call);
   call->graceAtUs = supervisor->nowUs;
 }
 
@@ -281,7 +267,7 @@ static void run_clocks(struct supervisor *supervisor, struct call *call) {
     calls_kill(supervisor, call, CAUSE_IDLE, call->graceUs);
   }
   if (call->killing == KILL_GRACE && due(call->graceAtUs, now) && call->state <= CALL_KEPT) {
-    begin_tree_kill(supervisor, call);
+    kills_begin(supervisor, call);
   }
   if (call->state == CALL_DRAINING && !call->held && (due(call->drainAtUs, now) || due(call->quietAtUs, now))) {
     drain_step(supervisor, call);
@@ -290,65 +276,11 @@ static void run_clocks(struct supervisor *supervisor, struct call *call) {
     unsigned dead, alive = members(supervisor, call, &dead);
     call->stepAtUs = now + KEPT_LOOK_US;
     if (alive == 0 && dead == 0) {
-      close_call(supervisor, call);
+      calls_close(supervisor, call);
     } else if (alive == 0) {
       call->state = CALL_REAPING;
-      begin_tree_kill(supervisor, call);
+      kills_begin(supervisor, call);
     }
-  }
-}
-
-/* The end of a call promises that its processes count no more: the next one may need their places. */
-static bool awaits_dead(const struct supervisor *supervisor, struct call *call, const struct tree *tree) {
-  if (tree->found > 0 || tree->dead == 0) {
-    call->deadSinceUs = 0;
-    return false;
-  }
-  call->deadSinceUs = call->deadSinceUs ? call->deadSinceUs : supervisor->nowUs;
-  return supervisor->nowUs - call->deadSinceUs < DEAD_WAIT_US;
-}
-
-/* After a look that killed whoever was there: how many that were, and what comes next. */
-static void after_kill(struct supervisor *supervisor, struct call *call, const struct tree *tree) {
-  uint64_t spentUs = supervisor->nowUs - call->killStartedUs;
-  if (call->exit.killed < tree->found) {
-    call->exit.killed = tree->found;
-  }
-  supervisor->killedAtUs = tree->found + tree->dead > 0 ? supervisor->nowUs : supervisor->killedAtUs;
-  bool over = tree->found == 0 && !awaits_dead(supervisor, call, tree);
-  if (over || spentUs > GIVE_UP_US) {
-    call->stepAtUs = supervisor->nowUs + STEP_MAX_US;
-    if (call->state == CALL_REAPING || call->state == CALL_KEPT) {
-      close_call(supervisor, call);
-    }
-    return;
-  }
-  if (spentUs > USER_KILL_US && !call->killedUser) {
-    call->killedUser = true;
-    tree_kill_user(call->uid);
-  }
-  call->stepAtUs = supervisor->nowUs + call->stepUs;
-  call->stepUs = call->stepUs * 2 < STEP_MAX_US ? call->stepUs * 2 : STEP_MAX_US;
-}
-
-/* All calls that are being killed share one walk: otherwise many at once would each pay for the processes of all. */
-static void kill_due(struct supervisor *supervisor) {
-  struct tree trees[CALLS_MAX];
-  struct call *calls[CALLS_MAX];
-  unsigned count = 0;
-  for (unsigned i = 0; i < CALLS_MAX; i++) {
-    struct call *call = &supervisor->calls[i];
-    if (call->state >= CALL_RUNNING && call->state < CALL_CLOSING && call->killing == KILL_TREE &&
-        due(call->stepAtUs, supervisor->nowUs)) {
-      calls[count] = call;
-      trees[count++] = (struct tree){.gid = call->gid, .leader = call->leader};
-    }
-  }
-  if (count > 0 && supervisor->childrenLeft) {
-    tree_kill(trees, count);
-  }
-  for (unsigned i = 0; i < count; i++) {
-    after_kill(supervisor, calls[i], &trees[i]);
   }
 }
 
@@ -383,7 +315,7 @@ uint64_t calls_tick(struct supervisor *supervisor) {
       run_clocks(supervisor, call);
     }
   }
-  kill_due(supervisor);
+  kills_tick(supervisor);
   for (unsigned i = 0; i < CALLS_MAX; i++) {
     const struct call *call = &supervisor->calls[i];
     if (call->state >= CALL_STARTING && call->state < CALL_CLOSING) {

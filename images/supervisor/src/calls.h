@@ -28,6 +28,9 @@ void calls_stdin(struct supervisor *supervisor, struct call *call, uint64_t offs
 /* The runner holds output below the offset: there may be room to read on. */
 void calls_acknowledge(struct supervisor *supervisor, struct call *call, uint64_t offset);
 
+/* Nobody of it is left: reads the rest of its output, and ends it once that is read. */
+void calls_close(struct supervisor *supervisor, struct call *call);
+
 void calls_signal(struct call *call, int signal, bool foreground);
 void calls_kill(struct supervisor *supervisor, struct call *call, enum cause cause, uint64_t graceUs);
 void calls_resize(struct call *call, uint16_t columns, uint16_t rows);

@@ -38,12 +38,6 @@ static void on_signal(int signal) {
   }
 }
 
-static uint64_t now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
-}
-
 static int fail(const char *what) {
   dprintf(2, "glovebox supervisor: %s\n", what);
   return 70;
@@ -115,7 +109,7 @@ static int timeout_ms(const struct supervisor *supervisor, uint64_t nextUs) {
 static void run(struct supervisor *supervisor, const sigset_t *sleeping) {
   struct epoll_event events[EVENTS];
   for (;;) {
-    supervisor->nowUs = now_us();
+    supervisor->nowUs = clock_us();
     if (terminated || supervisor->nowUs - supervisor->lastFrameUs >= supervisor->orphanUs) {
       break;
     }
@@ -128,7 +122,7 @@ static void run(struct supervisor *supervisor, const sigset_t *sleeping) {
     speak(supervisor);
     lanes_watch(supervisor);
     int n = epoll_pwait(supervisor->epoll, events, EVENTS, timeout_ms(supervisor, next), sleeping);
-    supervisor->nowUs = now_us();
+    supervisor->nowUs = clock_us();
     for (int i = 0; i < n; i++) {
       handle(supervisor, &events[i]);
     }
@@ -188,7 +182,7 @@ int main(int argc, char **argv) {
     return fail("cannot prepare its stream");
   }
   counters_open(&supervisor.counters);
-  supervisor.lastFrameUs = supervisor.nowUs = now_us();
+  supervisor.lastFrameUs = supervisor.nowUs = clock_us();
   supervisor.orphanUs = ORPHAN_US;
   run(&supervisor, &sleeping);
   return 0; /* the kernel ends everything else with the first process */

@@ -2,6 +2,8 @@
 #ifndef SUPERVISOR_H
 #define SUPERVISOR_H
 
+#include <time.h>
+
 #include "call.h"
 #include "counters.h"
 #include "frames.h"
@@ -33,6 +35,7 @@ struct supervisor {
   uint64_t orphanUs;
   bool childrenLeft; /* PID 1 has any child: without one, no call has a process */
   uint64_t killedAtUs; /* when a tree was last seen to be killed, or 0 */
+  uint64_t lookAtUs;   /* who dies is looked for from then on */
   struct counters counters;
   struct start_report *reports; /* one per call, shared with its child */
   uint32_t swallowed[SWALLOWED_MAX]; /* refused calls of which more pieces will come */
@@ -42,6 +45,12 @@ struct supervisor {
   struct lane *lane; /* where the stream is */
   struct outbox outbox;
 };
+
+static inline uint64_t clock_us(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
 
 enum { LAZY_US = 2000 };
 

@@ -9,7 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, PASSES_MAX = 8, STOP_ROUNDS_MAX = 16, SEEN_MAX = 8192 };
+enum { STATUS_MAX = 4096, ENTRIES_BYTES = 288, PASSES_MAX = 8, STOP_ROUNDS_MAX = 16 };
+enum { KNOWN_MAX = 16384 };
 
 /* Of getdents64(2); musl's readdir would allocate for every scan. */
 struct entry {
@@ -62,7 +63,6 @@ static void parse_status(struct process *process, char *text) {
     }
     line = next;
   }
-  process->stopped = state == 'T' || state == 't';
   process->dead = (state == 'Z' || state == 'X') && threads <= 1;
 }
 
@@ -89,9 +89,36 @@ static bool read_process(int proc, const char *name, struct process *process) {
   return true;
 }
 
-/* One listing of those above *last, which becomes the highest; *ended: of its last names, one was dead or gone by its turn. */
-static long scan_above(int proc, pid_t *last, bool *ended, void (*visit)(void *context, const struct process *process),
-                       void *context) {
+/* Whom a kill has met already: a hash set by pid. */
+struct known {
+  struct met {
+    pid_t pid;
+    pid_t group; /* 0: it is dead */
+  } at[KNOWN_MAX];
+};
+
+/* Where it is or belongs; NULL: no room. */
+static struct met *place_of(struct known *known, pid_t pid) {
+  uint32_t at = (uint32_t)pid * 2654435761u % KNOWN_MAX;
+  for (unsigned i = 0; i < KNOWN_MAX; i++, at = (at + 1) % KNOWN_MAX) {
+    if (known->at[at].pid == pid || known->at[at].pid == 0) {
+      return &known->at[at];
+    }
+  }
+  return NULL;
+}
+
+static const struct met *find(struct known *known, pid_t pid) {
+  const struct met *met = known ? place_of(known, pid) : NULL;
+  return met && met->pid == pid ? met : NULL;
+}
+
+/*
+ * One listing of those above *last, which becomes the highest; who is known is passed over. *ended: of its last names, one was
+ * dead or gone by its turn.
+ */
+static long scan_above(int proc, pid_t *last, bool *ended, struct known *known,
+                       void (*visit)(void *context, const struct process *process), void *context) {
   _Alignas(struct entry) char buffer[ENTRIES_BYTES];
   pid_t above = *last;
   long n;
@@ -105,8 +132,9 @@ static long scan_above(int proc, pid_t *last, bool *ended, void (*visit)(void *c
         continue;
       }
       *last = pid > *last ? pid : *last;
-      struct process process = {.dead = true};
-      if (read_process(proc, entry->name, &process)) {
+      const struct met *met = find(known, pid);
+      struct process process = {.dead = !met || met->group == 0};
+      if (!met && read_process(proc, entry->name, &process)) {
         visit(context, &process);
       }
       *ended = *ended || process.dead;
@@ -120,7 +148,7 @@ static long scan_above(int proc, pid_t *last, bool *ended, void (*visit)(void *c
  * under a higher number than the last one read; in one long list it would be gone by the time its turn comes. Met among the
  * last names it is gone on beyond the end of the listing, so whoever is above them is listed again.
  */
-int tree_scan(void (*visit)(void *context, const struct process *process), void *context) {
+static int scan(struct known *known, void (*visit)(void *context, const struct process *process), void *context) {
   int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (proc < 0) {
     return -1;
@@ -129,18 +157,23 @@ int tree_scan(void (*visit)(void *context, const struct process *process), void 
   bool ended = true;
   long n = 0;
   for (int pass = 0; pass < PASSES_MAX && ended && n == 0; pass++) {
-    n = lseek(proc, 0, SEEK_SET) < 0 ? -1 : scan_above(proc, &last, &ended, visit, context);
+    n = lseek(proc, 0, SEEK_SET) < 0 ? -1 : scan_above(proc, &last, &ended, known, visit, context);
   }
   close(proc);
   return n < 0 ? -1 : 0;
+}
+
+int tree_scan(void (*visit)(void *context, const struct process *process), void *context) {
+  return scan(NULL, visit, context);
 }
 
 struct sweep {
   struct tree *trees;
   unsigned count;
   int signal;
+  struct known *known; /* of a kill */
   unsigned fresh;
-  pid_t *seen; /* hash set, when fresh ones are counted */
+  pid_t group; /* the last one that was stopped as a whole */
 };
 
 static struct tree *tree_of(const struct sweep *sweep, const struct process *process) {
@@ -159,24 +192,9 @@ static void sweep_visit(void *context, const struct process *process) {
   if (!tree) {
     return;
   }
-  if (process->dead) {
-    tree->dead++;
-    return;
-  }
-  tree->found++;
-  if (sweep->seen) {
-    uint32_t at = (uint32_t)process->pid * 2654435761u % SEEN_MAX;
-    for (unsigned i = 0; i < SEEN_MAX && sweep->seen[at] != 0; i++, at = (at + 1) % SEEN_MAX) {
-      if (sweep->seen[at] == process->pid) {
-        return;
-      }
-    }
-    if (sweep->seen[at] == 0) {
-      sweep->seen[at] = process->pid;
-      sweep->fresh++;
-    }
-  }
-  if (sweep->signal) {
+  tree->dead += process->dead;
+  tree->found += !process->dead;
+  if (!process->dead && sweep->signal) {
     kill(process->pid, sweep->signal);
   }
 }
@@ -200,28 +218,62 @@ unsigned tree_signal(uint32_t gid, pid_t leader, int signal) {
   return tree.found;
 }
 
+/*
+ * A signal to a process group is one walk under the kernel's lock, which no fork in it outruns. All of it is of the tree: a
+ * group is of one session, and whoever PID 1 starts begins one of its own. 1: it has not done so yet, and is in PID 1's.
+ */
+static pid_t group_of(pid_t pid) {
+  pid_t group = getpgid(pid);
+  return group > 1 && group != getpgrp() ? group : 1;
+}
+
+static void stop_visit(void *context, const struct process *process) {
+  struct sweep *sweep = context;
+  struct tree *tree = tree_of(sweep, process);
+  if (!tree) {
+    return;
+  }
+  tree->dead += process->dead;
+  tree->found += !process->dead;
+  struct met *met = place_of(sweep->known, process->pid);
+  pid_t group = process->dead ? 0 : group_of(process->pid);
+  if (met) {
+    *met = (struct met){.pid = process->pid, .group = group};
+  }
+  if (process->dead) {
+    return;
+  }
+  sweep->fresh++;
+  if (group > 1 && group != sweep->group) {
+    sweep->group = group;
+    kill(-group, SIGSTOP);
+  }
+  kill(process->pid, met ? SIGSTOP : SIGKILL);
+}
+
+/* Only who is still in the group in which it was met: else its pid may be somebody else's by now. */
+static void kill_known(const struct known *known) {
+  for (unsigned i = 0; i < KNOWN_MAX; i++) {
+    const struct met *met = &known->at[i];
+    if (met->group != 0 && group_of(met->pid) == met->group) {
+      kill(met->pid, SIGKILL);
+    }
+  }
+}
+
 void tree_kill(struct tree *trees, unsigned count) {
-  struct sweep sweep = {.trees = trees, .count = count, .signal = SIGSTOP};
-  unsigned most[TREES_MAX] = {0}, all = 0;
-  sweep.seen = calloc(SEEN_MAX, sizeof *sweep.seen);
+  struct sweep sweep = {.trees = trees, .count = count, .known = calloc(1, sizeof *sweep.known)};
+  if (!sweep.known) {
+    sweep.signal = SIGKILL;
+    tree_scan(sweep_visit, &sweep);
+    return;
+  }
   for (int round = 0; round < STOP_ROUNDS_MAX && (round < 2 || sweep.fresh > 0); round++) {
     sweep.fresh = 0;
-    for (unsigned i = 0; i < count; i++) {
-      trees[i].found = trees[i].dead = 0;
-    }
-    tree_scan(sweep_visit, &sweep);
-    for (unsigned i = 0; i < count; i++) {
-      most[i] = trees[i].found > most[i] ? trees[i].found : most[i];
-      all += trees[i].found;
-    }
+    scan(sweep.known, stop_visit, &sweep);
   }
-  free(sweep.seen);
-  if (all > 0) {
-    tree_scan(sweep_visit, &(struct sweep){.trees = trees, .count = count, .signal = SIGKILL});
-  }
-  for (unsigned i = 0; i < count; i++) {
-    trees[i].found = most[i];
-  }
+  kill_known(sweep.known);
+  free(sweep.known);
 }
 
 /*

@@ -13,8 +13,6 @@ enum { TREE_GROUPS_MAX = 8, TREES_MAX = 64 };
 
 struct process {
   pid_t pid;
-  pid_t group; /* process group, only if it was asked for; else 0 */
-  bool stopped;
   bool dead; /* it has ended, wholly, and counts as a process until its parent has waited for it */
   unsigned groupCount;
   uint32_t groups[TREE_GROUPS_MAX];
