@@ -160,6 +160,8 @@ const mayImport: Record<string, readonly string[]> = {
     'runner.ts',
     'run',
     'recovery.ts',
+    'service',
+    'store',
   ],
   'main.ts': [
     ...leaves,

@@ -11,7 +11,7 @@ import { makePrivate } from './private-file.ts';
  */
 export type Durability = 'process' | 'power';
 
-export type Value = string | number | null | Uint8Array;
+export type Value = string | number | null;
 export type Row = Readonly<Record<string, unknown>>;
 
 export interface DatabaseOptions {

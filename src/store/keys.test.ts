@@ -60,6 +60,7 @@ describe('a key', () => {
       const bytes = readFileSync(join(dir, name));
       expect(bytes.includes(random), name).toBe(false);
       expect(bytes.includes(Buffer.from(random, 'base64url')), name).toBe(false);
+      expect(bytes.includes(Buffer.from(random, 'base64url').toString('hex')), name).toBe(false);
     }
   });
 

@@ -41,7 +41,7 @@ export class Keys {
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)`,
       [
         row.id,
-        hashOf(secret),
+        hashOf(secret).toString('hex'),
         row.team,
         row.identity,
         JSON.stringify(row.scopes),
@@ -58,8 +58,8 @@ export class Keys {
   find(secret: string): KeyRow | undefined {
     const [, id = ''] = secretPattern.exec(secret) ?? [];
     const found = this.#database.find('SELECT * FROM keys WHERE id = ?', [id]);
-    const kept = found === undefined ? nobody : Buffer.from(found['hash'] as Uint8Array);
-    const fits = timingSafeEqual(kept, hashOf(secret));
+    const kept = found === undefined ? nobody : Buffer.from(String(found['hash']), 'hex');
+    const fits = kept.length === nobody.length && timingSafeEqual(kept, hashOf(secret));
     if (found === undefined || !fits) return undefined;
     const row = rowOf(found);
     return this.#holds(row) ? row : undefined;
@@ -109,6 +109,15 @@ function hashOf(secret: string): Buffer {
 
 /** What a key that does not exist is compared with: no secret has this hash. */
 const nobody = Buffer.alloc(32);
+
+/** Of a row as it lies in the table. */
+export function isKeyRow(row: Row): boolean {
+  try {
+    return rowOf(row).id !== '';
+  } catch {
+    return false;
+  }
+}
 
 function rowOf(row: Row): KeyRow {
   const parsed = KeyRow.safeParse({

@@ -9,7 +9,7 @@ export const migrations: readonly string[] = [
   `
   CREATE TABLE keys (
     id TEXT PRIMARY KEY,
-    hash BLOB NOT NULL,
+    hash TEXT NOT NULL,
     team TEXT NOT NULL,
     identity TEXT NOT NULL,
     scopes TEXT NOT NULL,

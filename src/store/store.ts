@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { Database, type Durability } from './database.ts';
+import { brokenConstraint, Database, type Durability, type Row, type Value } from './database.ts';
 import { Keys } from './keys.ts';
 import { OpenRequests } from './requests.ts';
 import { Runs } from './runs.ts';
@@ -37,8 +37,12 @@ export class Store {
   }
 
   /** Of a data directory. Throws `data_dir_unusable`: damaged, of a newer version, not ours to write, or held for too long. */
-  static open(dir: string, { durability = 'process', now = Date.now }: StoreOptions = {}): Store {
-    return new Store(Database.open(storeFile(dir), { durability, busyMs }), now);
+  static open(dir: string, options: StoreOptions = {}): Store {
+    return Store.openFile(storeFile(dir), options);
+  }
+
+  static openFile(file: string, { durability = 'process', now = Date.now }: StoreOptions = {}): Store {
+    return new Store(Database.open(file, { durability, busyMs }), now);
   }
 
   transaction<T>(work: () => T): T {
@@ -50,6 +54,25 @@ export class Store {
     this.#database.copyTo(file);
   }
 
+  /**
+   * A row of another store's table, as it was there. False when it cannot be: it is no such row, one like it is there already, or
+   * the run that it belongs to is not.
+   */
+  adopt(table: string, row: Row): boolean {
+    const columns = this.#database
+      .all('SELECT name FROM pragma_table_info(?)', [table])
+      .map(({ name }) => String(name));
+    if (columns.length === 0 || columns.some((column) => !isValue(row[column]))) return false;
+    const marks = columns.map(() => '?').join(', ');
+    const values = columns.map((column) => row[column] as Value);
+    try {
+      return this.#database.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${marks})`, values) > 0;
+    } catch (error) {
+      if (brokenConstraint(error) === undefined) throw error;
+      return false;
+    }
+  }
+
   /** What is wrong with the file; empty: nothing. */
   damage(): readonly string[] {
     return this.#database.damage();
@@ -59,6 +82,10 @@ export class Store {
   close(): void {
     this.#database.close();
   }
+}
+
+function isValue(value: unknown): value is Value {
+  return value === null || typeof value === 'string' || typeof value === 'number';
 }
 
 export function storeFile(dir: string): string {
