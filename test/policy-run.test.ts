@@ -169,7 +169,7 @@ test('the policy commands answer on the command line, for people and for machine
 
   const broken = join(bench.folder, 'broken.yaml');
   await writeFile(broken, `${smallPolicyText()}tests: [{name: no, given: {read: .env}, expect: {effect: allow}}]\n`);
-  expect(await cli('validate', broken)).toMatchObject({ exitCode: 125, stderr: /:12:9: the test "no" fails/ });
+  expect(await cli('validate', broken)).toMatchObject({ exitCode: 125, stderr: /:13:9: the test "no" fails/ });
   expect(await cli('test', broken)).toMatchObject({ exitCode: 1, stdout: /FAIL no: effect is deny, not allow/ });
 });
 
