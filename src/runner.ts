@@ -27,6 +27,8 @@ export { exportDocument } from './run/export.ts';
 export { findRunSnapshot, type RunSnapshot } from './run/snapshot.ts';
 
 export interface OpenRequest {
+  /** Of the run, where it is on record somewhere before it is opened; default a new one. */
+  readonly id?: string;
   readonly policy: LoadedPolicy;
   /** Host directory whose allowed files are copied in. Absent: an empty workspace. */
   readonly workspace?: string;
@@ -88,7 +90,7 @@ export class Runner {
     const scope = Scope.compile(policy.files);
     const reference = request.image ?? (await this.#defaultImage(request));
     const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#parts.engine.describe()]);
-    const id = newId();
+    const { id = newId() } = request;
     const source = request.base === undefined ? await select(request, scope) : { base: request.base };
     const placement = await this.#parts.placements.place(
       source,

@@ -125,10 +125,17 @@ const mayImport: Record<string, readonly string[]> = {
     'tools',
     'workspace',
   ],
+  // What services and clients say to each other: schemas, and nothing that does anything.
+  contract: [...leaves, 'approvals', 'policy', 'store', 'tools'],
+  api: [...leaves, 'contract', 'control', 'journal', 'sandbox', 'service', 'store', 'tools'],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
     ...leaves,
     'approvals',
+    'contract',
+    'control',
+    'images',
+    'sandbox',
     'data-dir',
     'engine',
     'journal',
@@ -143,6 +150,8 @@ const mayImport: Record<string, readonly string[]> = {
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
+    'api',
+    'service',
     'mcp',
     'approvals',
     'config.ts',

@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   run: async () => (await import('./run.ts')).runCommand,
   shell: async () => (await import('./shell.ts')).shellCommand,
   play: async () => (await import('./play.ts')).playCommand,
+  serve: async () => (await import('./serve.ts')).serveCommand,
   mcp: async () => (await import('./mcp.ts')).mcpCommand,
   policy: async () => (await import('./policy.ts')).policyCommand,
   diff: async () => (await import('./diff.ts')).diffCommand,

@@ -128,6 +128,16 @@ export class Run {
     return this.#parts.budget.remaining();
   }
 
+  /** What of its egress and credentials is left. */
+  reach(): RunState {
+    return this.#parts.control.state();
+  }
+
+  /** Resolves when its sandbox is gone, also when it was closed. */
+  get lost(): Sandbox['lost'] {
+    return this.sandbox.lost;
+  }
+
   /** Takes profiles, rules or upstreams away, by id, for the rest of the run; what they had let through is cut. */
   narrowEgress(without: readonly string[]): Promise<RunState> {
     return this.#parts.control.narrowEgress(without);

@@ -53,7 +53,7 @@ export class Access {
 }
 
 /** What stands against this identity's answering for that run. */
-function whyNotDecide(
+export function whyNotDecide(
   { identity }: Pick<Principal, 'identity'>,
   run: Pick<RunRow, 'id' | 'identity'>,
   callers: ReadonlySet<string>,

@@ -13,7 +13,7 @@ export interface Principal {
   readonly quota: Quota;
 }
 
-const localKeyId = 'local';
+export const localKeyId = 'local';
 
 export function principalOf(key: KeyRow): Principal {
   const { id: keyId, team, identity, policies, quota } = key;

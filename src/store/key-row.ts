@@ -8,7 +8,7 @@ export type Scope = (typeof scopes)[number];
 export const teamPattern = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
 /** No colon: what stands for the owner of a local socket (`local:1000`) cannot be given to a key. */
-const identityPattern = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$/;
+export const identityPattern = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$/;
 
 /** What a key, or a team, may have at once or in a minute. 0 is none at all. */
 export const Quota = z

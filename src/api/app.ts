@@ -1,0 +1,320 @@
+import { Hono, type Context } from 'hono';
+import type { Problem } from '../contract/problem.ts';
+import { isRunnerError, RunnerError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import type { Principal } from '../service/principal.ts';
+import type { Service } from '../service/service.ts';
+import { identityPattern } from '../store/key-row.ts';
+import type { Admission } from './admission.ts';
+import { parseAs, readBody, type BodyRoom } from './body.ts';
+import { problemHeaders, problemOf } from './problem.ts';
+import type { Asked, Reply, Route, SocketRoute } from './route.ts';
+import type { Watch } from './watch.ts';
+
+/** By which listener a request came, and what carries its answer. */
+export interface Arrival {
+  /** The unix socket: whoever connects owns the data directory. */
+  readonly isOwner?: boolean;
+  readonly outgoing?: { destroy(): unknown };
+  /** Its path is one that a parser of URLs turns into another. */
+  readonly isOdd?: boolean;
+}
+
+export interface AppParts {
+  readonly service: Service;
+  readonly routes: readonly Route[];
+  readonly watch: Watch;
+  readonly admission: Admission;
+  readonly bodies: BodyRoom;
+  readonly hide: (text: string) => string;
+  /** The owner of the socket may say who it is, so that two people of one machine can ask and approve. */
+  readonly trustLocalIdentities?: boolean;
+}
+
+interface Env {
+  readonly Bindings: Arrival;
+}
+
+interface Upgraded {
+  readonly accept: Awaited<ReturnType<SocketRoute['accept']>>;
+  readonly isAllowed: () => boolean;
+  readonly end: () => void;
+}
+
+interface Request_ {
+  readonly id: string;
+  readonly route: Route | undefined;
+  readonly run: string | undefined;
+  readonly startedMs: number;
+}
+
+const keyWatchMs = 15_000;
+const pathSafe = /^[^\0\\]*$/;
+
+/**
+ * The door for HTTP: who asks, whether they may, what they ask, then the service. Promises:
+ *  - nothing of a body is read before its sender is known, and nothing happens that the route's schemas do not let through;
+ *  - a failure is logged once and answered as a problem, without stack, secret or path of this machine;
+ *  - every answer carries the id of its request.
+ */
+export class App {
+  readonly #parts: AppParts;
+  readonly #hono: Hono<Env>;
+  readonly #idPrefix = newId().slice(-10);
+  #requests = 0;
+
+  constructor(parts: AppParts) {
+    this.#parts = parts;
+    this.#hono = new Hono<Env>({ strict: true });
+    for (const route of parts.routes) this.#hono.on(route.method, honoPath(route.path), (c) => this.#answer(c, route));
+    this.#hono.all('*', (c) => this.#answer(c, undefined));
+  }
+
+  readonly fetch = async (request: Request, arrival: Arrival = {}): Promise<Response> =>
+    this.#hono.fetch(request, arrival);
+
+  /** Of a request to upgrade: who may have the socket, or the problem to answer with. */
+  async upgrade(request: Request, arrival: Arrival): Promise<Upgraded | Response> {
+    const found = findSocketRoute(this.#parts.routes, new URL(request.url).pathname);
+    if (found === undefined) return this.fetch(request, arrival);
+    const { route, params } = found;
+    const about = this.#begin(route, params['run']);
+    let end = (): void => undefined;
+    try {
+      refuseOdd(arrival);
+      const principal = this.#principal(request, arrival);
+      this.#parts.service.access.require(principal, route.scope === 'none' ? 'read' : route.scope);
+      end = this.#enter(principal, route);
+      const asked = this.#asked(about, route, { request, arrival, principal, params, onEnd: end });
+      const accept = await route.accept({ ...asked, body: undefined });
+      this.#count(about, 101);
+      return { accept, end, isAllowed: () => this.#parts.service.isLive(principal) };
+    } catch (error) {
+      end();
+      return this.#refuse(about, error);
+    }
+  }
+
+  async #answer(c: Context<Env>, route: Route | undefined): Promise<Response> {
+    const about = this.#begin(route, route === undefined ? undefined : c.req.param('run'));
+    let leave = (): void => undefined;
+    let release = (): void => undefined;
+    let stopWatching = (): void => undefined;
+    let lasts = false;
+    try {
+      if (route === undefined)
+        throw new RunnerError('not_found', 'there is no such route; /v1/openapi.json lists them');
+      const arrival = c.env;
+      const request = c.req.raw;
+      let principal = nobody;
+      if (route.scope !== 'none') {
+        principal = this.#principal(request, arrival);
+        this.#parts.service.access.require(principal, route.scope);
+      }
+      leave = this.#enter(principal, route);
+      const asked = this.#asked(about, route, {
+        request,
+        arrival,
+        principal,
+        params: c.req.param(),
+        onEnd: () => {
+          stopWatching();
+          leave();
+          release();
+        },
+      });
+      if (route.kind === 'websocket')
+        throw new RunnerError('invalid_request', 'this route is a WebSocket; upgrade to it');
+      const given = route.body === undefined ? undefined : await readBody(request, route.body, this.#parts.bodies);
+      if (given !== undefined) release = given.release;
+      const reply = await route.handle({ ...asked, body: given?.body });
+      lasts = reply.kind === 'stream';
+      if (lasts) stopWatching = this.#watchKey(principal, arrival);
+      const response = this.#respond(about, reply);
+      this.#count(about, response.status);
+      return response;
+    } catch (error) {
+      return this.#refuse(about, error);
+    } finally {
+      if (!lasts) {
+        leave();
+        release();
+      }
+    }
+  }
+
+  #begin(route: Route | undefined, run: string | undefined): Request_ {
+    const id = `${this.#idPrefix}-${(this.#requests += 1).toString(36)}`;
+    return { id, route, run, startedMs: performance.now() };
+  }
+
+  #enter(principal: Principal, route: Route): () => void {
+    return this.#parts.admission.enter(principal.keyId, route.lasting);
+  }
+
+  /** What lasts ends when its key does. */
+  #watchKey(principal: Principal, { outgoing }: Arrival): () => void {
+    const timer = setInterval(() => {
+      if (!this.#parts.service.isLive(principal)) outgoing?.destroy();
+    }, keyWatchMs);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+
+  /** Throws `unauthenticated`. */
+  #principal(request: Request, arrival: Arrival): Principal {
+    const { service, trustLocalIdentities } = this.#parts;
+    const header = request.headers.get('authorization');
+    if (header !== null) {
+      const [, token] = /^Bearer ([\x21-\x7e]{1,512})$/.exec(header) ?? [];
+      if (token !== undefined) return service.authenticate(token);
+      throw new RunnerError('unauthenticated', 'Authorization has to be "Bearer" and a key');
+    }
+    if (arrival.isOwner !== true)
+      throw new RunnerError(
+        'unauthenticated',
+        'a key is needed, in Authorization: Bearer; glovebox key create makes one',
+      );
+    const as = request.headers.get('x-glovebox-as');
+    if (as === null) return service.local();
+    if (trustLocalIdentities !== true)
+      throw new RunnerError('forbidden', 'another identity is taken with --trust-local-identities alone; use a key');
+    if (!identityPattern.test(as))
+      throw new RunnerError('invalid_request', 'X-Glovebox-As is not the name of an identity');
+    return service.local(as);
+  }
+
+  #asked(
+    about: Request_,
+    route: Route,
+    {
+      request,
+      arrival,
+      principal,
+      params,
+      onEnd,
+    }: {
+      readonly request: Request;
+      readonly arrival: Arrival;
+      readonly principal: Principal;
+      readonly params: Readonly<Record<string, string>>;
+      readonly onEnd: () => void;
+    },
+  ): Omit<Asked<Readonly<Record<string, string>>, unknown, unknown>, 'body'> {
+    const { service, watch } = this.#parts;
+    if (Object.values(params).some((value) => !pathSafe.test(value)))
+      throw new RunnerError('invalid_request', 'a path holds no NUL and no backslash');
+    const queryAt = request.url.indexOf('?');
+    return {
+      service,
+      watch,
+      principal,
+      params: parseAs(route.params, params, 'the path'),
+      query: queryOf(route, queryAt === -1 ? '' : request.url.slice(queryAt)),
+      header: (name) => request.headers.get(name) ?? undefined,
+      gone: () => request.signal,
+      cut: () => void arrival.outgoing?.destroy(),
+      problem: (error) => this.#log(about, error),
+      onEnd,
+      requestId: about.id,
+    };
+  }
+
+  #respond({ id }: Request_, reply: Reply): Response {
+    const common = { 'x-request-id': id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+    switch (reply.kind) {
+      case 'json': {
+        const headers = { ...common, 'content-type': 'application/json' };
+        return new Response(JSON.stringify(reply.value), { status: reply.status ?? 200, headers });
+      }
+      case 'text':
+        return new Response(reply.text, { headers: { ...common, 'content-type': reply.contentType } });
+      case 'bytes':
+        return new Response(Buffer.from(reply.bytes), {
+          headers: { ...common, 'content-type': reply.contentType, ...reply.headers },
+        });
+      case 'stream':
+        return new Response(reply.body, {
+          headers: { ...common, 'content-type': reply.contentType, 'x-accel-buffering': 'no' },
+        });
+      case 'nothing':
+        return new Response(null, { status: 204, headers: common });
+    }
+  }
+
+  #refuse(about: Request_, error: unknown): Response {
+    const problem = this.#log(about, error);
+    this.#count(about, problem.status);
+    const headers = { ...problemHeaders(problem), 'x-request-id': about.id, 'cache-control': 'no-store' };
+    return new Response(JSON.stringify(problem), { status: problem.status, headers });
+  }
+
+  /** One line a failure; what callers did wrong is no more than a note. */
+  #log({ id, route, run }: Request_, error: unknown): Problem {
+    const { watch, hide } = this.#parts;
+    const problem = problemOf(error, id, hide);
+    const line = { requestId: id, run, operation: route?.operation, code: problem.code, status: problem.status };
+    if (problem.status < 500) watch.log.debug(line, problem.detail);
+    else watch.log.error(isRunnerError(error) ? line : { ...line, err: error }, problem.detail);
+    return problem;
+  }
+
+  #count({ route, startedMs }: Request_, status: number): void {
+    const ms = performance.now() - startedMs;
+    this.#parts.watch.metrics.request(route?.operation ?? 'none', route?.method ?? 'ANY', status, ms);
+  }
+}
+
+function refuseOdd({ isOdd }: Arrival): void {
+  if (isOdd === true) throw new RunnerError('invalid_request', 'a path holds no dot segments, no backslash and no NUL');
+}
+
+/** Asks of the routes that need no key: no more than the bounds on all. */
+const nobody: Principal = {
+  keyId: 'none',
+  team: '-',
+  identity: '-',
+  scopes: new Set(),
+  policies: [],
+  quota: { openRuns: 0, callsPerMinute: 0, cpuMillis: 0, diskBytes: 0 },
+};
+
+function honoPath(path: string): string {
+  return path.replaceAll(/\{(\w+)\+\}/g, ':$1{.+}').replaceAll(/\{(\w+)\}/g, ':$1');
+}
+
+/** A key that is there twice, or that the route does not know, is refused. */
+function queryOf(route: Route, search: string): unknown {
+  const query: Record<string, string> = {};
+  if (search.length > 1)
+    for (const [key, value] of new URLSearchParams(search)) {
+      if (Object.hasOwn(query, key))
+        throw new RunnerError('invalid_request', `the query says ${key.slice(0, 40)} twice`);
+      Object.defineProperty(query, key, { value, enumerable: true });
+    }
+  if (route.query !== undefined) return parseAs(route.query, query, 'the query');
+  const [unknown] = Object.keys(query);
+  if (unknown === undefined) return undefined;
+  throw new RunnerError(
+    'invalid_request',
+    `this route takes no query, and not ${JSON.stringify(unknown.slice(0, 40))}`,
+  );
+}
+
+function findSocketRoute(
+  routes: readonly Route[],
+  pathname: string,
+): { route: SocketRoute; params: Record<string, string> } | undefined {
+  for (const route of routes) {
+    if (route.kind !== 'websocket') continue;
+    const names: string[] = [];
+    const pattern = route.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
+      names.push(name);
+      return '([^/]+)';
+    });
+    const match = new RegExp(`^${pattern}$`).exec(pathname);
+    if (match !== null)
+      return { route, params: Object.fromEntries(names.map((name, at) => [name, match[at + 1] ?? ''])) };
+  }
+  return undefined;
+}

@@ -1,0 +1,139 @@
+import { z } from 'zod';
+import { RunnerError } from '../errors.ts';
+import type { BodySpec } from './route.ts';
+
+const jsonBytesMax = 1_048_576;
+const depthMax = 64;
+
+/** What the bodies of all requests together may hold while they arrive and are worked on. */
+export class BodyRoom {
+  readonly #most: number;
+  #used = 0;
+
+  constructor(mostBytes: number) {
+    this.#most = mostBytes;
+  }
+
+  /** Throws `queue_full`. */
+  take(bytes: number): void {
+    if (this.#used + bytes > this.#most)
+      throw new RunnerError('queue_full', 'too many large requests arrive at once; send it again', {
+        retryAfterMs: 500,
+      });
+    this.#used += bytes;
+  }
+
+  give(bytes: number): void {
+    this.#used -= bytes;
+  }
+}
+
+/** The body as its route wants it, and how to let go of its room. Throws before more than the bound has been read. */
+export async function readBody(
+  request: Request,
+  spec: BodySpec,
+  room: BodyRoom,
+): Promise<{ body: unknown; release: () => void }> {
+  refuseType(request, spec);
+  const most = spec.maxBytes ?? jsonBytesMax;
+  const declared = request.headers.get('content-length');
+  const tooLarge = (): RunnerError =>
+    new RunnerError('payload_too_large', `the body is longer than the ${most} bytes that this route takes`);
+  if (declared !== null) {
+    const bytes = Number(declared);
+    if (!(bytes <= most)) throw tooLarge();
+    room.take(bytes);
+    const release = (): void => room.give(bytes);
+    try {
+      // Node holds the client to its word, so there is nothing to count.
+      return { body: parse(Buffer.from(await request.arrayBuffer()), spec), release };
+    } catch (error) {
+      release();
+      throw error instanceof RunnerError ? error : cutOff();
+    }
+  }
+  const parts: Uint8Array[] = [];
+  let held = 0;
+  try {
+    for await (const part of request.body ?? []) {
+      if (held + part.length > most) throw tooLarge();
+      room.take(part.length);
+      held += part.length;
+      parts.push(part);
+    }
+    return { body: parse(Buffer.concat(parts), spec), release: () => room.give(held) };
+  } catch (error) {
+    room.give(held);
+    throw error instanceof RunnerError ? error : cutOff();
+  }
+}
+
+function parse(bytes: Buffer, spec: BodySpec): unknown {
+  if (spec.kind === 'bytes') return bytes;
+  if (bytes.length === 0 && spec.optional === true) return check({}, spec);
+  const text = bytes.toString('utf8');
+  if (spec.checkedLater !== true && isDeep(text))
+    throw new RunnerError('invalid_request', `the body is JSON of more than ${depthMax} levels`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new RunnerError('invalid_request', 'the body is not JSON');
+  }
+  return check(value, spec);
+}
+
+function check(value: unknown, spec: BodySpec & { kind: 'json' }): unknown {
+  if (spec.checkedLater !== true) return parseAs(spec.schema, value, 'the body');
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new RunnerError('invalid_request', 'the body is not a JSON object');
+}
+
+/** Throws `invalid_request`, which says of each field what is wrong. */
+export function parseAs<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new RunnerError('invalid_request', `${what}: ${z.prettifyError(parsed.error).slice(0, 2_000)}`);
+}
+
+/** Counts brackets outside of strings. */
+function isDeep(text: string): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (inString) {
+      if (code === backslash) at++;
+      else if (code === quote) inString = false;
+    } else if (code === quote) inString = true;
+    else if (code === openBrace || code === openBracket) {
+      depth += 1;
+      if (depth > depthMax) return true;
+    } else if (code === closeBrace || code === closeBracket) depth -= 1;
+  }
+  return false;
+}
+
+const backslash = 0x5c;
+const quote = 0x22;
+const openBrace = 0x7b;
+const openBracket = 0x5b;
+const closeBrace = 0x7d;
+const closeBracket = 0x5d;
+
+function refuseType(request: Request, spec: BodySpec): void {
+  const [given = ''] = (request.headers.get('content-type') ?? '').split(';');
+  const type = given.trim().toLowerCase();
+  const wanted = spec.kind === 'json' ? 'application/json' : spec.contentType;
+  if (type === wanted || (spec.kind === 'json' && type.endsWith('+json'))) return;
+  if (type === '' && spec.kind === 'json' && spec.optional === true) return;
+  if (spec.kind === 'bytes' && (type === '' || type === 'application/octet-stream')) return;
+  throw new RunnerError(
+    'unsupported_media_type',
+    `this route takes ${wanted}, not ${JSON.stringify(type.slice(0, 80))}`,
+  );
+}
+
+function cutOff(): RunnerError {
+  return new RunnerError('invalid_request', 'the body was cut off');
+}

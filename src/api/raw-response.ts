@@ -1,0 +1,35 @@
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { RunnerError, type ErrorCode } from '../errors.ts';
+import { problemHeaders, problemOf } from './problem.ts';
+
+/** An answer on a connection that has left HTTP, or never got there; it ends the connection. */
+export async function sendResponse(socket: Duplex, response: Response): Promise<void> {
+  send(socket, response.status, Object.fromEntries(response.headers), await response.text());
+}
+
+/** What Node's parser or its clocks refuse is answered as a problem too. */
+export function refuseRaw(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const [code, message] = reasonOf(error.code ?? '');
+  const problem = problemOf(new RunnerError(code, message), 'none', (text) => text);
+  send(socket, problem.status, problemHeaders(problem), JSON.stringify(problem));
+}
+
+function reasonOf(code: string): [ErrorCode, string] {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return ['headers_too_large', 'the headers are longer than this service takes'];
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return ['request_timeout', 'the request did not arrive in time'];
+    default:
+      return ['invalid_request', 'this is not HTTP/1.1'];
+  }
+}
+
+function send(socket: Duplex, status: number, headers: Readonly<Record<string, string>>, body: string): void {
+  const all = { ...headers, connection: 'close', 'content-length': `${Buffer.byteLength(body)}` };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
+  socket.once('finish', () => socket.destroy());
+}

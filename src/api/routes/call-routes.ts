@@ -1,0 +1,89 @@
+import { z } from 'zod';
+import { CallId, queryNumber, RunId } from '../../contract/fields.ts';
+import { newId } from '../../ids.ts';
+import { ToolCall, type ToolCallInput } from '../../tools/tool-call.ts';
+import { ToolResult } from '../../tools/tool-result.ts';
+import { callIdPattern } from '../../ids.ts';
+import { RunnerError } from '../../errors.ts';
+import { json, route, type Asked, type Reply, type Route } from '../route.ts';
+
+const tag = 'calls';
+const params = { run: RunId, callId: CallId };
+/** An upload of 100 MB as base64, and what is around it. */
+const callBytesMax = 140 * 1024 * 1024;
+
+type OfCall = Asked<{ readonly run: string; readonly callId: string }, undefined, unknown>;
+
+export const callRoutes: readonly Route[] = [
+  route({
+    method: 'PUT',
+    path: '/v1/runs/{run}/calls/{callId}',
+    operation: 'makeCall',
+    tag,
+    summary:
+      'Makes a tool call. The same id is the same call: it never runs twice, and asking again gives the recorded answer. ' +
+      'Nobody who stops waiting ends it.',
+    scope: 'call',
+    params,
+    body: { kind: 'json', schema: ToolCall, checkedLater: true, maxBytes: callBytesMax },
+    reply: { description: 'What came of it: failed commands and denials are results too.', schema: ToolResult },
+    handle: async ({ service, principal, params: { run, callId }, body }) =>
+      json(await service.call(principal, run, callId, body)),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/runs/{run}/calls/{callId}',
+    operation: 'getCall',
+    tag,
+    summary: 'Of a command how it stands now, of another call its recorded answer; also after the run was closed.',
+    scope: 'call',
+    params,
+    query: z.strictObject({
+      waitMs: queryNumber(0, 60_000).optional().describe('Wait so long for the end of a command; default 0.'),
+    }),
+    reply: { description: 'The result so far.', schema: ToolResult },
+    handle: async ({ service, principal, params: { run, callId }, query }) =>
+      json(await service.answer(principal, run, callId, query.waitMs ?? 0)),
+  }),
+  control('stdin', 'writeInput', 'Writes to the standard input of a running command.', 'exec_write'),
+  control('kill', 'killCall', 'Ends a command with its whole process tree.', 'exec_kill'),
+  control('signal', 'signalCall', 'Sends a signal, such as INT for Ctrl-C.', 'exec_signal'),
+  control('resize', 'resizeCall', 'Changes the size of the terminal of a call.', 'exec_resize'),
+];
+
+/** A tool call about another call, without saying its id again. */
+function control(
+  name: string,
+  operation: string,
+  summary: string,
+  tool: 'exec_write' | 'exec_kill' | 'exec_signal' | 'exec_resize',
+): Route {
+  const whole = ToolCall.options.find((option) => option.shape.tool.value === tool);
+  if (whole === undefined) throw new Error(`there is no tool ${tool}`);
+  const { tool: _, callId: __, ...shape } = whole.shape as Record<string, z.ZodType>;
+  return route({
+    method: 'POST',
+    path: `/v1/runs/{run}/calls/{callId}/${name}`,
+    operation,
+    tag,
+    summary,
+    scope: 'call',
+    params,
+    headers: { 'Idempotency-Key': 'Id of this call about a call; default a new one.' },
+    body: { kind: 'json', schema: z.strictObject(shape), optional: true, maxBytes: 16 * 1024 * 1024 },
+    reply: { description: 'What came of it.', schema: ToolResult },
+    handle: async (asked): Promise<Reply> => {
+      const { service, principal, params: of, body } = asked as OfCall;
+      const call = { ...(body as object), tool, callId: of.callId } as ToolCallInput;
+      return json(await service.call(principal, of.run, ownCallId(asked.header), call));
+    },
+  });
+}
+
+/** Of a request that is a call by itself. */
+export function ownCallId(header: (name: string) => string | undefined): string {
+  const given = header('idempotency-key');
+  if (given === undefined) return `http-${newId()}`;
+  if (callIdPattern.test(given)) return given;
+  throw new RunnerError('invalid_request', `Idempotency-Key is an id of a call here: ${callIdPattern.source}`);
+}

@@ -1,0 +1,26 @@
+import { z } from 'zod';
+import { ApprovalView } from './approval-view.ts';
+import { CallId, RunId, Time } from './fields.ts';
+
+const common = { at: Time, run: RunId, team: z.string() };
+
+/** What happens in the runs of a team. */
+export const ServiceEvent = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('run.opened'), ...common, policy: z.string(), by: z.string() }),
+  z.strictObject({ type: z.literal('run.closed'), ...common, outcome: z.string() }),
+  z.strictObject({ type: z.literal('call.started'), ...common, callId: CallId, tool: z.string(), by: z.string() }),
+  z.strictObject({
+    type: z.literal('call.ended'),
+    ...common,
+    callId: CallId,
+    tool: z.string(),
+    outcome: z.string().describe('Kind of the outcome of a command; done, failed or denied of anything else.'),
+    ms: z.number(),
+  }),
+  z.strictObject({ type: z.literal('approval.asked'), ...common, approval: ApprovalView }),
+  z.strictObject({ type: z.literal('approval.decided'), ...common, approval: ApprovalView }),
+]);
+export type ServiceEvent = z.infer<typeof ServiceEvent>;
+
+export const EventFilter = z.strictObject({ run: RunId.optional() });
+export type EventFilter = z.infer<typeof EventFilter>;

@@ -1,0 +1,99 @@
+import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import type { EventLog } from './event-log.ts';
+import { FairTurns } from './fair-turns.ts';
+import type { OpenRun } from './open-run.ts';
+import type { Principal } from './principal.ts';
+
+const tools: ReadonlySet<string> = new Set(ToolCall.options.map((option) => option.shape.tool.value));
+
+/** They look at what is on record already, and are no calls of their own. */
+const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
+
+/** Of calls that begin: a call that lasts longer than this lets the next one begin. */
+const turns = { atOnce: 32, waitingMax: 1_024, waitMaxMs: 30_000 };
+const turnMs = 50;
+
+/** Makes calls, team after team, and tells of them: each is told of once, however often its id is asked for. */
+export class CallRecord {
+  readonly #events: EventLog;
+  readonly #turns: FairTurns;
+  readonly #running = new Set<Promise<unknown>>();
+
+  constructor(events: EventLog, weightOf: (team: string) => number) {
+    this.#events = events;
+    this.#turns = new FairTurns({ ...turns, weightOf });
+  }
+
+  get waiting(): number {
+    return this.#turns.stats().waiting;
+  }
+
+  async make(entry: OpenRun, principal: Principal, callId: string, input: ToolCallInput): Promise<ToolResult> {
+    // What is no call at all is refused below, and not told of.
+    if (observers.has(input.tool) || !tools.has(input.tool)) return entry.run.call(callId, input);
+    const turn = await this.#turns.take(entry.row.team);
+    const given = setTimeout(() => turn.give(), turnMs);
+    const answer = entry.run.call(callId, input);
+    entry.running += 1;
+    const told = this.#tell(entry, principal, callId, input.tool, answer);
+    const tracked = told.finally(() => this.#running.delete(tracked));
+    this.#running.add(tracked);
+    try {
+      return await answer;
+    } finally {
+      clearTimeout(given);
+      turn.give();
+      entry.running -= 1;
+    }
+  }
+
+  /** Resolves once no call runs, or `timeoutMs` have passed. */
+  async quiet(timeoutMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    const all = async (): Promise<void> => {
+      while (this.#running.size > 0) await Promise.allSettled(this.#running);
+    };
+    await Promise.race([all(), late]);
+    clearTimeout(timer);
+  }
+
+  /** Never rejects. Ends when the command does, which may be long after the answer. */
+  async #tell(
+    { run, row, seen }: OpenRun,
+    { identity: by }: Principal,
+    callId: string,
+    tool: string,
+    answer: Promise<ToolResult>,
+  ): Promise<void> {
+    const common = { run: run.id, team: row.team, callId, tool };
+    const began = seen.get(callId)?.beganMs ?? performance.now();
+    if (!seen.has(callId)) {
+      seen.set(callId, { beganMs: began, ended: false });
+      this.#events.push({ type: 'call.started', at: now(), ...common, by }, row);
+    }
+    const outcome = await answer.then(
+      async (result) => {
+        const command = tool === 'exec' ? run.findCommand(callId) : undefined;
+        if (command !== undefined) return (await command.ended).outcome.kind;
+        if (result.error?.code === 'waiting_for_approval') return undefined; // it is asked for again
+        return result.ok ? 'done' : result.error?.code === 'denied' ? 'denied' : 'failed';
+      },
+      () => {
+        seen.delete(callId); // it may never have been made
+        return 'failed';
+      },
+    );
+    if (outcome === undefined || seen.get(callId)?.ended === true) return;
+    if (seen.has(callId)) seen.set(callId, { beganMs: began, ended: true });
+    const ms = Math.round((performance.now() - began) * 1000) / 1000;
+    this.#events.push({ type: 'call.ended', at: now(), ...common, outcome, ms }, row);
+  }
+}
+
+function now(): string {
+  return new Date().toISOString();
+}

@@ -1,0 +1,195 @@
+import type { ForkRun, OpenRun as OpenAsked } from '../contract/run-view.ts';
+import { canonicalJson, digestOf } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
+import type { RunRow } from '../store/runs.ts';
+import type { Store } from '../store/store.ts';
+import type { Access } from './access.ts';
+import type { LiveRuns } from './live-runs.ts';
+import type { OpenRun } from './open-run.ts';
+import type { PolicySource } from './policy-source.ts';
+import type { Principal } from './principal.ts';
+import { costOf, type Quotas } from './quota.ts';
+import type { OpenedRun } from './run-views.ts';
+import type { WorkspaceRoots } from './workspace-roots.ts';
+
+/** What a service needs of a runner. */
+export interface RunnerPort {
+  open(request: OpenRequest): Promise<OpenedRun>;
+  fork(source: RunSnapshot, request: ForkRequest): Promise<readonly OpenedRun[]>;
+}
+
+export interface OpenOptions {
+  /** The same request with the same key opens one run. */
+  readonly idempotencyKey?: string | undefined;
+  /** Gives up opening. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface RunOpeningParts {
+  readonly runner: RunnerPort;
+  readonly store: Store;
+  readonly access: Access;
+  readonly quotas: Quotas;
+  readonly live: LiveRuns;
+  readonly policies: PolicySource;
+  readonly roots: WorkspaceRoots;
+  /** Open and opening together. */
+  readonly runsMax: number;
+}
+
+const ownText = 'text:';
+
+/** Opens runs: allowed first, then counted, then in the store, then in the sandbox; a failure takes all of it back. */
+export class RunOpening {
+  readonly #parts: RunOpeningParts;
+  readonly #opening = new Map<string, Promise<OpenRun>>();
+  #over = false;
+
+  constructor(parts: RunOpeningParts) {
+    this.#parts = parts;
+  }
+
+  get size(): number {
+    return this.#opening.size;
+  }
+
+  async open(principal: Principal, asked: OpenAsked, { idempotencyKey, signal }: OpenOptions): Promise<RunRow> {
+    const { access, roots, policies, runner, store } = this.#parts;
+    access.mayOpen(principal, 'text' in asked.policy ? 'text' : asked.policy);
+    const workspace = await roots.resolve(principal, asked.workspace);
+    const { taskClass, intent, name, image, base } = asked;
+    const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
+    const policy = await policies.load(asked.policy, workspace, task);
+    this.#refuseMore(1);
+    const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
+    const row = newRow(principal, policy, called, name);
+    if (idempotencyKey === undefined) store.runs.insert(row);
+    else {
+      const { team, identity } = principal;
+      const digest = digestOf(canonicalJson(asked));
+      const { kind, runId } = store.requests.begin({ team, identity, key: idempotencyKey, digest }, row);
+      if (kind === 'known') return this.#known(principal, runId);
+    }
+    const opening = this.#begin(principal, row, policy, () =>
+      runner.open({
+        id: row.id,
+        policy,
+        by: requester(principal, name),
+        ...(image === undefined ? {} : { image }),
+        ...(base === undefined ? {} : { base }),
+        ...(workspace === undefined ? {} : { workspace }),
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    );
+    return (await this.#track(row.id, opening)).row;
+  }
+
+  /** As many as asked for, or none. */
+  async fork(
+    principal: Principal,
+    source: OpenRun,
+    { count, intent, snapshot }: ForkRun,
+    signal?: AbortSignal,
+  ): Promise<readonly RunRow[]> {
+    const { access, quotas, runner, store, live } = this.#parts;
+    const { policy } = source.run;
+    const called = source.row.policy;
+    access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
+    this.#refuseMore(count);
+    const ids = Array.from({ length: count }, () => newId());
+    try {
+      for (const id of ids) quotas.open(principal, id, costOf(policy.policy));
+      const taken = snapshot === undefined ? await source.run.snapshot() : source.snapshot(snapshot);
+      const runs = await runner.fork(taken, {
+        count,
+        by: requester(principal, undefined),
+        ...(intent === undefined ? {} : { intent }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return runs.map((run) => {
+        const row = { ...newRow(principal, policy, called, undefined), id: run.id };
+        store.runs.insert(row);
+        return live.admit(run, row).row;
+      });
+    } finally {
+      for (const id of ids) quotas.close(id); // from `admit` on each counts under its own id
+    }
+  }
+
+  /** No more are opened; resolves when those that are being opened have come to their end. */
+  async stop(): Promise<void> {
+    this.#over = true;
+    await Promise.allSettled(this.#opening.values());
+  }
+
+  #refuseMore(count: number): void {
+    if (this.#over)
+      throw new RunnerError('draining', 'the service is about to stop and opens no runs', { retryAfterMs: 5_000 });
+    const { live, runsMax } = this.#parts;
+    if (live.size + this.#opening.size + count <= runsMax) return;
+    throw new RunnerError('queue_full', `${runsMax} runs are open, as many as this service takes; close one`, {
+      retryAfterMs: 1_000,
+    });
+  }
+
+  async #begin(
+    principal: Principal,
+    row: RunRow,
+    policy: LoadedPolicy,
+    open: () => Promise<OpenedRun>,
+  ): Promise<OpenRun> {
+    const { quotas, store, live } = this.#parts;
+    try {
+      quotas.open(principal, row.id, costOf(policy.policy));
+      return live.admit(await open(), row);
+    } catch (error) {
+      quotas.close(row.id);
+      store.requests.forget(row.id);
+      throw error;
+    }
+  }
+
+  async #track(id: string, opening: Promise<OpenRun>): Promise<OpenRun> {
+    this.#opening.set(id, opening);
+    try {
+      return await opening;
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  /** Known by its request: open, or being opened. */
+  async #known(principal: Principal, runId: string): Promise<RunRow> {
+    await this.#opening.get(runId);
+    return this.#parts.access.find(principal, runId);
+  }
+}
+
+function requester({ team, identity, keyId }: Principal, name: string | undefined): NonNullable<OpenRequest['by']> {
+  return { team, identity, key: keyId, ...(name === undefined ? {} : { name }) };
+}
+
+function newRow(
+  { team, identity, keyId }: Principal,
+  { policy }: LoadedPolicy,
+  called: string,
+  name: string | undefined,
+): RunRow {
+  return {
+    id: newId(),
+    team,
+    identity,
+    keyId,
+    name: name ?? null,
+    state: 'opening',
+    policy: called,
+    lane: policy.lane,
+    class: policy.taskClass,
+    openedAt: new Date().toISOString(),
+    closedAt: null,
+    outcome: null,
+  };
+}

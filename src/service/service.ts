@@ -1,0 +1,272 @@
+import type {
+  CloseRun,
+  ForkRun,
+  OpenRun as OpenAsked,
+  RunFilter,
+  RunPage,
+  RunView,
+  SnapshotView,
+  TakeSnapshot,
+} from '../contract/run-view.ts';
+import type { ImageList } from '../contract/service-view.ts';
+import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
+import { RunnerError } from '../errors.ts';
+import type { RunRow } from '../store/runs.ts';
+import type { Store } from '../store/store.ts';
+import type { ToolCallInput } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import { Access } from './access.ts';
+import type { ApprovalDesk } from './approval-desk.ts';
+import { CallRecord } from './call-record.ts';
+import { KeyDesk } from './key-desk.ts';
+import { EventLog } from './event-log.ts';
+import type { CallOutput } from './call-output.ts';
+import { LiveRuns } from './live-runs.ts';
+import type { OpenRun } from './open-run.ts';
+import type { PolicySource } from './policy-source.ts';
+import { localKeyId, localPrincipal, principalOf, type Principal } from './principal.ts';
+import { Quotas } from './quota.ts';
+import { RunRecords, type WaitFor } from './run-records.ts';
+import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
+import { runView, type OpenedRun } from './run-views.ts';
+import { WorkspaceRoots } from './workspace-roots.ts';
+
+export interface ServiceParts {
+  readonly runner: RunnerPort;
+  /** Its `ask` is the runner's approver. */
+  readonly desk: ApprovalDesk;
+  readonly dataDir: DataDir;
+  readonly store: Store;
+  readonly policies: PolicySource;
+  /** Runs that a runner before this one has left, and that were taken up. */
+  readonly resumed?: readonly OpenedRun[];
+  /** Which images there are. */
+  readonly images?: () => Promise<ImageList['images']>;
+  /** Rejects when the engine does not answer. */
+  readonly probe?: () => Promise<unknown>;
+  readonly options?: ServiceOptions;
+}
+
+export interface ServiceOptions {
+  /** Directories below which workspaces may be; default none: then only the local owner may name one. */
+  readonly workspaces?: readonly string[];
+  /** Open and opening together; more are refused with `queue_full`. Default 256. */
+  readonly runsMax?: number;
+}
+
+const runsMax = 256;
+/** Nobody bounds the owner of the machine. */
+const ownerQuota = { openRuns: 100_000, callsPerMinute: 1_000_000, cpuMillis: 100_000_000, diskBytes: 2 ** 50 };
+
+/**
+ * What all doors ask, whoever is behind them: HTTP, MCP, a bridge. Promises:
+ *  - every method begins with who asks: a scope is needed, and another team's run is one that does not exist;
+ *  - a run is in the store before it exists, and a call's caller before the call is made;
+ *  - nobody who stops waiting for a call ends it.
+ */
+export class Service {
+  readonly access: Access;
+  readonly events = new EventLog();
+  readonly desk: ApprovalDesk;
+  readonly policies: PolicySource;
+  readonly dataDir: DataDir;
+  readonly store: Store;
+  readonly keys: KeyDesk;
+  readonly images: NonNullable<ServiceParts['images']>;
+  readonly probe: NonNullable<ServiceParts['probe']>;
+  readonly #open: LiveRuns;
+  readonly #opening: RunOpening;
+  readonly #calls: CallRecord;
+  readonly #quotas: Quotas;
+  readonly #records = new RunRecords();
+  #draining = false;
+
+  private constructor(parts: ServiceParts) {
+    const { runner, desk, dataDir, store, policies, options = {} } = parts;
+    this.keys = new KeyDesk(store.keys);
+    this.images = parts.images ?? (() => Promise.resolve([]));
+    this.probe = parts.probe ?? (() => Promise.resolve());
+    this.desk = desk;
+    this.dataDir = dataDir;
+    this.store = store;
+    this.policies = policies;
+    this.access = new Access(store.runs);
+    this.#calls = new CallRecord(this.events, (team) => store.teams.find(team)?.weight ?? 1);
+    this.#quotas = new Quotas({ teamQuota: (team) => store.teams.find(team)?.quota });
+    this.#open = new LiveRuns(store.runs, this.events, this.#quotas);
+    this.#opening = new RunOpening({
+      runner,
+      store,
+      policies,
+      access: this.access,
+      quotas: this.#quotas,
+      live: this.#open,
+      roots: new WorkspaceRoots(options.workspaces ?? []),
+      runsMax: options.runsMax ?? runsMax,
+    });
+    desk.onChange((type, approval, row) =>
+      this.events.push({ type, at: now(), run: row.id, team: row.team, approval }, row),
+    );
+  }
+
+  /** With the runs that were taken up; rows of runs that are open nowhere are closed as lost. */
+  static async open(parts: ServiceParts): Promise<Service> {
+    const service = new Service(parts);
+    for (const run of parts.resumed ?? []) {
+      const row = parts.store.runs.find(run.id);
+      if (row === undefined) await run.close('failed', 'no record says whose it is');
+      else service.#open.admit(run, row);
+    }
+    for (const state of ['opening', 'open'] as const)
+      for (const row of parts.store.runs.list({ state, limit: 100_000 }))
+        if (service.#open.get(row.id) === undefined) service.#open.recordClosed(row.id, 'lost');
+    return service;
+  }
+
+  /** Throws `unauthenticated`, in the same words whatever is wrong with it. */
+  authenticate(secret: string): Principal {
+    const key = this.store.keys.find(secret);
+    if (key !== undefined) return principalOf(key);
+    throw new RunnerError('unauthenticated', 'the key is not one of this service, or it is expired or revoked');
+  }
+
+  /** The owner of the data directory, by its socket; `as`: one of several people there, where they are trusted. */
+  local(as?: string): Principal {
+    const owner = localPrincipal(process.getuid?.() ?? 0, ownerQuota);
+    return as === undefined ? owner : { ...owner, identity: `local:${as}` };
+  }
+
+  /** Whether this key could still be used: of what lasts longer than a request. */
+  isLive({ keyId }: Principal): boolean {
+    return keyId === localKeyId || this.store.keys.isLive(keyId);
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  get openRuns(): number {
+    return this.#open.size;
+  }
+
+  get openingRuns(): number {
+    return this.#opening.size;
+  }
+
+  async openRun(principal: Principal, asked: OpenAsked, options: OpenOptions = {}): Promise<RunView> {
+    return this.#view(await this.#opening.open(principal, asked, options));
+  }
+
+  /** As many as asked for, or none. */
+  async fork(principal: Principal, runId: string, asked: ForkRun, signal?: AbortSignal): Promise<readonly RunView[]> {
+    const source = this.find(principal, runId, 'run:open');
+    return (await this.#opening.fork(principal, source, asked, signal)).map((row) => this.#view(row));
+  }
+
+  listRuns(principal: Principal, { state, name, limit = 50, cursor }: RunFilter): RunPage {
+    this.access.require(principal, 'read');
+    const { team } = principal;
+    const rows = this.store.runs.list({ team, state, name, before: cursor, limit: limit + 1 });
+    const runs = rows.slice(0, limit).map((row) => this.#view(row));
+    return { runs, next: rows.length > limit ? (runs.at(-1)?.id ?? null) : null };
+  }
+
+  getRun(principal: Principal, runId: string): RunView {
+    this.access.require(principal, 'read');
+    return this.#view(this.access.find(principal, runId));
+  }
+
+  /** One that is open here. Throws `forbidden`, `run_not_found`, `run_not_open`. */
+  find(principal: Principal, runId: string, scope: Parameters<Access['require']>[1]): OpenRun {
+    this.access.require(principal, scope);
+    const entry = this.#open.get(runId);
+    if (entry !== undefined && entry.row.team === principal.team) return entry;
+    const { state } = this.access.find(principal, runId);
+    throw new RunnerError('run_not_open', `run ${runId} is ${state}; open another one`);
+  }
+
+  /** Twice is fine. */
+  async closeRun(principal: Principal, runId: string, { reason, summary }: CloseRun): Promise<RunView> {
+    this.access.require(principal, 'call');
+    const row = this.access.find(principal, runId);
+    const entry = this.#open.get(row.id);
+    if (entry !== undefined) await this.#open.close(entry, reason, summary);
+    return this.#view(this.access.find(principal, runId));
+  }
+
+  /** The same id is the same call, whoever waits for it. A signal is not needed: nobody who stops waiting ends it. */
+  async call(principal: Principal, runId: string, callId: string, input: ToolCallInput): Promise<ToolResult> {
+    this.access.require(principal, 'call');
+    if (this.#open.get(runId) === undefined) {
+      const recorded = await this.#records.recorded(this.#ofRun(principal, runId)[0], callId);
+      if (recorded !== undefined) return recorded;
+    }
+    const entry = this.find(principal, runId, 'call');
+    this.#quotas.call(principal);
+    if (!entry.callers.has(principal.identity)) {
+      this.store.runs.addCaller(runId, principal.identity);
+      entry.callers.add(principal.identity);
+    }
+    return this.#calls.make(entry, principal, callId, input);
+  }
+
+  /** A command as it stands now, else what was recorded; throws `call_not_found`. Makes no call. */
+  async answer(principal: Principal, runId: string, callId: string, waitMs: number): Promise<ToolResult> {
+    this.access.require(principal, 'call');
+    return this.#records.answer(...this.#ofRun(principal, runId), callId, waitMs);
+  }
+
+  async output(principal: Principal, runId: string, callId: string, wait: WaitFor): Promise<CallOutput> {
+    this.access.require(principal, 'call');
+    return this.#records.output(...this.#ofRun(principal, runId), callId, wait);
+  }
+
+  async diff(principal: Principal, runId: string): Promise<unknown> {
+    this.access.require(principal, 'read');
+    return this.#records.diff(...this.#ofRun(principal, runId));
+  }
+
+  async patch(principal: Principal, runId: string): Promise<Uint8Array> {
+    this.access.require(principal, 'read');
+    return this.#records.patch(...this.#ofRun(principal, runId));
+  }
+
+  /** Path of the journal of a run. */
+  journal(principal: Principal, runId: string): string {
+    this.access.require(principal, 'read');
+    return this.#ofRun(principal, runId)[0].journal;
+  }
+
+  async takeSnapshot(principal: Principal, runId: string, { scratch }: TakeSnapshot): Promise<SnapshotView> {
+    const entry = this.find(principal, runId, 'call');
+    entry.refuseMoreSnapshots();
+    return entry.keep(await entry.run.snapshot({ scratch }), now());
+  }
+
+  async restore(principal: Principal, runId: string, snapshot: string): Promise<void> {
+    const entry = this.find(principal, runId, 'call');
+    await entry.run.restore(entry.snapshot(snapshot));
+  }
+
+  /** Opens no more runs, waits for calls that run, then closes what is open, or leaves it as it is. */
+  async drain(deadlineMs: number, open: 'close' | 'leave' = 'close'): Promise<void> {
+    this.#draining = true;
+    await this.#opening.stop();
+    await this.#calls.quiet(deadlineMs);
+    if (open === 'leave') return;
+    await this.#open.closeAll('the service has stopped');
+  }
+
+  #ofRun(principal: Principal, runId: string): [RunDir, OpenRun | undefined] {
+    const { id } = this.access.find(principal, runId);
+    return [this.dataDir.runDir(id), this.#open.get(id)];
+  }
+
+  #view(row: RunRow): RunView {
+    return runView(row, this.#open.get(row.id)?.run);
+  }
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
