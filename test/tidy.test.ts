@@ -35,6 +35,7 @@ const mayImport: Record<string, readonly string[]> = {
   control: leaves, // whoever opens a run gives it in
   'config.ts': [...leaves, 'policy'], // the one strict reader of YAML
   'data-dir': leaves,
+  retention: [...leaves, 'data-dir', 'journal', 'workspace'], // what runs keep, for how long, and the contents that nothing names
   store: [...leaves, 'data-dir', 'journal'], // what is asked for across runs, and how it is made again from their journals
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
   workspace: [...leaves, 'sandbox'], // the `Files` interface
@@ -143,6 +144,7 @@ const mayImport: Record<string, readonly string[]> = {
     'recovery.ts',
     'run',
     'runner.ts',
+    'retention',
     'store',
     'tools',
   ],
@@ -169,6 +171,7 @@ const mayImport: Record<string, readonly string[]> = {
     'runner.ts',
     'run',
     'recovery.ts',
+    'retention',
     'service',
     'store',
   ],

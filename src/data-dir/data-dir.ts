@@ -101,30 +101,21 @@ export class DataDir {
 
   /** Absent is fine. Gone at once, even when the removal is cut short. */
   async removeRun(id: string): Promise<void> {
-    const grave = join(this.#runsDir, `.removing-${id}`);
+    const grave = this.graveFor(id);
     await rename(this.runDir(id).path, grave).catch(ignoreMissing);
     await rm(grave, { recursive: true, force: true });
   }
 
-  /**
-   * Removes closed runs but the `newest` ones and those touched less than `youngerThanMs` ago; returns their ids.
-   * What `isClosed` does not vouch for stays: an open run may still be recovered.
-   */
-  async pruneRuns(
-    keep: { newest: number; youngerThanMs: number },
-    isClosed: (run: RunDir) => Promise<boolean>,
-    nowMs: number = Date.now(),
-  ): Promise<readonly string[]> {
+  /** A name beside the runs for what is being removed; whatever has such a name is garbage. */
+  graveFor(name: string): string {
+    return join(this.#runsDir, `.removing-${name}`);
+  }
+
+  /** What a removal that was cut short has left. Safe at any time. */
+  async sweepGraves(): Promise<void> {
     for (const name of await readdir(this.#runsDir)) {
       if (name.startsWith('.removing-')) await rm(join(this.#runsDir, name), { recursive: true, force: true });
     }
-    const removed: string[] = [];
-    for (const run of (await this.listRuns()).slice(keep.newest)) {
-      if (nowMs - (await run.touchedMs()) < keep.youngerThanMs || !(await isClosed(run))) continue;
-      await this.removeRun(run.id);
-      removed.push(run.id);
-    }
-    return removed;
   }
 
   /** Removes what processes that died in the middle of writing have left. Only while nobody else uses the directory. */

@@ -2,16 +2,18 @@ import { createHash, randomBytes } from 'node:crypto';
 import {
   closeSync,
   createReadStream,
-  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   readSync,
   renameSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 
@@ -42,7 +44,7 @@ export class BlobStore {
   async put(bytes: Uint8Array): Promise<Digest> {
     await this.#giveTurn(bytes.length);
     const digest = digestOf(bytes);
-    if (existsSync(this.#pathOf(digest))) return digest;
+    if (this.#isThere(digest)) return digest;
     const partial = this.#partial();
     try {
       writeFileSync(partial, bytes, { mode: 0o400, flag: 'wx' });
@@ -83,7 +85,7 @@ export class BlobStore {
 
   async has(digest: Digest): Promise<boolean> {
     await this.#giveTurn();
-    return existsSync(this.#pathOf(digest));
+    return this.#isThere(digest);
   }
 
   async get(digest: Digest): Promise<Buffer> {
@@ -112,6 +114,7 @@ export class BlobStore {
   /** In pieces; throws after the last one when they were not what the digest says. */
   async *stream(digest: Digest): AsyncGenerator<Buffer, void, undefined> {
     const hash = createHash('sha256');
+    this.#isThere(digest);
     try {
       for await (const chunk of createReadStream(this.#pathOf(digest), { highWaterMark: 256 * 1024 })) {
         const bytes = chunk as Buffer;
@@ -122,6 +125,54 @@ export class BlobStore {
       throw absent(digest, cause);
     }
     if (`sha256:${hash.digest('hex')}` !== digest) throw damaged(digest);
+  }
+
+  /** What nobody has asked for since then, by the 64 hex digits of its digest, with its bytes. */
+  async unused(sinceMs: number): Promise<Map<string, number>> {
+    const found = new Map<string, number>();
+    const root = path.join(this.#directory, 'sha256');
+    for (const first of await readdir(root)) {
+      for (const rest of await readdir(path.join(root, first))) {
+        const blob = statSync(path.join(root, first, rest), { throwIfNoEntry: false });
+        if (blob !== undefined && blob.mtimeMs < sinceMs) found.set(first + rest, blob.size);
+        await this.#giveTurn();
+      }
+    }
+    return found;
+  }
+
+  /**
+   * For what nobody names. False when somebody has asked for it since then after all: its time is looked at once it is out of its
+   * place, so whoever asks later finds nothing and writes it anew.
+   */
+  async removeUnused(hex: string, sinceMs: number): Promise<boolean> {
+    await this.#giveTurn();
+    const file = this.#pathOf(`sha256:${hex}`);
+    const grave = this.#partial();
+    try {
+      renameSync(file, grave);
+      if (statSync(grave).mtimeMs < sinceMs) {
+        unlinkSync(grave);
+        return true;
+      }
+      renameSync(grave, file); // the same content, should somebody have written it anew meanwhile
+      return false;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    }
+  }
+
+  /** That it was asked for is on record in its time, so that nobody removes it before it is named. */
+  #isThere(digest: Digest): boolean {
+    const file = this.#pathOf(digest);
+    const now = Date.now();
+    try {
+      if (now - statSync(file).mtimeMs > freshMs) utimesSync(file, now / 1000, now / 1000);
+      return true;
+    } catch {
+      return false; // gone, or nothing that can be kept there: whoever writes it is told
+    }
   }
 
   #pathOf(digest: Digest): string {
@@ -161,9 +212,9 @@ export class BlobStore {
 
   async #open(digest: Digest): Promise<number> {
     await this.#giveTurn();
-    const file = this.#pathOf(digest);
+    this.#isThere(digest);
     try {
-      return openSync(file, 'r');
+      return openSync(this.#pathOf(digest), 'r');
     } catch (cause) {
       throw absent(digest, cause);
     }
@@ -183,6 +234,8 @@ async function drop(partial: string): Promise<void> {
   await rm(partial, { force: true }).catch(() => undefined);
 }
 
+/** Shorter than the time for which a content that nobody names stays. */
+const freshMs = 3_600_000 / 2;
 const syncBytesMax = 1024 * 1024;
 const filesPerTurn = 64;
 
