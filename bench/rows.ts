@@ -8,6 +8,7 @@ import { egressLatency, egressTerminated, egressThroughput } from './egress-rows
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
+import { callsHttp64, callsHttp8, echoHttp } from './service-rows.ts';
 import { diff20, import50k, open50k } from './workspace-rows.ts';
 
 export interface Bench {
@@ -18,6 +19,9 @@ export interface Bench {
 /** Every row by its name; each measures ours and the peer's in the same minutes. */
 export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Row[]>>> = {
   'echo-in-process': echoInProcess,
+  'echo-http': echoHttp,
+  'calls-http-8': callsHttp8,
+  'calls-http-64': callsHttp64,
   'cold-open': coldOpen,
   'out-1mb': outOneMegabyte,
   'read-1mb': readOneMegabyte,

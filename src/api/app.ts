@@ -123,8 +123,10 @@ export class App {
           release();
         },
       });
-      if (route.kind === 'websocket')
+      if (route.kind === 'websocket') {
+        if (about.run !== undefined) this.#parts.service.access.find(principal, about.run);
         throw new RunnerError('invalid_request', 'this route is a WebSocket; upgrade to it');
+      }
       const given = route.body === undefined ? undefined : await readBody(request, route.body, this.#parts.bodies);
       if (given !== undefined) release = given.release;
       const reply = await route.handle({ ...asked, body: given?.body });

@@ -7,10 +7,16 @@ export interface LogOptions {
   readonly write?: (line: string) => void;
 }
 
-/** One line for each thing that is worth one. Bodies, headers and keys are never given to it. */
+/** One line for each thing that is worth one. Bodies, headers and keys are never given to it; a key all the same is masked. */
 export function openLog({ format, level, write = toStderr }: LogOptions): Logger {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  return pino(options, { write: format === 'json' ? write : (line) => write(pretty(line)) });
+  const out = (line: string): void => write(maskKeys(line));
+  return pino(options, { write: format === 'json' ? out : (line) => out(pretty(line)) });
+}
+
+/** What comes after the id of a key. */
+export function maskKeys(text: string): string {
+  return text.replaceAll(/(gbx_[0-9a-z]{26}_)[A-Za-z0-9_-]{20,}/g, '$1...');
 }
 
 function toStderr(line: string): void {
@@ -25,5 +31,5 @@ function pretty(line: string): string {
   const more = Object.entries(rest).map(
     ([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
   );
-  return `${String(time)} ${name.padEnd(5)} ${typeof msg === 'string' ? msg : ''}${more.join('')}\n`;
+  return `${String(time)} ${name.padEnd(5)} ${typeof msg === 'string' ? msg.replaceAll('\n', '; ') : ''}${more.join('')}\n`;
 }

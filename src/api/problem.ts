@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Problem } from '../contract/problem.ts';
 import { isRunnerError, RunnerError } from '../errors.ts';
+import { maskKeys } from './log.ts';
 import type { ToolErrorCode, ToolResult } from '../tools/tool-result.ts';
 
 /** A tool's refusal, where a file was asked for by its own route. */
@@ -39,7 +40,7 @@ export function problemOf(error: unknown, requestId: string, hide: (text: string
     title: STATUS_CODES[status] ?? code,
     status,
     code,
-    detail: hide(known.message).slice(0, detailMax),
+    detail: maskKeys(hide(known.message)).slice(0, detailMax),
     requestId,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     ...(known instanceof ToolProblem ? { tool: known.tool } : {}),

@@ -1,0 +1,180 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Problem } from '../contract/problem.ts';
+import { newId } from '../ids.ts';
+import { scopes } from '../store/key-row.ts';
+import { Api } from './api.fixture.ts';
+import type { Route } from './route.ts';
+import { allRoutes } from './routes.ts';
+
+const routes = allRoutes();
+const guarded = routes.filter(({ scope }) => scope !== 'none');
+const ofRuns = routes.filter(({ path }) => path.includes('{run}'));
+
+describe('who asks', () => {
+  let api: Api;
+  let key: string;
+  let run: string;
+  beforeAll(async () => {
+    api = await Api.open();
+    key = api.key();
+    run = (await api.open(key)).id;
+  });
+  afterAll(() => api.close());
+
+  test('is known by a key in Authorization alone: whatever else is given is answered with one and the same 401', async () => {
+    const revoked = api.key();
+    api.fake.store.keys.revoke(revoked.split('_')[1] ?? '');
+    const wrong = `${key.slice(0, -1)}${key.endsWith('A') ? 'B' : 'A'}`;
+    const asked: [string, Record<string, string>][] = [
+      ['unknown', { authorization: `Bearer gbx_${newId()}_${'A'.repeat(43)}` }],
+      ['wrong by a letter', { authorization: `Bearer ${wrong}` }],
+      ['revoked', { authorization: `Bearer ${revoked}` }],
+      ['no key at all', { authorization: 'Bearer hello' }],
+    ];
+    const answers = await Promise.all(
+      asked.map(async ([, headers]) => {
+        const answer = await api.ask(undefined, 'GET', '/v1/runs', undefined, headers);
+        const { requestId: _, ...problem } = (await answer.json()) as Problem;
+        return { status: answer.status, scheme: answer.headers.get('www-authenticate'), problem };
+      }),
+    );
+    expect(answers[0]).toMatchObject({ status: 401, scheme: 'Bearer', problem: { code: 'unauthenticated' } });
+    for (const answer of answers) expect(answer).toEqual(answers[0]);
+    for (const [path, headers] of [
+      ['/v1/runs', {}],
+      [`/v1/runs?key=${key}`, {}],
+      [`/v1/runs?access_token=${key}`, {}],
+      ['/v1/runs', { authorization: `Basic ${Buffer.from(`x:${key}`).toString('base64')}` }],
+      ['/v1/runs', { authorization: key }],
+      ['/v1/runs', { 'x-api-key': key }],
+      ['/v1/runs', { cookie: `key=${key}` }],
+    ] as const)
+      expect((await api.ask(undefined, 'GET', path, undefined, headers)).status, path).toBe(401);
+  });
+
+  test.each(guarded.map((route) => [route.operation, route] as const))('%s wants a key', async (_, route) => {
+    const answer = await api.ask(undefined, route.method, pathOf(route, run), bodyOf(route), headersOf(route));
+    expect(answer.status).toBe(401);
+  });
+
+  test.each(guarded.map((route) => [route.operation, route] as const))('%s wants its scope', async (_, route) => {
+    const other = api.key({ scopes: scopes.filter((scope) => scope !== route.scope), policies: 'any' });
+    const answer = await api.ask(other, route.method, pathOf(route, run), bodyOf(route), headersOf(route));
+    expect([answer.status, ((await answer.json()) as Problem).code]).toEqual([403, 'forbidden']);
+  });
+
+  test.each(ofRuns.map((route) => [route.operation, route] as const))(
+    "%s answers of another team's run as of one that does not exist",
+    async (_, route) => {
+      const stranger = api.key({ team: 'blue', identity: 'bob', policies: 'any' });
+      const ask = async (id: string): Promise<unknown> => {
+        const answer =
+          route.kind === 'http'
+            ? await api.ask(stranger, route.method, pathOf(route, id), bodyOf(route), headersOf(route))
+            : await api.upgrade(stranger, pathOf(route, id));
+        const { detail, requestId: __, ...rest } = (await answer.json()) as Problem;
+        return { ...rest, detail: detail.replaceAll(id, 'ID'), headers: [...answer.headers.keys()] };
+      };
+      const before = api.fake.runner.get(run).made.length;
+      const theirs = await ask(run);
+      expect(theirs).toMatchObject({ status: 404, code: 'run_not_found' });
+      expect(theirs).toEqual(await ask(newId()));
+      expect(api.fake.runner.get(run).made).toHaveLength(before);
+    },
+  );
+
+  test('a key whose time is over is none', async () => {
+    const short = api.key({ expiresAt: new Date(Date.now() + 30).toISOString() });
+    expect((await api.ask(short, 'GET', '/v1/runs')).status).toBe(200);
+    await expect.poll(async () => (await api.ask(short, 'GET', '/v1/runs')).status).toBe(401);
+  });
+
+  test('lists, events and approvals hold nothing of another team', async () => {
+    const stranger = api.key({ team: 'blue', identity: 'bob' });
+    expect(await (await api.ask(stranger, 'GET', '/v1/runs')).json()).toEqual({ runs: [], next: null });
+    expect(await (await api.ask(stranger, 'GET', '/v1/approvals')).json()).toEqual({ approvals: [] });
+    const keys = (await (await api.ask(stranger, 'GET', '/v1/keys')).json()) as { keys: { team: string }[] };
+    expect(new Set(keys.keys.map(({ team }) => team))).toEqual(new Set(['blue']));
+  });
+});
+
+describe('what a key may', () => {
+  let api: Api;
+  beforeAll(async () => {
+    api = await Api.open();
+  });
+  afterAll(() => api.close());
+
+  test('it opens runs with its own policies, and brings no text of its own', async () => {
+    const key = api.key({ policies: ['docs-only'] });
+    const open = async (policy: unknown): Promise<number> =>
+      (await api.ask(key, 'POST', '/v1/runs', { policy })).status;
+    expect(await open({ name: 'docs-only' })).toBe(201);
+    expect(await open({ name: 'default' })).toBe(403);
+    expect(await open({ text: 'apiVersion: glovebox/v1' })).toBe(403);
+  });
+
+  test('it names no directory of the machine, nor does an admin outside of the roots', async () => {
+    const key = api.key({ scopes: ['run:open'] });
+    const admin = api.key();
+    for (const one of [key, admin]) {
+      const answer = await api.ask(one, 'POST', '/v1/runs', { workspace: '/etc' });
+      expect(((await answer.json()) as Problem).code).toBe('forbidden');
+    }
+  });
+
+  test('it gives no more than it has to another key', async () => {
+    const admin = api.key({ scopes: ['admin', 'read'], policies: ['default'] });
+    const make = async (more: object): Promise<number> => {
+      const draft = { team: 'red', identity: 'eve', scopes: ['read'], policies: ['default'], expiresAt: null, ...more };
+      return (await api.ask(admin, 'POST', '/v1/keys', draft)).status;
+    };
+    expect(await make({})).toBe(201);
+    expect(await make({ team: 'blue' })).toBe(403);
+    expect(await make({ scopes: ['approve'] })).toBe(403);
+    expect(await make({ policies: 'any' })).toBe(403);
+    expect(await make({ policies: ['release'] })).toBe(403);
+  });
+
+  test("another team's key cannot be revoked, and is answered as one that is not there", async () => {
+    const theirs = api.key({ team: 'blue' }).split('_')[1] ?? '';
+    const admin = api.key();
+    for (const id of [theirs, newId()]) expect((await api.ask(admin, 'DELETE', `/v1/keys/${id}`)).status).toBe(404);
+    expect(api.fake.store.keys.isLive(theirs)).toBe(true);
+  });
+});
+
+function pathOf({ path }: Route, run: string): string {
+  const values: Record<string, string> = {
+    run,
+    callId: 'c1',
+    path: 'a.txt',
+    port: '80',
+    approval: newId(),
+    key: newId(),
+  };
+  return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default');
+}
+
+/** One that is let through, so that it is the access that refuses. */
+function bodyOf(route: Route): unknown {
+  const body = route.kind === 'http' ? route.body : undefined;
+  if (body === undefined) return undefined;
+  if (body.kind === 'bytes') return new Uint8Array(1024);
+  return bodies[route.operation] ?? {};
+}
+
+const bodies: Readonly<Record<string, unknown>> = {
+  makeCall: { tool: 'exec', argv: ['true'] },
+  signalCall: { signal: 'INT' },
+  resizeCall: { columns: 80, rows: 24 },
+  restoreSnapshot: { snapshot: newId() },
+  narrowEgress: { without: ['x'] },
+  decideApproval: { approve: true },
+  createKey: { team: 'blue', identity: 'x', scopes: ['read'], policies: [], expiresAt: null },
+};
+
+function headersOf(route: Route): Record<string, string> {
+  const body = route.kind === 'http' ? route.body : undefined;
+  return body?.kind === 'bytes' ? { 'content-type': body.contentType } : {};
+}

@@ -1,0 +1,277 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Problem } from '../contract/problem.ts';
+import { RunnerError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import { standardAdmission } from './admission.ts';
+import { Api } from './api.fixture.ts';
+import { allRoutes } from './routes.ts';
+
+async function problemOf(answer: Response): Promise<Problem> {
+  expect(answer.headers.get('content-type')).toBe('application/problem+json');
+  return (await answer.json()) as Problem;
+}
+
+describe('a request', () => {
+  let api: Api;
+  let key: string;
+  let run: string;
+  beforeAll(async () => {
+    api = await Api.open();
+    key = api.key({ policies: 'any' });
+    run = (await api.open(key)).id;
+  });
+  afterAll(() => api.close());
+
+  const strict = allRoutes().flatMap((route) =>
+    route.kind === 'http' && route.body?.kind === 'json' && route.operation !== 'makeCall' ? [route] : [],
+  );
+
+  test.each(strict.map((route) => [route.operation, route] as const))(
+    '%s with a field that it does not know is refused, by name',
+    async (_, route) => {
+      const path = route.path
+        .replace('{run}', run)
+        .replace('{callId}', 'c')
+        .replaceAll(/\{\w+\}/g, newId());
+      const answer = await api.ask(key, route.method, path, { HostConfig: { Binds: ['/:/host'] } });
+      const problem = await problemOf(answer);
+      expect([answer.status, problem.code]).toEqual([400, 'invalid_request']);
+      expect(problem.detail).toContain('HostConfig');
+    },
+  );
+
+  test('a call with a field that its tool does not know is refused, and is no call', async () => {
+    const call = { tool: 'exec', argv: ['true'], User: 'root' };
+    const answer = await api.ask(key, 'PUT', `/v1/runs/${run}/calls/smuggled`, call);
+    expect((await problemOf(answer)).detail).toContain('User');
+    expect(api.fake.runner.get(run).made).not.toContain('smuggled');
+  });
+
+  test('what is no JSON, too deep, too long, of another type, or a query nobody knows, is refused as what it is', async () => {
+    const json = { 'content-type': 'application/json' };
+    const deep = `{"name":${'['.repeat(100_000)}${']'.repeat(100_000)}}`;
+    const long = 'x'.repeat(1_048_577);
+    const tables: [number, string, string, string, unknown, Record<string, string>][] = [
+      [400, 'invalid_request', 'POST', '/v1/runs', '{', json],
+      [400, 'invalid_request', 'POST', '/v1/runs', '[]', json],
+      [400, 'invalid_request', 'POST', '/v1/runs', deep, json],
+      [413, 'payload_too_large', 'POST', '/v1/runs', long, json],
+      [415, 'unsupported_media_type', 'POST', '/v1/runs', '<run/>', { 'content-type': 'text/xml' }],
+      [400, 'invalid_request', 'GET', '/v1/runs?limit=0', undefined, {}],
+      [400, 'invalid_request', 'GET', '/v1/runs?limit=5&limit=6', undefined, {}],
+      [400, 'invalid_request', 'GET', '/v1/runs?teams=all', undefined, {}],
+      [400, 'invalid_request', 'GET', `/v1/runs/${run}?x=1`, undefined, {}],
+      [400, 'invalid_request', 'GET', '/v1/runs/not-an-id', undefined, {}],
+      [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/.hidden`, { tool: 'exec_list' }, json],
+      [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/a%2Fb`, { tool: 'exec_list' }, json],
+      [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/a%00b`, { tool: 'exec_list' }, json],
+      [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/c`, '[]', json],
+      [404, 'not_found', 'GET', '/v2/runs', undefined, {}],
+      [404, 'not_found', 'DELETE', '/v1/runs', undefined, {}],
+    ];
+    for (const [status, code, method, path, body, headers] of tables) {
+      const answer = await api.ask(key, method, path, body, headers);
+      expect([answer.status, (await problemOf(answer)).code], `${method} ${path}`).toEqual([status, code]);
+    }
+  });
+
+  test('a body without a length is counted while it comes, and cut off at the bound', async () => {
+    const piece = new Uint8Array(262_144).fill(0x20);
+    const sent = { pieces: 0 };
+    const endless = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        sent.pieces += 1;
+        controller.enqueue(piece);
+      },
+    });
+    const answer = await api.ask(key, 'POST', '/v1/runs', endless, { 'content-type': 'application/json' });
+    expect((await problemOf(answer)).code).toBe('payload_too_large');
+    expect(sent.pieces).toBeLessThan(10);
+  });
+
+  test('every answer names its request, and so does the log, once, where something failed', async () => {
+    const missing = await api.ask(key, 'GET', `/v1/runs/${newId()}`);
+    const id = missing.headers.get('x-request-id') ?? '';
+    expect((await problemOf(missing)).requestId).toBe(id);
+    expect(api.log.filter((line) => line.includes(id))).toHaveLength(1);
+  });
+
+  test('a mistake of ours says nothing of itself, but in the log', async () => {
+    const fake = api.fake.runner.get(run);
+    const secret = `/root/secret ${key}`;
+    fake.gate = Promise.reject(new TypeError(secret));
+    fake.gate.catch(() => undefined);
+    const answer = await api.ask(key, 'PUT', `/v1/runs/${run}/calls/broken`, { tool: 'exec_kill', callId: 'x' });
+    const text = await answer.text();
+    fake.gate = Promise.resolve();
+    expect(answer.status).toBe(500);
+    expect(text).not.toContain('secret');
+    expect(text).not.toContain('at ');
+    expect(api.log.some((line) => line.includes('TypeError'))).toBe(true);
+  });
+
+  test('paths of the machine of the service are not told', async () => {
+    const fake = api.fake.runner.get(run);
+    fake.gate = Promise.reject(
+      new RunnerError('journal_unavailable', `cannot write ${api.fake.directory}/runs/x/journal.ndjson`),
+    );
+    fake.gate.catch(() => undefined);
+    const answer = await api.ask(key, 'PUT', `/v1/runs/${run}/calls/disk`, { tool: 'exec_kill', callId: 'x' });
+    fake.gate = Promise.resolve();
+    expect((await problemOf(answer)).detail).toBe('cannot write <data>/runs/x/journal.ndjson');
+  });
+
+  test('neither answers nor logs hold a key', async () => {
+    await api.ask(key, 'GET', `/v1/runs/${newId()}`, undefined, { cookie: key });
+    await api.ask(`${key}x`, 'GET', '/v1/runs');
+    expect(api.log.join('')).not.toContain(key);
+  });
+});
+
+describe('a call', () => {
+  let api: Api;
+  let key: string;
+  let run: string;
+  beforeAll(async () => {
+    api = await Api.open();
+    key = api.key();
+    run = (await api.open(key)).id;
+  });
+  afterAll(() => api.close());
+
+  test('made twice with one id is made once; both are given its answer', async () => {
+    const call = { tool: 'exec', argv: ['true'] };
+    const put = async (): Promise<unknown> => (await api.ask(key, 'PUT', `/v1/runs/${run}/calls/once`, call)).json();
+    const [first, second] = await Promise.all([put(), put()]);
+    expect(second).toEqual(first);
+    expect(await put()).toEqual(first);
+    expect(api.fake.runner.get(run).made.filter((id) => id === 'once')).toHaveLength(1);
+  });
+
+  test('goes on when its client leaves, and its answer can be asked for', async () => {
+    const fake = api.fake.runner.get(run);
+    let open: () => void = () => undefined;
+    fake.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const leaving = new AbortController();
+    const request = new Request(`http://service/v1/runs/${run}/calls/left`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ tool: 'exec', argv: ['true'] }),
+      signal: leaving.signal,
+    });
+    const asked = api.app.fetch(request);
+    await expect.poll(() => fake.made.includes('left')).toBe(true);
+    leaving.abort();
+    open();
+    await asked;
+    const answer = await api.ask(key, 'GET', `/v1/runs/${run}/calls/left`);
+    expect(await answer.json()).toMatchObject({ callId: 'left', ok: true });
+    expect(fake.made.filter((id) => id === 'left')).toHaveLength(1);
+  });
+
+  test('more often than its key may is told to wait, with the time', async () => {
+    const slow = api.key({ quota: { callsPerMinute: 2 } });
+    const own = (await api.open(slow)).id;
+    const call = { tool: 'exec', argv: ['true'] };
+    const answers = [];
+    for (let n = 0; n < 4; n++) answers.push(await api.ask(slow, 'PUT', `/v1/runs/${own}/calls/c${n}`, call));
+    const refused = answers.at(-1);
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 429, 429]);
+    expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await refused?.json()).toMatchObject({ code: 'rate_limited' });
+  });
+});
+
+describe('opening', () => {
+  let api: Api;
+  beforeAll(async () => {
+    api = await Api.open({ runsMax: 3 });
+  });
+  afterAll(() => api.close());
+
+  test('twice with one Idempotency-Key opens one run, also at the same time; another request with it is refused', async () => {
+    const key = api.key();
+    const idempotent = { 'idempotency-key': 'k-1' };
+    const open = (name: string): Promise<Response> => api.ask(key, 'POST', '/v1/runs', { name }, idempotent);
+    const [one, two] = await Promise.all([open('a'), open('a')]);
+    const [first, second, third] = [await one.json(), await two.json(), await (await open('a')).json()] as {
+      id: string;
+    }[];
+    expect([second?.id, third?.id]).toEqual([first?.id, first?.id]);
+    expect(api.fake.runner.runs.size).toBe(1);
+    expect((await open('b')).status).toBe(400);
+  });
+
+  test('is given up when the client leaves, and nothing is left of it', async () => {
+    const key = api.key();
+    let open: () => void = () => undefined;
+    api.fake.runner.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const leaving = new AbortController();
+    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+    const asked = api.app.fetch(
+      new Request('http://service/v1/runs', {
+        method: 'POST',
+        headers,
+        body: '{"name":"gone"}',
+        signal: leaving.signal,
+      }),
+    );
+    await expect.poll(() => api.fake.service.openingRuns).toBe(1);
+    leaving.abort();
+    open();
+    api.fake.runner.gate = Promise.resolve();
+    await asked;
+    const { runs } = (await (await api.ask(key, 'GET', '/v1/runs?name=gone')).json()) as { runs: unknown[] };
+    expect(runs).toEqual([]);
+    expect(api.fake.service.openingRuns).toBe(0);
+  });
+
+  test('beyond the bound of the service, or of the key, is refused at once with a time to come back', async () => {
+    const poor = api.key({ quota: { openRuns: 1 } });
+    expect((await api.ask(poor, 'POST', '/v1/runs', {})).status).toBe(201);
+    expect(await (await api.ask(poor, 'POST', '/v1/runs', {})).json()).toMatchObject({
+      status: 429,
+      code: 'rate_limited',
+    });
+    const rich = api.key();
+    expect((await api.ask(rich, 'POST', '/v1/runs', {})).status).toBe(201);
+    expect(await (await api.ask(rich, 'POST', '/v1/runs', {})).json()).toMatchObject({
+      status: 429,
+      code: 'queue_full',
+    });
+  });
+
+  test('stops when the service drains; runs that are open are closed', async () => {
+    await api.fake.service.drain(1_000);
+    const key = api.key();
+    expect(await (await api.ask(key, 'POST', '/v1/runs', {})).json()).toMatchObject({ status: 503, code: 'draining' });
+    const { runs } = (await (await api.ask(key, 'GET', '/v1/runs')).json()) as { runs: { state: string }[] };
+    expect(new Set(runs.map(({ state }) => state))).toEqual(new Set(['closed']));
+    expect((await api.ask(undefined, 'GET', '/v1/health/ready')).status).toBe(503);
+    expect((await api.ask(undefined, 'GET', '/v1/health/live')).status).toBe(200);
+  });
+});
+
+test('as many requests of one key as there may be: the next is told to wait, those of others are not', async () => {
+  const api = await Api.open({ admission: { ...standardAdmission, requestsPerKeyMax: 2 } });
+  const [one, other] = [api.key(), api.key({ team: 'blue' })];
+  const run = (await api.open(one)).id;
+  const fake = api.fake.runner.get(run);
+  let open: () => void = () => undefined;
+  fake.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const call = { tool: 'exec', argv: ['true'] };
+  const waiting = ['a', 'b'].map((id) => api.ask(one, 'PUT', `/v1/runs/${run}/calls/${id}`, call));
+  await expect.poll(() => fake.made.length).toBe(2);
+  expect((await api.ask(one, 'GET', '/v1/runs')).status).toBe(429);
+  expect((await api.ask(other, 'GET', '/v1/runs')).status).toBe(200);
+  open();
+  await Promise.all(waiting);
+  expect((await api.ask(one, 'GET', '/v1/runs')).status).toBe(200);
+  await api.close();
+});

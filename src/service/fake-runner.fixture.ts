@@ -1,0 +1,173 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Budget } from '../budget/budget.ts';
+import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
+import { digestOf } from '../digest.ts';
+import { RunnerError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import { budgetLimits } from '../run/gate.ts';
+import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
+import { Store } from '../store/store.ts';
+import { describeTools } from '../tools/describe.ts';
+import { parseCall } from '../tools/parse-call.ts';
+import type { ToolCallInput } from '../tools/tool-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
+import { ApprovalDesk } from './approval-desk.ts';
+import { PolicySource } from './policy-source.ts';
+import type { RunnerPort } from './run-opening.ts';
+import type { OpenedRun } from './run-views.ts';
+import { Service, type ServiceOptions } from './service.ts';
+
+/** A run without a sandbox: it keeps answers by their ids, and does nothing else. */
+export class FakeRun {
+  readonly id: string;
+  readonly dir: RunDir;
+  readonly policy: LoadedPolicy;
+  readonly image = { reference: 'base', id: digestOf('image') };
+  readonly base = { digest: digestOf('base') };
+  readonly made: string[] = [];
+  readonly lost: Promise<{ code: string; reason: string }>;
+  candidate: object | undefined;
+  /** Calls wait for it. */
+  gate: Promise<void> = Promise.resolve();
+  readonly #answers = new Map<string, Promise<ToolResult>>();
+  readonly #budget: Budget;
+  #lose: (loss: { code: string; reason: string }) => void = () => undefined;
+
+  constructor(id: string, dir: RunDir, policy: LoadedPolicy) {
+    this.id = id;
+    this.dir = dir;
+    this.policy = policy;
+    this.#budget = new Budget(budgetLimits(policy.policy));
+    this.lost = new Promise((resolve) => {
+      this.#lose = resolve;
+    });
+  }
+
+  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+    const call = parseCall(callId, input);
+    const known = this.#answers.get(callId);
+    if (known !== undefined) return known;
+    this.made.push(callId);
+    const result: ToolResult = { callId, tool: call.tool, ok: true, text: 'done', data: { kind: 'done' }, error: null };
+    const answer = this.gate.then(() => result);
+    this.#answers.set(callId, answer);
+    return answer;
+  }
+
+  async answer(callId: string): Promise<ToolResult | undefined> {
+    return this.#answers.get(callId);
+  }
+
+  tools(): unknown {
+    return describeTools(this.policy.policy.tools.allow);
+  }
+
+  remaining(): unknown {
+    return this.#budget.remaining();
+  }
+
+  findCommand(): undefined {
+    return undefined;
+  }
+
+  reach(): unknown {
+    return {
+      run: this.id,
+      policy: this.policy.policy.name,
+      egress: { rules: [], without: [] },
+      credentials: { names: [], revoked: [] },
+    };
+  }
+
+  async snapshot(): Promise<unknown> {
+    return {
+      digest: digestOf('s'),
+      scratch: false,
+      changeSet: { changes: new Map() },
+      policy: this.policy,
+      run: this.id,
+    };
+  }
+
+  async restore(): Promise<void> {
+    await this.gate;
+  }
+
+  lose(reason: string): void {
+    this.#lose({ code: 'sandbox_lost', reason });
+  }
+
+  async close(): Promise<void> {
+    this.candidate ??= {};
+    this.#lose({ code: 'run_not_open', reason: 'closed' });
+  }
+}
+
+export class FakeRunner implements RunnerPort {
+  readonly runs = new Map<string, FakeRun>();
+  readonly #dataDir: DataDir;
+  /** Openings wait for it. */
+  gate: Promise<void> = Promise.resolve();
+
+  constructor(dataDir: DataDir) {
+    this.#dataDir = dataDir;
+  }
+
+  async open({ id = newId(), policy, signal }: OpenRequest): Promise<OpenedRun> {
+    await this.gate;
+    signal?.throwIfAborted();
+    return this.#add(id, policy);
+  }
+
+  async fork({ policy }: RunSnapshot, { count = 1 }: ForkRequest): Promise<readonly OpenedRun[]> {
+    return Array.from({ length: count }, () => this.#add(newId(), policy));
+  }
+
+  get(id: string): FakeRun {
+    const run = this.runs.get(id);
+    if (run === undefined) throw new RunnerError('run_not_found', id);
+    return run;
+  }
+
+  #add(id: string, policy: LoadedPolicy): OpenedRun {
+    const run = new FakeRun(id, this.#dataDir.runDir(id), policy);
+    this.runs.set(id, run);
+    return run as unknown as OpenedRun;
+  }
+}
+
+/** A real service on a real store, of runs that are none. */
+export class FakeService {
+  readonly service: Service;
+  readonly runner: FakeRunner;
+  readonly desk: ApprovalDesk;
+  readonly store: Store;
+  readonly directory: string;
+
+  private constructor(service: Service, runner: FakeRunner, desk: ApprovalDesk, store: Store, directory: string) {
+    this.service = service;
+    this.runner = runner;
+    this.desk = desk;
+    this.store = store;
+    this.directory = directory;
+  }
+
+  static async open(options: ServiceOptions = {}): Promise<FakeService> {
+    const directory = await mkdtemp(join(tmpdir(), 'glovebox-service-'));
+    const dataDir = await DataDir.open(directory);
+    const store = Store.open(directory);
+    const desk = new ApprovalDesk(store);
+    const runner = new FakeRunner(dataDir);
+    const policies = await PolicySource.open(undefined);
+    const service = await Service.open({ runner, desk, dataDir, store, policies, options });
+    return new FakeService(service, runner, desk, store, directory);
+  }
+
+  async close(): Promise<void> {
+    this.store.close();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
