@@ -26,6 +26,7 @@ const together = [
   'mcp',
   'overlay',
   'policy-run',
+  'pool',
   'real-project',
   'reconcile',
   'recovery',

@@ -23,7 +23,10 @@ export const failpoints = [
   'close.destroyed',
 ] as const;
 
-export type Failpoint = (typeof failpoints)[number];
+/** Where there is a pool, besides (`test/pool.test.ts`). */
+export const poolFailpoints = ['pool.made', 'pool.taken', 'pool.moved'] as const;
+
+export type Failpoint = (typeof failpoints | typeof poolFailpoints)[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {
   const wanted = process.env['GLOVEBOX_FAILPOINT'];

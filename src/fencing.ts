@@ -16,6 +16,8 @@ export interface FencingParts {
   /** Its image may be an environment, whose bundle of authorities is for us to give. */
   readonly derived?: boolean;
   readonly record: EgressRecord;
+  /** What was shown of it a moment ago; enough where nothing is let out. */
+  readonly isolation?: IsolationProof | undefined;
   /** Ends what runs in it. */
   readonly stop: (reason: string) => void;
   readonly network?: Network;
@@ -47,7 +49,9 @@ export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit
   const fence = await openFence(policy, parts);
   try {
     const [isolation] = await Promise.all([
-      proveIsolation(parts.sandbox, fence === undefined ? 'refused' : 'nxdomain'),
+      fence === undefined
+        ? (parts.isolation ?? proveIsolation(parts.sandbox, 'refused'))
+        : proveIsolation(parts.sandbox, 'nxdomain'),
       parts.derived === true && fence?.terminates !== true ? keepImageTrust(parts.sandbox.files) : undefined,
     ]);
     return { fence, isolation };

@@ -15,6 +15,9 @@ import { inJournal, sealBeside } from './fencing.ts';
 import type { Draft, EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import type { Placement, Placements } from './placement.ts';
+import type { Opens, OpensOptions } from './pool/opens.ts';
+import type { PoolOptions, Recipe, WarmPool } from './pool/pool.ts';
+import { warmRecipe, type WarmSandbox } from './pool/warm-sandbox.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
@@ -23,10 +26,10 @@ import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.
 import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
 import type { Origin } from './run/origin.ts';
 import { Run } from './run/run.ts';
+import { makeSandbox } from './run/make-sandbox.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
-import type { SandboxSpec } from './sandbox/container-body.ts';
-import { Sandbox } from './sandbox/sandbox.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import type { Base } from './workspace/base/import.ts';
 import type { Scope } from './workspace/scope/scope.ts';
@@ -48,6 +51,10 @@ export interface RunnerOptions extends Reach {
   readonly waitingAfterMs?: number;
   /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
   readonly engineAwayMs?: number;
+  /** Sandboxes that are made before anybody asks for them. Default: none. */
+  readonly pool?: PoolOptions;
+  /** How many runs are opened at once, and how many may wait for that. */
+  readonly opens?: OpensOptions;
 }
 
 /** What a runner is made of. */
@@ -58,11 +65,14 @@ export interface RunnerParts {
   readonly placements: Placements;
   /** Id of this process in the data directory. */
   readonly instance: string;
+  readonly opens: Opens;
+  /** Absent where nothing is to be made ahead. */
+  readonly pool?: WarmPool<WarmSandbox>;
   readonly options: RunnerOptions;
 }
 
 /** What the opening of a run has been given or found out. */
-export interface Opening {
+interface Opening {
   readonly policy: LoadedPolicy;
   readonly onProgress?: (line: string) => void;
   readonly signal?: AbortSignal;
@@ -71,12 +81,23 @@ export interface Opening {
   readonly facts: EngineFacts;
   readonly id: string;
   readonly placement: Placement;
+  /** Its sandbox, where one was there already. */
+  readonly warm?: WarmSandbox | undefined;
   readonly origin?: Origin;
   readonly by?: Requester;
 }
 
 /** Whose run it is: on record in its journal, so that it is known wherever that is. */
 export type Requester = NonNullable<EntryData<'run.opened'>['by']>;
+
+/** What it has been given; the rest is found out when its turn has come. */
+export interface Planned extends Omit<Opening, 'placement' | 'warm'> {
+  place(): Promise<Placement>;
+  /** That needs no look at a directory of the host: it is done before there is a turn, and a sandbox may be ready. */
+  readonly quick: boolean;
+}
+
+type Runs = (work: () => Promise<Run>) => Promise<Run>;
 
 /** What a run goes on with. */
 interface Started {
@@ -97,11 +118,64 @@ export class Opener {
   }
 
   /** On any failure no container is left and the journal says why. */
-  async open(opening: Opening): Promise<Run> {
+  async open(planned: Planned): Promise<Run> {
+    const { opens, pool } = this.#parts;
+    const inTurn: Runs = (work) => opens.turn(work, planned.signal);
+    return await opens.during(async () => {
+      if (pool !== undefined && planned.quick) return await this.#openPlaced(planned, await planned.place(), inTurn);
+      return await inTurn(async () => this.#openPlaced(planned, await planned.place()));
+    });
+  }
+
+  /** So many sandboxes for such runs are kept ready from now on, within the pool's bound. */
+  async keepReady(planned: Planned, count: number): Promise<void> {
+    const { pool } = this.#parts;
+    if (pool === undefined)
+      throw new RunnerError('invalid_request', 'this runner makes nothing ahead; open it with the option pool');
+    const placement = await planned.place();
+    try {
+      const recipe = this.#recipe(planned, placement);
+      if (recipe === undefined)
+        throw new RunnerError(
+          'invalid_request',
+          'no sandbox for such runs can be made ahead: the policy shares inputs, or the workspace is copied in; open them without',
+        );
+      pool.keep(recipe, count);
+    } finally {
+      await placement.discard(this.#parts.dataDir.runDir(planned.id));
+    }
+  }
+
+  /** With the sandbox that is ready, or one that is made; for that `made` may have it wait. */
+  async #openPlaced(planned: Planned, placement: Placement, made: Runs = (work) => work()): Promise<Run> {
+    let warm: WarmSandbox | undefined;
+    try {
+      warm = await this.#takeWarm(planned, placement);
+      const opening = { ...planned, placement, warm };
+      return await (warm === undefined ? made(() => this.#open(opening)) : this.#open(opening));
+    } catch (error) {
+      await warm?.discard().catch(() => undefined); // what is left of either is found by `gc`
+      await placement.discard(this.#parts.dataDir.runDir(planned.id)).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #takeWarm(planned: Planned, placement: Placement): Promise<WarmSandbox | undefined> {
+    const { pool } = this.#parts;
+    const recipe = pool === undefined ? undefined : this.#recipe(planned, placement);
+    return recipe === undefined ? undefined : await pool?.take(recipe);
+  }
+
+  /** Results of an environment that are to be copied in are for each run to copy. */
+  #recipe({ image, policy }: Planned, placement: Placement): Recipe<WarmSandbox> | undefined {
+    const { engine, dataDir, instance, options } = this.#parts;
+    if (isEnvironmentName(image.reference) && !placement.hasResults) return undefined;
+    return warmRecipe({ image: image.id, policy, placement }, { engine, dataDir, instance, ...awayOf(options) });
+  }
+
+  async #open(opening: Opening): Promise<Run> {
     const { id, policy, signal, placement } = opening;
-    const ours = { owner: this.#parts.dataDir.owner, instance: this.#parts.instance };
-    const spec = sandboxSpec({ image: opening.image.id, policy, placement, ...ours });
-    const { dir, journal } = await this.#begin(opening, openedEntry(opening, spec));
+    const { dir, journal } = await this.#begin(opening, openedEntry(opening));
     let run: Run | undefined;
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     try {
@@ -112,8 +186,7 @@ export class Opener {
         approver: this.#parts.options.approver,
         record: (event) => journal.append(approvalEntry(event)),
       });
-      opening.onProgress?.(`opening sandbox ${spec.id} from image ${opening.image.reference}`);
-      const { base, ...started } = await this.#start(spec, dir, opening, journal, stop);
+      const { base, ...started } = await this.#start(dir, opening, journal, stop);
       const budget = new Budget(budgetLimits(policy.policy));
       const onRisk: GateParts['onRisk'] = async (from, to, by, { egress }) => {
         await journal.append({ type: 'risk.raised', data: { from, to, by } });
@@ -174,43 +247,29 @@ export class Opener {
     }
   }
 
-  async #start(
-    spec: SandboxSpec,
-    dir: RunDir,
-    { placement, origin, policy, signal, image, scope }: Opening,
-    journal: Journal,
-    stop: (reason: string) => void,
-  ): Promise<Started> {
+  async #start(dir: RunDir, opening: Opening, journal: Journal, stop: (reason: string) => void): Promise<Started> {
+    const { placement, origin, policy, signal, image, scope, warm } = opening;
     signal?.throwIfAborted();
-    const { laid } = await placement.prepare(dir, spec.labels);
-    const opening = Sandbox.open(this.#parts.engine, spec, {
-      directory: dir.callsDir,
-      outputMaxBytes: policy.policy.limits.outputPerRunBytes,
-      ready: laid,
-      ...(this.#parts.options.engineAwayMs === undefined ? {} : { engineAwayMs: this.#parts.options.engineAwayMs }),
-    });
-    origin?.begin();
-    const [opened] = await Promise.allSettled([opening, laid]); // a failure finds nothing in the making
-    if (opened.status === 'rejected') throw opened.reason;
-    const sandbox = opened.value;
+    const sandbox = await this.#sandbox(dir, opening);
     let fence: Fence | undefined;
     let control: RunControl | undefined;
     try {
       signal?.throwIfAborted();
       await failpoint('open.welcomed');
       const inputs = await placement.verify();
-      const derived = isEnvironmentName(image.reference) || digestPattern.test(image.reference);
-      const parts = { sandbox, derived, record: inJournal(journal), stop, ...this.#parts.options };
+      const isDerived = isEnvironmentName(image.reference) || digestPattern.test(image.reference);
+      const derived = isDerived && warm?.isolation === undefined; // where nothing is let out it was done ahead
+      const record = inJournal(journal);
+      const parts = { sandbox, derived, record, isolation: warm?.isolation, stop, ...this.#parts.options };
       const sealed = await sealBeside(policy.policy, parts, placement.fill(dir, sandbox.files));
       const { isolation, done: base } = sealed;
       fence = sealed.fence;
       await failpoint('open.unpacked');
-      const container = sandbox.containerId;
-      await journal.append(startedEntry({ spec, container, base, placement, inputs, isolation }));
+      await journal.append(startedEntry({ sandbox, base, placement, inputs, isolation, warm: warm !== undefined }));
       control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
-      if (policy.policy.files.git) await makeSnapshotRepository(sandbox);
+      if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
       await failpoint('open.recorded');
       signal?.throwIfAborted();
@@ -223,9 +282,32 @@ export class Opener {
     }
   }
 
+  async #sandbox(dir: RunDir, { placement, origin, policy, image, warm, onProgress }: Opening): Promise<Sandbox> {
+    const { outputPerRunBytes: outputMaxBytes } = policy.policy.limits;
+    if (warm !== undefined) {
+      onProgress?.(`sandbox ${warm.sandbox.spec.id} from image ${image.reference} was ready`);
+      origin?.begin();
+      return await warm.handOver(dir, placement, outputMaxBytes);
+    }
+    const { engine, dataDir, instance, options } = this.#parts;
+    const spec = sandboxSpec({ image: image.id, policy, placement, owner: dataDir.owner, instance });
+    onProgress?.(`opening sandbox ${spec.id} from image ${image.reference}`);
+    return await makeSandbox(engine, {
+      spec,
+      placement,
+      dir,
+      options: { outputMaxBytes, ...awayOf(options) },
+      onBegun: () => origin?.begin(),
+    });
+  }
+
   async #lay(snapshot: RunSnapshot, base: Base, sandbox: Sandbox, journal: Journal): Promise<void> {
     const { run, digest, changeSet } = snapshot;
     await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
     await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#parts.blobs), { owners: true });
   }
+}
+
+function awayOf({ engineAwayMs }: RunnerOptions): { readonly engineAwayMs?: number } {
+  return engineAwayMs === undefined ? {} : { engineAwayMs };
 }

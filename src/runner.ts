@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataDir } from './data-dir/data-dir.ts';
 import { digestPattern, type Digest } from './digest.ts';
 import type { Engine } from './engine/engine.ts';
@@ -6,9 +7,12 @@ import { findWanted, type Wanted } from './environment/environment.ts';
 import { findEnvironmentLock } from './environment/lock.ts';
 import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
-import { readAccepted, resolveImage } from './images/accepted.ts';
-import { Opener, type Requester, type RunnerOptions, type RunnerParts } from './opening.ts';
-import { Placements } from './placement.ts';
+import { findAccepted, readAccepted, resolveImage } from './images/accepted.ts';
+import { Opener, type Planned, type Requester, type RunnerOptions, type RunnerParts } from './opening.ts';
+import { Placements, type Placement } from './placement.ts';
+import { Opens, type OpensStats } from './pool/opens.ts';
+import { WarmPool, type PoolStats } from './pool/pool.ts';
+import type { WarmSandbox } from './pool/warm-sandbox.ts';
 import type { IntentInput } from './policy/language/intent.ts';
 import { recompile, type LoadedPolicy, type Policy } from './policy/policy.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
@@ -73,11 +77,31 @@ export class Runner {
     const { id: instance } = await dataDir.registerInstance();
     const blobs = await BlobStore.open(dataDir.blobsDir);
     const placements = await Placements.open(engine, dataDir, blobs);
-    return new Runner({ engine, dataDir, blobs, placements, instance, options });
+    const opens = new Opens(options.opens);
+    const pool = await poolOf(engine, opens, options);
+    return new Runner({ engine, dataDir, blobs, placements, instance, opens, options, ...(pool && { pool }) });
+  }
+
+  /** Undefined where nothing is made ahead. */
+  get poolStats(): PoolStats | undefined {
+    return this.#parts.pool?.stats();
+  }
+
+  get opensStats(): OpensStats {
+    return this.#parts.opens.stats();
   }
 
   /** Everything or nothing: on any failure no container is left and the journal says why. */
   async open(asked: OpenRequest): Promise<Run> {
+    return this.#opener.open(await this.#plan(asked));
+  }
+
+  /** So many sandboxes for such runs are kept ready from now on, within the bound of the pool; others come by themselves. */
+  async keepReady(asked: OpenRequest, count: number): Promise<void> {
+    await this.#opener.keepReady(await this.#plan(asked), count);
+  }
+
+  async #plan(asked: OpenRequest): Promise<Planned> {
     const request = { ...asked, policy: policyWith(asked.policy, asked.intent) };
     const { policy } = request.policy;
     refuseTask(policy, request.policy.task.intent);
@@ -91,14 +115,16 @@ export class Runner {
     const reference = request.image ?? (await this.#defaultImage(request));
     const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#parts.engine.describe()]);
     const { id = newId() } = request;
-    const source = request.base === undefined ? await select(request, scope) : { base: request.base };
-    const placement = await this.#parts.placements.place(
-      source,
-      placementFor({ runId: id, sandbox: newId() }, request.policy, scope, image, request),
-    );
-    const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;
-    request.onProgress?.(`workspace: ${size}${'base' in source ? '' : leftOutText(source)}`);
-    return this.#opener.open({ ...request, id, image, scope, facts, placement });
+    const place = async (): Promise<Placement> => {
+      const source = request.base === undefined ? await select(request, scope) : { base: request.base };
+      const placed = placementFor({ runId: id, sandbox: newId() }, request.policy, scope, image, request);
+      const placement = await this.#parts.placements.place(source, placed);
+      const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;
+      request.onProgress?.(`workspace: ${size}${'base' in source ? '' : leftOutText(source)}`);
+      return placement;
+    };
+    const quick = request.workspace === undefined && policy.inputs.length === 0;
+    return { ...request, id, image, scope, facts, place, quick };
   }
 
   /**
@@ -124,12 +150,11 @@ export class Runner {
     const opened = await Promise.allSettled(
       Array.from({ length: count }, async () => {
         const id = newId();
-        const placed = placementFor({ runId: id, sandbox: newId() }, policy, scope, image, {
-          ...rest,
-          scratch: origin.scratch,
-        });
-        const placement = await this.#parts.placements.reopen(base, placed);
-        return this.#opener.open({ ...rest, id, policy, image, scope, facts, placement, origin });
+        const asked = { ...rest, scratch: origin.scratch };
+        const placed = placementFor({ runId: id, sandbox: newId() }, policy, scope, image, asked);
+        const place = (): Promise<Placement> => this.#parts.placements.reopen(base, placed);
+        const quick = policy.policy.inputs.length === 0;
+        return this.#opener.open({ ...rest, id, policy, image, scope, facts, place, quick, origin });
       }),
     );
     const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
@@ -180,7 +205,11 @@ export class Runner {
   async #resolve(reference: string, { policy }: LoadedPolicy): Promise<RunImage> {
     const policyIds = policy.images.filter((name) => digestPattern.test(name));
     const accepted = await readAccepted(this.#parts.dataDir.path);
-    return { reference, id: (await resolveImage(this.#parts.engine, accepted, reference, policyIds)) as Digest };
+    const { engine, pool } = this.#parts;
+    const known = findAccepted(accepted, reference, policyIds);
+    const isRunning = pool?.has(({ image }) => image === known) === true;
+    const id = known !== undefined && isRunning ? known : await resolveImage(engine, accepted, reference, policyIds);
+    return { reference, id: id as Digest };
   }
 
   /** Closes what a runner that died has left: containers, and journals without an end. Safe at any time, and twice. */
@@ -201,9 +230,30 @@ export class Runner {
     return closeLostRun(this.#parts.engine, this.#parts.dataDir, id, reason);
   }
 
+  /** Its runs are closed before, one by one. What was made ahead goes with it. */
   async close(): Promise<void> {
+    await this.#parts.pool?.drain();
     await this.#parts.dataDir.forgetInstance(this.#parts.instance);
   }
+}
+
+/** So long a sandbox that is to be made ahead waits for opens to be done, one after the other. */
+const patienceMs = 3_000;
+/** The first call of a run that was just opened goes first too. */
+const firstCallMs = 50;
+
+async function poolOf(
+  engine: Engine,
+  opens: Opens,
+  { pool: wanted }: RunnerOptions,
+): Promise<WarmPool<WarmSandbox> | undefined> {
+  if (wanted === undefined || wanted.warmMax < 1) return undefined;
+  const memoryBytes = wanted.memoryBytes ?? Math.floor((await engine.describe()).memoryBytes / 2);
+  const quiet = async (): Promise<void> => {
+    await sleep(firstCallMs);
+    await opens.quiet(patienceMs);
+  };
+  return new WarmPool<WarmSandbox>({ ...wanted, memoryBytes }, { quiet });
 }
 
 /** The same policy, narrowed by what this run is for. */

@@ -60,6 +60,19 @@ const mayImport: Record<string, readonly string[]> = {
   egress: [...leaves, 'policy', 'registries', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
   'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
+  // Sandboxes before anybody asks for them, made of what a run would make them of.
+  pool: [
+    ...leaves,
+    'data-dir',
+    'egress',
+    'engine',
+    'fencing.ts',
+    'placement.ts',
+    'policy',
+    'run',
+    'sandbox',
+    'workspace',
+  ],
   'opening.ts': [
     ...leaves,
     'approvals',
@@ -72,6 +85,7 @@ const mayImport: Record<string, readonly string[]> = {
     'journal',
     'placement.ts',
     'policy',
+    'pool',
     'run',
     'sandbox',
     'workspace',
@@ -85,6 +99,7 @@ const mayImport: Record<string, readonly string[]> = {
     'opening.ts',
     'placement.ts',
     'policy',
+    'pool',
     'recovery.ts',
     'resuming.ts',
     'run',

@@ -21,6 +21,11 @@ export interface Engine {
   /** Attaches once more to a container that is running (after this process, or another one, lost the stream). */
   attach(id: string): Promise<ContainerStream>;
   inspect(id: string): Promise<ContainerState | undefined>;
+  /**
+   * Compares once more what the engine runs with what was asked of `start`, and that nobody has started anything else in it:
+   * `policy_unenforceable` on a difference, `sandbox_lost` when it does not run.
+   */
+  verify(id: string, spec: ContainerSpec): Promise<ContainerState>;
   /** Kills and removes the container and its anonymous volumes. Absent is fine. */
   destroy(id: string): Promise<void>;
   /** Everything that carries all these labels, running or not. */

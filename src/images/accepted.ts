@@ -52,6 +52,18 @@ export async function resolveImage(
   return found.id;
 }
 
+/** The same where the list alone says it, which does not tell whether the engine has it; undefined for tags, which can move. */
+export function findAccepted(
+  { images }: AcceptedImages,
+  reference: string,
+  policyIds: readonly string[] = [],
+): string | undefined {
+  if (digestPattern.test(reference))
+    return [...policyIds, ...Object.values(images).map(({ id }) => id)].find((id) => id === reference);
+  const name = reference.includes(':') ? undefined : ownName(reference);
+  return name !== undefined && Object.hasOwn(images, name) ? images[name]?.id : undefined;
+}
+
 export async function readAccepted(dataDir: string): Promise<AcceptedImages> {
   const path = join(dataDir, 'images.json');
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {

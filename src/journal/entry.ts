@@ -60,6 +60,7 @@ const dataOf = {
     sandbox: z.string().regex(idPattern),
     container: text,
     specDigest: digest,
+    warm: z.boolean().optional(),
     workspace: z.strictObject({
       kind: z.enum(['git', 'plain']).optional(),
       digest,

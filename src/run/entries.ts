@@ -5,7 +5,8 @@ import type { Draft, EntryData } from '../journal/entry.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunImage } from './snapshot.ts';
-import type { SandboxSpec } from '../sandbox/container-body.ts';
+import type { Sandbox } from '../sandbox/sandbox.ts';
+import { sandboxLimits } from './sandbox-spec.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Exported } from './export.ts';
 import type { Base } from '../workspace/base/import.ts';
@@ -23,8 +24,8 @@ interface Opened {
 }
 
 /** The first entry of a run: what is intended, under which policy, with what. */
-export function openedEntry({ policy, image, facts, origin, by }: Opened, spec: SandboxSpec): Draft {
-  const { name } = policy.policy;
+export function openedEntry({ policy, image, facts, origin, by }: Opened): Draft {
+  const { name, runtime } = policy.policy;
   const { intent } = policy.task;
   return {
     type: 'run.opened',
@@ -38,10 +39,10 @@ export function openedEntry({ policy, image, facts, origin, by }: Opened, spec: 
       engine: {
         kind: facts.kind,
         version: facts.version,
-        runtime: spec.runtime,
+        runtime,
         factsDigest: digestOf(canonicalJson({ ...facts, clockSkewMs: undefined })),
       },
-      limits: { ...spec.limits },
+      limits: { ...sandboxLimits(policy) },
       versions: { node: process.version, kernel: facts.kernel },
       ...(by === undefined ? {} : { by }),
       ...(origin?.forkedFrom === undefined ? {} : { forkedFrom: origin.forkedFrom }),
@@ -62,24 +63,26 @@ export function approvalEntry(event: ApprovalEvent): Draft {
 type Started = EntryData<'sandbox.started'>;
 
 interface Begun {
-  readonly spec: SandboxSpec;
-  readonly container: string;
+  readonly sandbox: Pick<Sandbox, 'spec' | 'containerId'>;
   readonly base: Base;
   readonly placement: Placement;
   readonly inputs: NonNullable<Started['inputs']>;
   readonly isolation: NonNullable<Started['isolation']>;
+  /** It was there before the run was. */
+  readonly warm: boolean;
 }
 
 /** The sandbox is there, filled, and proven to be sealed; nothing has run in it yet. */
-export function startedEntry({ spec, container, base, placement, inputs, isolation }: Begun): Draft {
+export function startedEntry({ sandbox, base, placement, inputs, isolation, warm }: Begun): Draft {
   const { files, directories, symlinks, bytes } = placement.counts(base);
   const { kind, digest } = base;
   return {
     type: 'sandbox.started',
     data: {
-      sandbox: spec.id,
-      container,
-      specDigest: digestOf(canonicalJson(spec)),
+      sandbox: sandbox.spec.id,
+      container: sandbox.containerId,
+      specDigest: digestOf(canonicalJson(sandbox.spec)),
+      warm,
       workspace: { kind, digest, files, directories, symlinks, bytes, strategy: placement.strategy },
       ...(inputs.length === 0 ? {} : { inputs }),
       isolation,

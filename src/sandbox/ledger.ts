@@ -5,6 +5,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   statSync,
   write,
   writeSync,
@@ -41,7 +42,7 @@ export type LedgerLine =
 export const ledgerName = 'ledger.ndjson';
 
 export class Ledger {
-  readonly directory: string;
+  #directory: string;
   readonly #fd: number;
   #at: number;
   #open = true;
@@ -49,9 +50,13 @@ export class Ledger {
   #writing: Promise<void> | undefined;
 
   private constructor(directory: string, fd: number, at: number) {
-    this.directory = directory;
+    this.#directory = directory;
     this.#fd = fd;
     this.#at = at;
+  }
+
+  get directory(): string {
+    return this.#directory;
   }
 
   static create(directory: string): Ledger {
@@ -74,6 +79,12 @@ export class Ledger {
     const fd = openSync(join(directory, ledgerName), 'r+');
     ftruncateSync(fd, bytes);
     return { ledger: new Ledger(directory, fd, bytes), lines };
+  }
+
+  /** With all that is beside it, into a directory that is not there yet or empty, of the same file system. */
+  moveTo(directory: string): void {
+    renameSync(this.#directory, directory);
+    this.#directory = directory;
   }
 
   /** In the kernel's hands when this returns, and what waited before it: it survives the death of this process. */

@@ -19,27 +19,11 @@ import { CallNumbers } from './call-numbers.ts';
 import { probe, type ProbeReport, type ProbeTarget } from './probe.ts';
 import type { ExecSpec, Files } from './spec.ts';
 import { isSame, refuseRestarted } from './same-container.ts';
+import { defaults, linkOptions, type SandboxOptions } from './sandbox-options.ts';
 import { ensureSupervisor } from './supervisor-volume.ts';
 import { commandsMax } from './wire.ts';
 
 export type { SandboxSpec } from './container-body.ts';
-
-export interface SandboxOptions {
-  /** Host directory of this sandbox's ledger and outputs, made if absent and kept after `close`. */
-  readonly directory: string;
-  /** Of all calls together. Default 1 GiB. */
-  readonly outputMaxBytes?: number;
-  /** The container ends by itself after this long without its runner. Default 180,000. */
-  readonly orphanMs?: number;
-  /** For container and handshake. Default 20,000. */
-  readonly openTimeoutMs?: number;
-  /** How long an engine that carries the stream may be gone before the sandbox counts as lost. Default 20,000. */
-  readonly engineAwayMs?: number;
-  /** What the container must have before it starts; it is made meanwhile. */
-  readonly ready?: Promise<void>;
-  /** Default: `images/supervisor/build/supervisor-<architecture of the engine>`. */
-  readonly supervisor?: Uint8Array;
-}
 
 export interface SandboxLoss {
   readonly code: 'sandbox_lost' | 'protocol_error' | 'run_not_open';
@@ -64,7 +48,6 @@ interface SandboxParts {
   readonly numbers: CallNumbers;
 }
 
-const defaults = { outputMaxBytes: 1024 ** 3, orphanMs: 180_000, openTimeoutMs: 20_000, engineAwayMs: 20_000 } as const;
 const reattachTimeoutMs = 5_000;
 const reattachTries = 3;
 const engineRetryMs = 250;
@@ -78,12 +61,13 @@ const engineRetryMs = 250;
 export class Sandbox {
   readonly spec: SandboxSpec;
   readonly containerId: string;
+  /** Of its PID 1, in the engine's words. */
+  readonly startedAt: string | undefined;
   readonly files: Files;
   /** Resolves once, never rejects; after `close` with `run_not_open`. */
   readonly lost: Promise<SandboxLoss>;
   readonly #engine: Engine;
-  readonly #startedAt: string | undefined;
-  readonly #options: SandboxOptions;
+  #options: SandboxOptions;
   readonly #ledger: Ledger;
   readonly #numbers: CallNumbers;
   readonly #calls = new Map<number, RunningCall>();
@@ -108,7 +92,7 @@ export class Sandbox {
     this.#options = options;
     this.spec = parts.spec;
     this.containerId = parts.containerId;
-    this.#startedAt = parts.startedAt;
+    this.startedAt = parts.startedAt;
     this.#ledger = parts.ledger;
     this.#link = parts.link;
     this.#numbers = parts.numbers;
@@ -235,6 +219,13 @@ export class Sandbox {
     }));
   }
 
+  /** Its ledger and outputs are kept there from here on, and calls may write so much. For one that nobody has used yet. */
+  moveTo(directory: string, outputMaxBytes: number): void {
+    this.#ledger.moveTo(directory);
+    this.#options = { ...this.#options, directory, outputMaxBytes };
+    this.#host.budget.leftBytes = outputMaxBytes;
+  }
+
   /** Ends everything inside and removes the container. What was written stays readable. */
   async close(): Promise<void> {
     this.#closing = true;
@@ -288,7 +279,7 @@ export class Sandbox {
   async #status(endMs: number): Promise<'running' | 'gone' | 'unknown'> {
     try {
       const container = await this.#engine.inspect(this.containerId);
-      return container?.status === 'running' && isSame(container, this.#startedAt) ? 'running' : 'gone';
+      return container?.status === 'running' && isSame(container, this.startedAt) ? 'running' : 'gone';
     } catch (error) {
       if (!(error instanceof RunnerError && error.retryable) || performance.now() > endMs) throw error;
       await sleep(engineRetryMs);
@@ -310,7 +301,7 @@ export class Sandbox {
       const timed = { ...linkOptions(this.#options), timeoutMs: reattachTimeoutMs };
       joined = await resume(stream, timed);
       const { link, welcome } = joined;
-      await refuseRestarted(this.#engine, this.containerId, this.#startedAt);
+      await refuseRestarted(this.#engine, this.containerId, this.startedAt);
       if (this.#closing) {
         link.shutdown();
         link.destroy(new RunnerError('run_not_open', 'the sandbox was closed'));
@@ -387,11 +378,4 @@ export class Sandbox {
 
 function asLoss(error: unknown): RunnerError {
   return error instanceof RunnerError ? error : new RunnerError('sandbox_lost', messageOf(error));
-}
-
-function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: number } {
-  return {
-    orphanMs: options.orphanMs ?? defaults.orphanMs,
-    timeoutMs: options.openTimeoutMs ?? defaults.openTimeoutMs,
-  };
 }

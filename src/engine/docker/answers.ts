@@ -31,6 +31,7 @@ export const containerAnswer = z.object({
     Labels: names.nullable().transform((labels) => labels ?? {}),
   }),
   HostConfig: z.record(z.string(), z.unknown()),
+  ExecIDs: orEmpty(z.array(z.string())),
   Mounts: z.array(
     z.object({
       Type: z.string(),

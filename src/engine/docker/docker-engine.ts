@@ -139,6 +139,14 @@ export class DockerEngine implements Engine {
     return await this.#containers.find(id);
   }
 
+  async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
+    const body = compileBody(spec, await this.#images.defaultsOf(spec.image), await this.describe());
+    const answer = await this.#compare(id, spec, body);
+    const execs = answer.ExecIDs?.length ?? 0;
+    if (execs === 0) return stateOf(answer);
+    throw new RunnerError('policy_unenforceable', `Somebody has started ${execs} programs in ${spec.name}.`);
+  }
+
   async destroy(id: string): Promise<void> {
     for (const stream of this.#streams.get(id) ?? []) stream.finish();
     this.#streams.delete(id);
@@ -286,16 +294,16 @@ export class DockerEngine implements Engine {
     id: string,
     spec: ContainerSpec,
     body: ContainerBody,
-    stream: ContainerStream,
+    stream?: ContainerStream,
   ): Promise<ContainerAnswer> {
     const answer = await this.#containers.read(id);
     if (answer?.State.Status !== 'running') {
       const end =
         answer === undefined ? 'it was removed' : `status ${answer.State.Status}, exit code ${answer.State.ExitCode}`;
-      const said = stream.stderrTail().trim();
+      const said = stream?.stderrTail().trim() ?? '';
       throw new RunnerError(
         'sandbox_lost',
-        `PID 1 of ${spec.name} ended at once (${end})${said === '' ? '' : `; it said ${JSON.stringify(said)}`}.`,
+        `PID 1 of ${spec.name} ${stream === undefined ? 'does not run' : 'ended at once'} (${end})${said === '' ? '' : `; it said ${JSON.stringify(said)}`}.`,
       );
     }
     const found = differences(answer, body, spec);

@@ -108,6 +108,12 @@ export class FakeEngine implements Engine {
     return { id, name: spec.name, labels: spec.labels, status, exitCode, outOfMemory: false, startedAt };
   }
 
+  async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
+    const state = await this.inspect(id);
+    if (state?.status === 'running') return state;
+    throw new RunnerError('sandbox_lost', `PID 1 of ${spec.name} does not run (${state?.status ?? 'it was removed'}).`);
+  }
+
   async destroy(id: string): Promise<void> {
     const container = this.#host.containers.get(id);
     this.#host.containers.delete(id);

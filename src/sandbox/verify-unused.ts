@@ -1,0 +1,27 @@
+import type { Engine } from '../engine/engine.ts';
+import { RunnerError } from '../errors.ts';
+import { containerBody } from './container-body.ts';
+import { isSame } from './same-container.ts';
+import type { Sandbox } from './sandbox.ts';
+import { ensureSupervisor } from './supervisor-volume.ts';
+
+/**
+ * Rejects unless a sandbox answers, is the container that was started and runs just as it was asked for, and nothing is in it but
+ * its supervisor. `then` goes on while the engine is still being asked.
+ */
+export async function verifyUnused(engine: Engine, sandbox: Sandbox, then: () => Promise<void>): Promise<void> {
+  const { spec, containerId, startedAt } = sandbox;
+  const body = containerBody(spec, await ensureSupervisor(engine, spec, undefined));
+  const [state] = await Promise.all([engine.verify(containerId, body), verifyIdle(sandbox).then(then)]);
+  if (!isSame(state, startedAt)) throw unlike(sandbox, 'somebody has restarted it');
+}
+
+async function verifyIdle(sandbox: Sandbox): Promise<void> {
+  const calls = await sandbox.list();
+  const processes = calls.reduce((sum, call) => sum + call.processes, 0);
+  if (processes > 0) throw unlike(sandbox, `${processes} processes run in it`);
+}
+
+function unlike({ spec }: Sandbox, what: string): RunnerError {
+  return new RunnerError('sandbox_lost', `Sandbox ${spec.id} is not as it was made: ${what}.`);
+}
