@@ -7,6 +7,7 @@ import { openApi } from '../api/open-api.ts';
 import { ApiServer, type ListenOn } from '../api/server.ts';
 import { RunnerError } from '../errors.ts';
 import { openService, type OpenedService } from '../service/open-service.ts';
+import { RetentionSweep } from '../service/retention.ts';
 import type { CliContext } from './context.ts';
 import { wholeNumber } from './numbers.ts';
 import { printJson, say } from './terminal.ts';
@@ -79,8 +80,14 @@ async function serve(context: CliContext, options: Options): Promise<void> {
   const { service } = opened;
   const { app } = openApi({ service, log, trustLocalIdentities: options.trustLocalIdentities === true });
   const server = new ApiServer(app);
+  const retention = new RetentionSweep({
+    dataDir,
+    store: opened.store,
+    onFailed: (reason) => log.warn(`retention: ${reason}`),
+  });
   try {
     const socket: ListenOn = { kind: 'unix', path: join(dataDir.path, 'service.sock') };
+    retention.start();
     const listening: ListenOn[] = [];
     for (const where of [socket, ...options.listen]) listening.push(await server.listen(where));
     tell(listening, options, dataDir.path);
@@ -92,6 +99,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     );
     await service.drain(options.drainTimeout, options.leaveRuns === true ? 'leave' : 'close');
   } finally {
+    await retention.stop();
     await end(server, opened, options.leaveRuns === true);
     stopping.end();
   }

@@ -1,13 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Budget } from '../budget/budget.ts';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
-import { budgetLimits } from '../run/gate.ts';
 import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
 import { Store } from '../store/store.ts';
 import { describeTools } from '../tools/describe.ts';
@@ -33,14 +31,12 @@ export class FakeRun {
   /** Calls wait for it. */
   gate: Promise<void> = Promise.resolve();
   readonly #answers = new Map<string, Promise<ToolResult>>();
-  readonly #budget: Budget;
   #lose: (loss: { code: string; reason: string }) => void = () => undefined;
 
   constructor(id: string, dir: RunDir, policy: LoadedPolicy) {
     this.id = id;
     this.dir = dir;
     this.policy = policy;
-    this.#budget = new Budget(budgetLimits(policy.policy));
     this.lost = new Promise((resolve) => {
       this.#lose = resolve;
     });
@@ -66,7 +62,8 @@ export class FakeRun {
   }
 
   remaining(): unknown {
-    return this.#budget.remaining();
+    const many = { calls: 50, denied: 8, approvals: 5, parallel: 4, outputBytes: 1_000_000, wallClockMs: 60_000 };
+    return { ...many, byTag: {}, deniedInARow: null, perMinute: null, cpuMs: null };
   }
 
   findCommand(): undefined {

@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.ts';
 import { listImages } from '../images/list.ts';
 import { Runner, type RunnerOptions } from '../runner.ts';
 import type { Durability } from '../store/database.ts';
+import { syncRuns } from '../store/rebuild.ts';
 import { Store } from '../store/store.ts';
 import { ApprovalDesk } from './approval-desk.ts';
 import { PolicySource } from './policy-source.ts';
@@ -27,6 +28,7 @@ export interface OpenServiceOptions extends ServiceOptions {
 export interface OpenedService {
   readonly service: Service;
   readonly runner: Runner;
+  readonly store: Store;
   /** Runs that are open go on without it, for the next service. Twice is fine. */
   leave(): Promise<void>;
   /** After `drain`. Twice is fine. */
@@ -51,6 +53,7 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
     const desk = new ApprovalDesk(store);
     const runner = await Runner.create(engine, dataDir, { ...options.runner, approver: desk.ask });
     closing.push(() => runner.close());
+    await syncRuns(store, dataDir);
     const { resumed } = await reconcile({
       runner,
       engine,
@@ -72,6 +75,7 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
     return {
       service,
       runner,
+      store,
       close: closeAll,
       leave: closeAll,
     };

@@ -86,9 +86,17 @@ const Risk = z.strictObject({
 });
 
 const Retention = z.strictObject({
-  journal: field(duration({ min: '1d', max: '3650d' }), 'Journals, policies and approvals: with them the last of a run goes.', '400d'),
+  journal: field(
+    duration({ min: '1d', max: '3650d' }),
+    'Journals, policies and approvals: with them the last of a run goes.',
+    '400d',
+  ),
   output: field(duration({ min: '1h', max: '3650d' }), 'What commands have printed, and calls were answered.', '30d'),
-  diff: field(duration({ min: '1h', max: '3650d' }), 'Change sets and patches, with the base that they are against; a run without them cannot be forked.', '90d'),
+  diff: field(
+    duration({ min: '1h', max: '3650d' }),
+    'Change sets and patches, with the base that they are against; a run without them cannot be forked.',
+    '90d',
+  ),
 });
 
 const effects = ['allow', 'require_approval', 'deny'] as const;
@@ -161,7 +169,11 @@ export const PolicyFile = z.strictObject({
     'Rules for commands: they tag, route and ask. Not the boundary: that is files and egress.',
   ),
   approvals: field(Approvals, 'What a person has to approve.', {}),
-  retention: field(Retention, 'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.', {}),
+  retention: field(
+    Retention,
+    'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',
+    {},
+  ),
   tests: field(
     z.array(PolicyTest).max(1000).readonly(),
     'Decisions that have to come out; the policy does not load unless they do.',
