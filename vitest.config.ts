@@ -8,6 +8,7 @@ const setupFiles = ['test/fixtures/seed.ts'];
  */
 const together = [
   'adopt',
+  'bridge-codex',
   'cli',
   'common-tools',
   'control',

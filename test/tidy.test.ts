@@ -164,11 +164,13 @@ const mayImport: Record<string, readonly string[]> = {
     'tools',
   ],
   stdio: leaves, // lines of JSON on two streams
+  bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
     'api',
     'service',
+    'bridge',
     'mcp',
     'approvals',
     'config.ts',

@@ -5,6 +5,7 @@ import type { Approver } from '../approvals/approval.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { IntentInput } from '../policy/language/intent.ts';
 import { readYaml } from '../policy/language/yaml-source.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
 import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { findRunSnapshot, Runner, type OpenRequest, type Run } from '../runner.ts';
@@ -21,6 +22,8 @@ export interface RunOptions {
   readonly stdinIsTaken?: boolean;
   /** Who is asked instead of the terminal; what `approve` lists is theirs to know. */
   readonly approver?: Approver;
+  /** Told as soon as the policy is known, before anything is opened. */
+  readonly onPolicy?: (policy: LoadedPolicy) => void;
   readonly policy?: string;
   readonly class?: string;
   readonly workspace?: string;
@@ -94,6 +97,7 @@ async function opener(
     const intent = options.intentFile === undefined ? undefined : await readIntent(options.intentFile);
     const task = { taskClass: options.class, intent };
     const policy = await loadPolicyFor(options.policy ?? 'default', options.workspace, task);
+    options.onPolicy?.(policy);
     return (runner) => runner.open({ policy, ...request });
   }
   if (

@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   play: async () => (await import('./play.ts')).playCommand,
   serve: async () => (await import('./serve.ts')).serveCommand,
   mcp: async () => (await import('./mcp.ts')).mcpCommand,
+  bridge: async () => (await import('./bridge.ts')).bridgeCommand,
   policy: async () => (await import('./policy.ts')).policyCommand,
   diff: async () => (await import('./diff.ts')).diffCommand,
   log: async () => (await import('./log.ts')).logCommand,

@@ -86,7 +86,14 @@ const dataOf = {
       })
       .optional(),
   }),
-  'call.intended': z.strictObject({ callId, tool: text, arguments: json, argsDigest: digest, count }),
+  'call.intended': z.strictObject({
+    callId,
+    tool: text,
+    arguments: json,
+    argsDigest: digest,
+    claims: text.optional(),
+    count,
+  }),
   'call.ended': z.strictObject({
     callId,
     outcome: EntryOutcome,

@@ -1,12 +1,10 @@
 import { parseJSONRPCMessage, type JSONRPCMessage, type RequestId, type Transport } from '@modelcontextprotocol/server';
 import { messageOf } from '../errors.ts';
+import { InFlight, rpcCodes } from '../stdio/in-flight.ts';
 import type { LineChannel } from '../stdio/line-channel.ts';
 
 /** Requests that are answered at a time; one more is told so at once. */
 const inFlightMax = 64;
-
-/** JSON-RPC's own codes, and one of ours for a flood. */
-const codes = { parse: -32700, invalid: -32600, busy: -32000 } as const;
 
 /**
  * One client of the protocol on two streams of lines. Whatever it sends, the connection goes on: what cannot be read is answered
@@ -20,7 +18,7 @@ export class LineTransport implements Transport {
   readonly #lineBytesMax: number;
   /** Nothing more comes from the client. */
   readonly ended: Promise<void>;
-  readonly #inFlight = new Set<RequestId>();
+  readonly #inFlight = new InFlight(inFlightMax);
   #tellEnded: () => void = () => undefined;
   #closed = false;
 
@@ -38,7 +36,7 @@ export class LineTransport implements Transport {
 
   async send(message: JSONRPCMessage): Promise<void> {
     if (this.#closed) return;
-    if (!('method' in message) && message.id !== undefined) this.#inFlight.delete(message.id);
+    if (!('method' in message) && message.id !== undefined) this.#inFlight.done(message.id);
     await this.#channel.send(message);
   }
 
@@ -55,7 +53,11 @@ export class LineTransport implements Transport {
         if (this.#closed) return;
         if (line.kind === 'line') await this.#take(line.text);
         else
-          await this.#refuse(null, codes.invalid, `a line is longer than ${this.#lineBytesMax} bytes; it was skipped`);
+          await this.#refuse(
+            null,
+            rpcCodes.invalid,
+            `a line is longer than ${this.#lineBytesMax} bytes; it was skipped`,
+          );
       }
     } catch (error) {
       this.onerror?.(error instanceof Error ? error : new Error(messageOf(error)));
@@ -69,33 +71,22 @@ export class LineTransport implements Transport {
     try {
       value = JSON.parse(text);
     } catch (error) {
-      return this.#refuse(null, codes.parse, `not JSON: ${messageOf(error)}`);
+      return this.#refuse(null, rpcCodes.parse, `not JSON: ${messageOf(error)}`);
     }
     const message = messageIn(value);
     if (message === undefined)
-      return this.#refuse(idIn(value), codes.invalid, 'not a message of JSON-RPC 2.0 (batches are not taken)');
+      return this.#refuse(idIn(value), rpcCodes.invalid, 'not a message of JSON-RPC 2.0 (batches are not taken)');
     if ('method' in message) {
-      const refused = 'id' in message ? this.#admit(message.id) : this.#noteCancelled(message);
-      if (refused !== undefined && 'id' in message) return this.#refuse(message.id, refused.code, refused.why);
+      const refused = 'id' in message ? this.#inFlight.admit(message.id) : this.#noteCancelled(message);
+      if (refused !== undefined && 'id' in message) return this.#refuse(message.id, refused.code, refused.message);
     }
     this.onmessage?.(message);
-  }
-
-  #admit(id: RequestId): { readonly code: number; readonly why: string } | undefined {
-    if (this.#inFlight.has(id)) return { code: codes.invalid, why: `the id ${JSON.stringify(id)} is in use` };
-    if (this.#inFlight.size >= inFlightMax)
-      return {
-        code: codes.busy,
-        why: `${inFlightMax} requests are being answered; wait for one of them, then try again`,
-      };
-    this.#inFlight.add(id);
-    return undefined;
   }
 
   /** What was cancelled is not answered. */
   #noteCancelled(message: { method: string; params?: Record<string, unknown> | undefined }): undefined {
     const id = message.method === 'notifications/cancelled' ? message.params?.['requestId'] : undefined;
-    if (typeof id === 'string' || typeof id === 'number') this.#inFlight.delete(id);
+    if (typeof id === 'string' || typeof id === 'number') this.#inFlight.done(id);
   }
 
   /** `null` says that the id is not known; the protocol's types have no word for it. */

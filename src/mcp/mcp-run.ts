@@ -15,7 +15,7 @@ import {
 import { canonicalJson, digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import { callIdPattern, newId } from '../ids.ts';
-import type { DelegatedRun } from '../run/delegated-run.ts';
+import type { DelegatedRun, Offer } from '../run/delegated-run.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { approvalForm, type ElicitedApprovals } from './elicited-approvals.ts';
@@ -27,6 +27,10 @@ import { failureReply, toolReply } from './tool-reply.ts';
 export interface McpRunOptions {
   /** Of glovebox. */
   readonly version: string;
+  /** Results without structured content, for clients that show it to their model instead of the text. */
+  readonly textOnly?: boolean;
+  /** What will be offered, where that is known before the run is there. */
+  readonly offer?: () => Promise<Offer>;
   /** Who asks the person at the client; without it, calls that wait for people say so. */
   readonly approvals?: ElicitedApprovals;
 }
@@ -72,7 +76,9 @@ export class McpRun {
     };
     const mcp = new McpServer({ name: 'glovebox', version: this.#options.version }, options);
     const { server } = mcp;
-    server.setRequestHandler('tools/list', async () => ({ tools: toolList(await this.#opened()) }));
+    server.setRequestHandler('tools/list', async () => ({
+      tools: toolList(await (this.#options.offer ?? this.#opened)()),
+    }));
     server.setRequestHandler('resources/list', () => ({ resources: resourceList }));
     server.setRequestHandler('resources/templates/list', () => ({ resourceTemplates: [] }));
     server.setRequestHandler('resources/read', async ({ params }) => readResource(await this.#opened(), params.uri));
@@ -90,9 +96,6 @@ export class McpRun {
     elicits: boolean,
   ): Promise<CallToolResult | InputRequiredResult> {
     const { name, arguments: given = {} } = params;
-    const run = await this.#opened();
-    if (!run.tools().some((tool) => tool.name === name))
-      throw new ProtocolError(ProtocolErrorCode.InvalidParams, `no tool ${name.slice(0, 100)} is offered in this run`);
     const round = ctx.mcpReq.requestState<Round>();
     const asked = digestOf(canonicalJson({ name, given }));
     const callId = round?.callId ?? givenCallId(ctx) ?? this.#waiting.get(asked) ?? newId();
@@ -103,6 +106,12 @@ export class McpRun {
       );
     this.#calls += 1;
     try {
+      const run = await this.#opened();
+      if (!run.tools().some((tool) => tool.name === name))
+        throw new ProtocolError(
+          ProtocolErrorCode.InvalidParams,
+          `no tool ${name.slice(0, 100)} is offered in this run`,
+        );
       if ('tool' in given) throw new RunnerError('invalid_request', `call ${callId}: ${name} takes no argument "tool"`);
       const input = { ...given, tool: name } as ToolCallInput; // the run refuses what does not fit
       const end = await this.#perform(run, callId, input, {
@@ -112,8 +121,9 @@ export class McpRun {
       });
       if ('inputRequests' in end) return end;
       this.#noteWaiting(asked, callId, end);
-      return toolReply(end);
+      return toolReply(end, this.#options);
     } catch (error) {
+      if (error instanceof ProtocolError) throw error;
       return failureReply(callId, error);
     } finally {
       this.#calls -= 1;

@@ -1,5 +1,5 @@
 import type { Tool, ToolAnnotations } from '@modelcontextprotocol/server';
-import type { DelegatedRun } from '../run/delegated-run.ts';
+import type { Offer } from '../run/delegated-run.ts';
 import type { ToolName } from '../tools/tool-call.ts';
 
 /** What the client is told of each tool before it asks anybody for leave: what may go wrong with it, inside. */
@@ -29,12 +29,12 @@ const natures: Record<ToolName, 'reads' | 'adds' | 'settles' | 'changes' | 'runs
 };
 
 /** The tools of the run's class, as the protocol describes them. */
-export function toolList(run: DelegatedRun): Tool[] {
-  return run.tools().map(({ name, description, inputSchema }) => ({
+export function toolList(offer: Offer): Tool[] {
+  return offer.tools().map(({ name, description, inputSchema }) => ({
     name,
     description,
     inputSchema: plainSchema(inputSchema) as Tool['inputSchema'],
-    annotations: annotationsOf(name as ToolName, run.reachesOut),
+    annotations: annotationsOf(name as ToolName, offer.reachesOut),
   }));
 }
 

@@ -6,11 +6,12 @@ import type { BytesView, ToolData, ToolResult } from '../tools/tool-result.ts';
  * A result as the protocol says it. Some clients show their model the text, some the structured content: both say all of it, the
  * output once. `isError` is for what was not done; a command that failed was done.
  */
-export function toolReply(result: ToolResult): CallToolResult {
+export function toolReply(result: ToolResult, options: { readonly textOnly?: boolean } = {}): CallToolResult {
   const { callId, ok, text, data, error } = result;
+  const facts = { callId, ok, text, ...(error === null ? {} : { error }), ...factsOf(data) };
   return {
     content: [{ type: 'text', text }],
-    structuredContent: { callId, ok, text, ...(error === null ? {} : { error }), ...factsOf(data) },
+    ...(options.textOnly === true ? {} : { structuredContent: facts }),
     isError: error !== null,
   };
 }
@@ -35,8 +36,9 @@ function factsOf(data: ToolData | null): Record<string, unknown> {
       return {};
     case 'exec': {
       const { state, outcome, exitCode, nextOffset, totalBytes, wallMs, egressDenied, session } = data;
-      const merged = totalBytes.merged;
-      return { state, outcome, exitCode, nextOffset, totalBytes: merged, wallMs, egressDenied, session };
+      const refused = egressDenied.length === 0 ? {} : { egressDenied };
+      const shell = session === null ? {} : { session };
+      return { state, outcome, exitCode, nextOffset, totalBytes: totalBytes.merged, wallMs, ...refused, ...shell };
     }
     case 'calls':
       return { calls: data.calls };

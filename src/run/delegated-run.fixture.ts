@@ -8,7 +8,8 @@ import type { DelegatedRun, OutputPart } from './delegated-run.ts';
 export class PretendedRun implements DelegatedRun {
   readonly id = '00000000000000000000000000';
   readonly reachesOut = false;
-  readonly calls: { readonly callId: string; readonly input: ToolCallInput }[] = [];
+  readonly calls: { readonly callId: string; readonly input: ToolCallInput; readonly claims: string | undefined }[] =
+    [];
   readonly cancelled: string[] = [];
   readonly #answers = new Map<string, (result: ToolResult) => void>();
   readonly #atOnce: boolean;
@@ -22,12 +23,16 @@ export class PretendedRun implements DelegatedRun {
     return describeTools();
   }
 
-  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+  async call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult> {
     const { tool } = parseCall(callId, input);
-    this.calls.push({ callId, input });
+    this.calls.push({ callId, input, claims });
     const result: ToolResult = { callId, tool, ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
     if (this.#atOnce) return result;
     return await new Promise((resolve) => this.#answers.set(callId, resolve));
+  }
+
+  async poll(callId: string): Promise<ToolResult> {
+    return { callId, tool: 'exec_poll', ok: true, text: '', data: null, error: null };
   }
 
   async output(): Promise<OutputPart | undefined> {

@@ -1,19 +1,27 @@
-import type { ToolDescription } from '../tools/describe.ts';
+import type { LoadedPolicy } from '../policy/policy.ts';
+import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { readEntries } from '../journal/read.ts';
+import { findOutput } from '../sandbox/find-output.ts';
 import { exportDocument } from './export.ts';
 import type { Run } from './run.ts';
 
-/** A run as the doors see through which harnesses of other makers come in; one here, or one of a server. */
-export interface DelegatedRun {
-  readonly id: string;
+/** What a run has for its harness: of the policy alone, so it is known before there is a run. */
+export interface Offer {
   /** The policy lets something of it out of the sandbox. */
   readonly reachesOut: boolean;
   /** What is offered: nothing else is answered. */
   tools(): readonly ToolDescription[];
-  /** The same call id twice is the same call. */
-  call(callId: string, input: ToolCallInput): Promise<ToolResult>;
+}
+
+/** A run as the doors see through which harnesses of other makers come in; one here, or one of a server. */
+export interface DelegatedRun extends Offer {
+  readonly id: string;
+  /** The same call id twice is the same call. `claims` is what the harness says beside it: recorded, without effect. */
+  call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult>;
+  /** How a command stands, after it has ended or `yieldMs`, whatever tools are offered. */
+  poll(callId: string, yieldMs: number): Promise<ToolResult>;
   /** What a command has printed from an offset of the merged view on, as soon as there is some; undefined: no such command. */
   output(callId: string, offset: number, maxBytes: number, waitMs: number): Promise<OutputPart | undefined>;
   /** Ends a command of this run with its whole tree; one that has ended, or is none, is left alone. */
@@ -33,6 +41,11 @@ export interface OutputPart {
   readonly ended: boolean;
 }
 
+export function offerOf({ policy: { egress, tools } }: LoadedPolicy): Offer {
+  const reachesOut = egress.rules.length > 0 || egress.upstreams.length > 0;
+  return { reachesOut, tools: () => describeTools(tools.allow) };
+}
+
 /** A run of this process. */
 export class LocalRun implements DelegatedRun {
   readonly id: string;
@@ -41,8 +54,7 @@ export class LocalRun implements DelegatedRun {
 
   constructor(run: Run) {
     this.id = run.id;
-    const { rules, upstreams } = run.policy.policy.egress;
-    this.reachesOut = rules.length > 0 || upstreams.length > 0;
+    this.reachesOut = offerOf(run.policy).reachesOut;
     this.#run = run;
   }
 
@@ -50,12 +62,16 @@ export class LocalRun implements DelegatedRun {
     return this.#run.tools();
   }
 
-  call(callId: string, input: ToolCallInput): Promise<ToolResult> {
-    return this.#run.call(callId, input);
+  call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult> {
+    return this.#run.call(callId, input, claims);
+  }
+
+  poll(callId: string, yieldMs: number): Promise<ToolResult> {
+    return this.#run.poll(callId, yieldMs);
   }
 
   async output(callId: string, offset: number, maxBytes: number, waitMs: number): Promise<OutputPart | undefined> {
-    const output = this.#run.findCommand(callId)?.output;
+    const output = this.#run.findCommand(callId)?.output ?? (await findOutput(this.#run.dir.callsDir, callId));
     if (output === undefined) return undefined;
     if (waitMs > 0) await output.waitBeyond(offset, waitMs);
     const { bytes, nextOffset, done } = await output.read(offset, maxBytes);

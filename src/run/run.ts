@@ -85,13 +85,15 @@ export class Run {
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
-  async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
+  async call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult> {
     const call = parseCall(callId, input);
     if (observers.has(call.tool)) return this.#observe(callId, call);
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, (begun) => {
       this.#waiting.set(callId, waiting);
-      const dispatched = this.#dispatch(callId, call, waiting, begun).finally(() => this.#waiting.delete(callId));
+      const dispatched = this.#dispatch(callId, { call, claims }, waiting, begun).finally(() =>
+        this.#waiting.delete(callId),
+      );
       void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
       return dispatched;
     });
@@ -153,7 +155,12 @@ export class Run {
     return this.#parts.control.forward(port);
   }
 
-  async #dispatch(callId: string, call: ToolCall, waiting: WaitingCall, begun: () => void): Promise<ToolResult> {
+  async #dispatch(
+    callId: string,
+    { call, claims }: Asked,
+    waiting: WaitingCall,
+    begun: () => void,
+  ): Promise<ToolResult> {
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
@@ -162,7 +169,8 @@ export class Run {
     this.#setEnv.set(callId, slot.setEnv);
 
     try {
-      const end = await journal.intend({ callId, tool: call.tool, ...boundArguments(call), count: slot.number });
+      const asked = { callId, tool: call.tool, ...boundArguments(call), ...(claims === undefined ? {} : { claims }) };
+      const end = await journal.intend({ ...asked, count: slot.number });
       begun();
       const started = performance.now();
       const result = await this.#perform(callId, call, end, started);
@@ -354,3 +362,8 @@ export class Run {
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;
+
+interface Asked {
+  readonly call: ToolCall;
+  readonly claims: string | undefined;
+}
