@@ -205,7 +205,10 @@ describe('between the runner and an engine', () => {
 
   const widened: readonly [string, (host: Record<string, unknown>, answer: Record<string, unknown>) => void][] = [
     ['privileges', (host) => void (host['Privileged'] = true)],
-    ['a capability', (host) => void (host['CapAdd'] = ['KILL', 'SETUID', 'SETGID', 'SETPCAP', 'SYS_ADMIN'])],
+    [
+      'a capability',
+      (host) => void (host['CapAdd'] = ['KILL', 'SETUID', 'SETGID', 'SETPCAP', 'SYS_NICE', 'SYS_ADMIN']),
+    ],
     ['no seccomp profile', (host) => void (host['SecurityOpt'] = ['no-new-privileges:true'])],
     ['a network', (host) => void (host['NetworkMode'] = 'bridge')],
     ['more memory', (host) => void (host['Memory'] = 0)],

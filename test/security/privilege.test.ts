@@ -29,6 +29,31 @@ while time.monotonic() < end:
                 pass
 print("\\n".join(sorted(name for name in found if name.startswith("pipe:"))))`;
 
+/** Every way up: its own value, that of its group and its user, other classes, and the limit that would allow it. */
+const priorities = `import json, os, resource
+def tried(name, act):
+    try:
+        act()
+        return [name]
+    except (OSError, ValueError):
+        return []
+nice = os.getpriority(os.PRIO_PROCESS, 0)
+raised = sum((tried(name, act) for name, act in {
+    "process": lambda: os.setpriority(os.PRIO_PROCESS, 0, -1),
+    "group": lambda: os.setpriority(os.PRIO_PGRP, 0, -1),
+    "user": lambda: os.setpriority(os.PRIO_USER, 0, -1),
+    "back": lambda: (os.nice(1), os.nice(-1)),
+    "limit": lambda: resource.setrlimit(13, (40, 40)),
+    "round robin": lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1)),
+}.items()), [])
+print(json.dumps({"nice": nice, "pid1": os.getpriority(os.PRIO_PROCESS, 1), "raised": raised}))`;
+
+interface Priorities {
+  readonly nice: number;
+  readonly pid1: number;
+  readonly raised: readonly string[];
+}
+
 /** What a hostile program may become, and what it may do to the program that holds it. */
 const flag = `flag-${randomBytes(16).toString('hex')}`;
 const secret = `secret-${randomBytes(16).toString('hex')}`;
@@ -83,6 +108,15 @@ underEachRuntime(facts, (runtime) => {
     expect(status.get('Uid')).toBe('10001 10001 10001 10001');
     expect(status.get('Gid')).toBe('10001 10001 10001 10001');
     expect(status.get('Groups')).toMatch(/^2\d{4}$/);
+  });
+
+  test.each(ways)('a tool that is started %s is as urgent as any other, and cannot rise', async (_way, options) => {
+    const text = await box.output(['python3', '-c', priorities], { ...options, tty: undefined });
+    const { nice, pid1, raised } = JSON.parse(text) as Priorities;
+    expect(nice).toBe(0);
+    if (runtime === 'runsc') return; // takes any value and does nothing with it
+    expect(pid1, 'the supervisor goes first').toBe(facts.enforces.userNamespace ? 0 : -20);
+    expect(raised).toEqual([]);
   });
 
   test('no new privileges, a system call filter, nothing in the bounding and ambient sets: the kernel says so', () => {

@@ -97,6 +97,26 @@ void privileges_bound_nothing(void) {
   }
 }
 
+/*
+ * PID 1 has to be heard among a thousand processes that all want the processor, or it could not end them. It weighs more within
+ * its own sandbox only: what all of that may use is the engine's to say. Where it may not (user namespaces), it does without.
+ */
+static void go_first(void) {
+  setpriority(PRIO_PROCESS, 0, -20);
+}
+
+bool privileges_drop_priority(void) {
+  const int raising[] = {RLIMIT_NICE, RLIMIT_RTPRIO};
+  for (size_t i = 0; i < sizeof raising / sizeof *raising; i++) {
+    struct rlimit limit, none = {0, 0};
+    bool allowed = getrlimit(raising[i], &limit) == 0 && limit.rlim_max != 0;
+    if (allowed && setrlimit(raising[i], &none) != 0) {
+      return false;
+    }
+  }
+  return setpriority(PRIO_PROCESS, 0, 0) == 0;
+}
+
 const char *privileges_prepare(int firstOwnFd) {
   privileges_close_from(3);
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -114,6 +134,7 @@ const char *privileges_prepare(int firstOwnFd) {
   if ((permitted_capabilities() & needed) != needed) {
     return "needs the capabilities KILL, SETUID, SETGID and SETPCAP";
   }
+  go_first();
   bound(needed);
   if (setgroups(0, NULL) != 0 || privileges_set(needed) != 0) {
     return "cannot give up groups and capabilities";

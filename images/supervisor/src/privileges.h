@@ -2,6 +2,7 @@
 #ifndef PRIVILEGES_H
 #define PRIVILEGES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Capabilities as bits of a set. */
@@ -13,7 +14,7 @@ enum {
 
 /*
  * Once, at the start: no descriptor from outside, low numbers taken (so that a dup2 to one never hits ours), privileges cut
- * down to what is needed, no core dumps. NULL, or what is wrong.
+ * down to what is needed, no core dumps, first in line for the processor where that is allowed. NULL, or what is wrong.
  */
 const char *privileges_prepare(int firstOwnFd);
 
@@ -22,6 +23,9 @@ int privileges_set(uint32_t capabilities);
 
 /* The bounding set of this process, which held what privileges_prepare() left, is empty from now on. */
 void privileges_bound_nothing(void);
+
+/* This process is no more urgent than any other, and can never be again. */
+bool privileges_drop_priority(void);
 
 void privileges_close_from(int first);
 

@@ -242,6 +242,9 @@ static _Noreturn void run_hand(const struct spec *spec, uint32_t gid, struct sta
 static _Noreturn void run_child(const struct spec *spec, uint32_t gid, struct plumbing *plumbing, struct start_report *report) {
   default_signals();
   setsid();
+  if (!privileges_drop_priority()) {
+    give_up(report, STAGE_RESOURCES);
+  }
   for (int i = 0; i < 4; i++) {
     if (plumbing->theirs[i] >= 0 && dup2(plumbing->theirs[i], i) < 0) {
       give_up(report, STAGE_RESOURCES);

@@ -30,7 +30,7 @@ describe('the body that a spec compiles to', () => {
       IpcMode: 'private',
       Privileged: false,
       CapDrop: ['ALL'],
-      CapAdd: ['KILL', 'SETUID', 'SETGID', 'SETPCAP'],
+      CapAdd: ['KILL', 'SETUID', 'SETGID', 'SETPCAP', 'SYS_NICE'],
       SecurityOpt: ['no-new-privileges:true', 'seccomp={}'],
       ReadonlyRootfs: true,
       Tmpfs: {
@@ -103,6 +103,12 @@ describe('the body that a spec compiles to', () => {
     expect(refusal({ ...spec, ...change }, { ...facts, enforces, runtimes })).toMatchObject({
       code: 'policy_unenforceable',
     });
+  });
+
+  it('asks for no priority where a user namespace would have it for nothing', () => {
+    const remapped = { ...facts, enforces: { ...enforces, userNamespace: true } };
+    const { HostConfig } = compileBody(spec, { env: [], volumes: [] }, remapped);
+    expect(HostConfig['CapAdd']).toEqual(['KILL', 'SETUID', 'SETGID', 'SETPCAP']);
   });
 
   it('refuses gVisor with fewer processes than it needs itself', () => {

@@ -5,7 +5,7 @@ import { refuseUnfit } from './fitness.ts';
 /**
  * Compiles what was asked into the body of `POST /containers/create`. Promises:
  *  - nothing of it comes from anywhere but `ContainerSpec`, the constants here, and the image's names to be blanked;
- *  - no network, no capability but the supervisor's four, no new privileges, our seccomp profile, a read-only root,
+ *  - no network, no capability but the supervisor's five, no new privileges, our seccomp profile, a read-only root,
  *    writable only where a tmpfs or a writable volume is asked for, memory without swap, bounded pids, processors and open files;
  *  - names are asked for on loopback, where nobody answers but a fence of ours, and nothing of the host's resolver is known;
  *  - nothing of the image takes effect but its files: not its environment, entrypoint, user, volumes, health check or shell.
@@ -39,7 +39,7 @@ export function compileBody(spec: ContainerSpec, image: ImageDefaults, facts: En
       CgroupnsMode: 'private',
       Privileged: false,
       CapDrop: ['ALL'],
-      CapAdd: supervisorCapabilities,
+      CapAdd: supervisorCapabilities(facts),
       SecurityOpt: ['no-new-privileges:true', `seccomp=${spec.seccomp}`],
       ReadonlyRootfs: true,
       Tmpfs: tmpfsOf(spec, image),
@@ -95,8 +95,14 @@ export interface ContainerBody {
   readonly [key: string]: unknown;
 }
 
-/** KILL and the two SETs to end and become the tools' user, SETPCAP to empty the bounding set of a tool. */
-const supervisorCapabilities = ['KILL', 'SETUID', 'SETGID', 'SETPCAP'];
+/**
+ * KILL and the two SETs to end and become the tools' user, SETPCAP to empty the bounding set of a tool. SYS_NICE is used once and
+ * given up: PID 1 goes before the tools for the processor. A user namespace would have it for nothing.
+ */
+function supervisorCapabilities({ enforces }: EngineFacts): readonly string[] {
+  const always = ['KILL', 'SETUID', 'SETGID', 'SETPCAP'];
+  return enforces.userNamespace ? always : [...always, 'SYS_NICE'];
+}
 
 /** The engine's own list and what it leaves readable: facts about the host that help an attacker and nobody else. */
 const maskedPaths = [
