@@ -111,7 +111,7 @@ underEachRuntime(facts, (runtime) => {
   });
 
   test.each(ways)('a tool that is started %s is as urgent as any other, and cannot rise', async (_way, options) => {
-    const text = await box.output(['python3', '-c', priorities], { ...options, tty: undefined });
+    const text = await box.output(['python3', '-c', priorities], options);
     const { nice, pid1, raised } = JSON.parse(text) as Priorities;
     expect(nice).toBe(0);
     if (runtime === 'runsc') return; // takes any value and does nothing with it
