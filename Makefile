@@ -21,13 +21,13 @@ soak: build images ## the long ones: 1,000 sandboxes, 50 at once, real projects,
 
 check: node_modules/.stamp ## types, lint, format, dead code
 	@npx tsc -p tsconfig.json
-	@npx oxlint --type-aware src test bench scripts
-	@npx oxfmt --check src test bench scripts *.ts
+	@npx oxlint --type-aware src test bench scripts examples
+	@npx oxfmt --check src test bench scripts examples *.ts
 	@npx knip
 
 fix: node_modules/.stamp ## format and mend what the linter can
-	@npx oxfmt src test bench scripts *.ts
-	@npx oxlint --type-aware --fix src test bench scripts
+	@npx oxfmt src test bench scripts examples *.ts
+	@npx oxlint --type-aware --fix src test bench scripts examples
 
 bench: build images ## side by side with peers in one run; ROWS=echo-in-process,cold-open runs some
 	@node --expose-gc --import tsx bench/bench.ts $(if $(ROWS),--rows $(ROWS))

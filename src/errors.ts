@@ -48,6 +48,7 @@ export const errorTable = {
   journal_broken: { status: 422, fault: 'operator', retryable: false },
   data_dir_unusable: { status: 500, fault: 'operator', retryable: false },
   data_dir_in_use: { status: 409, fault: 'operator', retryable: false },
+  service_unavailable: { status: 503, fault: 'operator', retryable: true },
   draining: { status: 503, fault: 'operator', retryable: true },
   invalid_config: { status: 500, fault: 'operator', retryable: false },
   internal: { status: 500, fault: 'operator', retryable: false },
@@ -61,11 +62,18 @@ export class RunnerError extends Error {
   readonly code: ErrorCode;
   /** When it is worth asking again; only with codes that are retryable. */
   readonly retryAfterMs: number | undefined;
+  /** Of the request that a service refused: its log has a line with the same id. */
+  readonly requestId: string | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterMs?: number }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown; retryAfterMs?: number | undefined; requestId?: string | undefined },
+  ) {
     super(message, options);
     this.code = code;
     this.retryAfterMs = options?.retryAfterMs;
+    this.requestId = options?.requestId;
   }
 
   get status(): number {
@@ -75,6 +83,10 @@ export class RunnerError extends Error {
   get retryable(): boolean {
     return errorTable[this.code].retryable;
   }
+}
+
+export function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(errorTable, code);
 }
 
 export function isRunnerError(error: unknown, code?: ErrorCode): error is RunnerError {

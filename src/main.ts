@@ -1,4 +1,5 @@
 import type { CliContext } from './cli/context.ts';
+import type { EmbeddedService } from './client/embedded-transport.ts';
 import { loadConfig } from './config.ts';
 import { DataDir } from './data-dir/data-dir.ts';
 import { Network } from './egress/outside/network.ts';
@@ -18,6 +19,14 @@ export { ToolResult } from './tools/tool-result.ts';
 export async function openRunner(options: { dataDir?: string } & RunnerOptions = {}): Promise<Runner> {
   const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
   return Runner.create(engine, dataDir, { ...reached, ...options });
+}
+
+/** A service within this process, for `GloveboxClient.embedded`. Throws `data_dir_in_use` where another process serves it. */
+export async function openEmbedded(options: { readonly dataDir?: string } = {}): Promise<EmbeddedService> {
+  const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
+  const { embed } = await import('./api/embed.ts');
+  const { openService } = await import('./service/open-service.ts');
+  return embed(await openService({ engine, dataDir, runner: { ...reached } }));
 }
 
 /** What the commands of the CLI are given. */

@@ -163,12 +163,18 @@ const mayImport: Record<string, readonly string[]> = {
     'store',
     'tools',
   ],
+  // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
+  client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],
+  report: [...leaves, 'contract', 'journal'], // what can be held against a run, for CI
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
     'api',
+    'client',
+    'contract',
+    'report',
     'service',
     'bridge',
     'mcp',
@@ -194,6 +200,9 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   'main.ts': [
     ...leaves,
+    'api',
+    'client',
+    'service',
     'approvals',
     'config.ts',
     'egress',

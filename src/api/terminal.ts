@@ -1,3 +1,4 @@
+import { Duplex } from 'node:stream';
 import { z } from 'zod';
 import type { RawData, WebSocket } from 'ws';
 import { newId } from '../ids.ts';
@@ -82,6 +83,37 @@ export class Terminal {
       onError(error);
       socket.close(1011, 'the output cannot be read');
     });
+  }
+
+  /** The same without frames, for this process: it ends with the command, and whoever leaves it ends nothing. */
+  stream(): Duplex {
+    const stream: Duplex = new Duplex({
+      read: () => {
+        this.#next().then(
+          (bytes) => stream.push(bytes),
+          (error: unknown) => stream.destroy(new Error(messageOf(error))),
+        );
+      },
+      write: (bytes: Buffer, _, done) => {
+        const written = this.#command.write(bytes).catch(() => undefined); // it has ended, which the reader is told
+        void written.finally(done);
+      },
+    });
+    stream.once('close', () => {
+      this.#gone = true;
+    });
+    return stream;
+  }
+
+  /** null at the end. */
+  async #next(): Promise<Buffer | null> {
+    while (!this.#gone) {
+      const { bytes, nextOffset, ended } = await this.#output.read(this.#offset, pieceBytes, 'merged', waitMs);
+      this.#offset = nextOffset;
+      if (bytes.length > 0) return bytes;
+      if (ended) return null;
+    }
+    return null;
   }
 
   async #show(socket: WebSocket): Promise<void> {

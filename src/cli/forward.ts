@@ -6,6 +6,7 @@ import { messageOf } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import type { Run } from '../runner.ts';
 import { Exit, type CliContext } from './context.ts';
+import { atRun, type RunPlace } from './run-place.ts';
 import { print, printJson, say } from './terminal.ts';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const;
@@ -14,34 +15,63 @@ export function forwardCommand(program: Command, context: CliContext): void {
   program
     .command('forward')
     .description("a port inside an open run, on this machine's loopback, until Ctrl-C or the end of the run")
-    .argument('<run>', 'id, or the beginning of one')
+    .argument('<run>', 'name, id, or the beginning of one')
     .argument('<port>', 'what a program inside listens on (127.0.0.1)', portNumber(1))
     .option('--on <port>', 'the port here, 0 for a free one (default: the same)', portNumber(0))
     .option('--json', 'where it listens, as JSON')
     .action(async (id: string, port: number, options: { on?: number; json?: boolean }) => {
-      const dir = await (await context.openDataDir()).findRun(id);
-      const door = await DoorClient.open(dir);
-      const ending = new Ending();
-      try {
-        const forwarding = await Forwarding.open({
-          port,
-          ...(options.on === undefined ? {} : { hostPort: options.on }),
-          connect: (wanted) => door.connect(wanted),
-          onRefused,
-        });
-        const { url, hostPort } = forwarding;
-        if (options.json === true) printJson({ run: dir.id, port, hostPort, url });
-        else print(url);
-        say(`glovebox: leads to port ${port} inside run ${dir.id}; Ctrl-C ends it`);
-        await door.ended(ending.signal);
-        await forwarding.close();
-        if (ending.exit !== undefined) throw ending.exit;
-        say(`glovebox: run ${dir.id} has ended`);
-      } finally {
-        ending.close();
-        await door.close();
-      }
+      await atRun(context, id, async (place) => {
+        const way = await wayInto(place);
+        const ending = new Ending();
+        try {
+          const forwarding = await Forwarding.open({
+            port,
+            ...(options.on === undefined ? {} : { hostPort: options.on }),
+            connect: (wanted) => way.connect(wanted),
+            onRefused,
+          });
+          const { url, hostPort } = forwarding;
+          if (options.json === true) printJson({ run: way.run, port, hostPort, url });
+          else print(url);
+          say(`glovebox: leads to port ${port} inside run ${way.run}; Ctrl-C ends it`);
+          await way.ended(ending.signal);
+          await forwarding.close();
+          if (ending.exit !== undefined) throw ending.exit;
+          say(`glovebox: run ${way.run} has ended`);
+        } finally {
+          ending.close();
+          await way.close();
+        }
+      });
     });
+}
+
+/** To the loopback of a run: by its door on this machine, or through the service that has it. */
+interface WayIn extends Pick<DoorClient, 'connect' | 'ended' | 'close'> {
+  readonly run: string;
+}
+
+async function wayInto(place: RunPlace): Promise<WayIn> {
+  if (place.kind === 'directory') {
+    const door = await DoorClient.open(place.dir);
+    return {
+      run: place.dir.id,
+      connect: (port) => door.connect(port),
+      ended: (signal) => door.ended(signal),
+      close: () => door.close(),
+    };
+  }
+  const { run } = place;
+  const ended = async (signal: AbortSignal): Promise<void> => {
+    const after = (await run.entries(signal)).at(-1)?.seq ?? 0;
+    for await (const entry of run.journal({ after, signal })) if (entry.type === 'run.closed') return;
+  };
+  return {
+    run: run.id,
+    connect: (port) => run.connect(port),
+    ended: (signal) => ended(signal).catch(() => undefined),
+    close: async () => undefined,
+  };
 }
 
 /** For `--forward` of a run that is opened here: `3000`, or `8080:3000` where it is another one here. Repeatable. */

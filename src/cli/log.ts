@@ -4,27 +4,31 @@ import pc from 'picocolors';
 import { digestPattern, type Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
 import { checkJournal, formatCheck } from '../journal/check.ts';
+import type { Entry } from '../journal/entry.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
 import { renderEntry } from '../journal/render.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
+import { atRun, type RunPlace } from './run-place.ts';
 import { print, printJson, say } from './terminal.ts';
 
 export function logCommand(program: Command, context: CliContext): void {
   program
     .command('log')
     .description('the journal of a run: what was asked, decided, done')
-    .argument('<run>', 'id, or the beginning of one')
+    .argument('<run>', 'name, id, or the beginning of one')
     .option('-f, --follow', 'go on as entries come, until the run is closed')
     .option('--json', 'the entries as they are on disk')
     .action(async (id: string, options: { follow?: boolean; json?: boolean }) => {
-      const { id: run, journal } = await (await context.openDataDir()).findRun(id);
-      let closed = false;
-      for await (const entry of options.follow === true ? followEntries(journal) : readEntries(journal)) {
-        if (options.json === true) printJson(entry);
-        else print(renderEntry(entry));
-        closed = entry.type === 'run.closed';
-      }
-      if (options.follow === true && !closed) say(`glovebox: the runner of ${run} is gone; glovebox gc closes the run`);
+      await atRun(context, id, async (place) => {
+        let closed = false;
+        for await (const entry of entriesAt(place, options.follow === true)) {
+          if (options.json === true) printJson(entry);
+          else print(renderEntry(entry));
+          closed = entry.type === 'run.closed';
+        }
+        if (options.follow === true && !closed)
+          say(`glovebox: the runner of ${id} is gone; glovebox gc closes the run`);
+      });
     });
 }
 
@@ -45,6 +49,12 @@ export function checkCommand(program: Command, context: CliContext): void {
       else for (const line of formatCheck(check)) print(check.verdict === 'broken' ? pc.red(line) : line);
       throw new Exit(check.verdict === 'closed' ? exitCodes.ok : exitCodes.failed);
     });
+}
+
+async function* entriesAt(place: RunPlace, follow: boolean): AsyncGenerator<Entry, void> {
+  if (place.kind === 'directory') yield* follow ? followEntries(place.dir.journal) : readEntries(place.dir.journal);
+  else if (follow) yield* place.run.journal();
+  else yield* await place.run.entries();
 }
 
 async function journalPath(name: string, context: CliContext): Promise<string> {

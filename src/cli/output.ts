@@ -4,6 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { findOutput } from '../sandbox/find-output.ts';
 import type { OutputView } from '../sandbox/output-log.ts';
 import type { CliContext } from './context.ts';
+import { atRun } from './run-place.ts';
 
 const views: readonly OutputView[] = ['merged', 'stdout', 'stderr'];
 const pieceBytes = 1 << 18;
@@ -12,7 +13,7 @@ export function outputCommand(program: Command, context: CliContext): void {
   program
     .command('output')
     .description('what a call has printed, every byte that was kept; the journal names the calls')
-    .argument('<run>', 'id, or the beginning of one')
+    .argument('<run>', 'name, id, or the beginning of one')
     .argument('<call>', 'the id of an exec call')
     .option('--stream <view>', 'merged, stdout or stderr', 'merged')
     .option('--offset <bytes>', 'from this byte of the view on', '0')
@@ -21,8 +22,10 @@ export function outputCommand(program: Command, context: CliContext): void {
       const offset = Number(options.offset);
       if (view === undefined || !Number.isSafeInteger(offset) || offset < 0)
         throw new RunnerError('invalid_request', `--stream wants ${views.join(', ')}, --offset a number of bytes`);
-      const dir = await (await context.openDataDir()).findRun(id);
-      await print(dir.callsDir, callId, view, offset);
+      await atRun(context, id, async (place) => {
+        if (place.kind === 'directory') await print(place.dir.callsDir, callId, view, offset);
+        else for await (const bytes of place.run.output(callId, { stream: view, offset })) await write(bytes);
+      });
     });
 }
 
@@ -36,7 +39,11 @@ async function print(directory: string, callId: string, view: OutputView, from: 
   for (let offset = from; ;) {
     const { bytes, nextOffset } = await output.read(offset, pieceBytes, view);
     if (bytes.length === 0) return;
-    if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
+    await write(bytes);
     offset = nextOffset;
   }
+}
+
+async function write(bytes: Uint8Array): Promise<void> {
+  if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
 }

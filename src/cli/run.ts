@@ -1,11 +1,9 @@
 import type { Command } from 'commander';
-import { exitCodeOf, type Outcome } from '../sandbox/outcome.ts';
 import type { Run } from '../runner.ts';
-import { describeDenied } from '../tools/exec-text.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
-import { printable } from '../journal/printable.ts';
-import { Exit, exitCodes, type CliContext } from './context.ts';
+import { Exit, type CliContext } from './context.ts';
+import { exitOf } from './exit-of.ts';
 import { wholeNumber } from './numbers.ts';
 import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
 import { streamOutput } from './stream-output.ts';
@@ -58,46 +56,4 @@ async function execute(run: Run, argv: string[], options: Options & { stdin?: bo
   if (options.json !== true) await streamOutput(command, options.stdin === true);
   await command.ended;
   return run.poll(callId, 1000);
-}
-
-function exitOf(result: ToolResult): number {
-  if (result.data?.kind === 'exec' && result.data.outcome !== null) {
-    explain(result.data.outcome);
-    for (const line of describeDenied(result.data.egressDenied)) say(`glovebox: ${printable(line)}`);
-    return exitCodeOf(result.data.outcome);
-  }
-  say(`glovebox: ${printable(result.text, { newlines: 'keep' })}`);
-  return exitCodes.runner;
-}
-
-/** An exit code that the command did not choose is explained. */
-function explain(outcome: Outcome): void {
-  switch (outcome.kind) {
-    case 'exited':
-      return;
-    case 'not_started':
-      return say(`glovebox: the command did not start: ${printable(outcome.message)}`);
-    case 'timed_out':
-      return say(`glovebox: ended after ${outcome.afterMs} ms (--timeout, or limits.command_timeout in the policy)`);
-    case 'idle_timed_out':
-      return say(`glovebox: ended after ${outcome.afterMs} ms without output (limits.idle_timeout in the policy)`);
-    case 'out_of_memory':
-      return say(`glovebox: out of memory at ${outcome.limitBytes} bytes (limits.memory in the policy)`);
-    case 'pids_limit':
-      return say(`glovebox: no more than ${outcome.limit} processes (limits.pids in the policy)`);
-    case 'disk_full':
-      return say(
-        `glovebox: no space left on ${outcome.where.join(', ')} (limits.workspace and limits.tmp in the policy)`,
-      );
-    case 'output_limit':
-      return say(`glovebox: ended after ${outcome.limitBytes} bytes of output (limits.output_per_call in the policy)`);
-    case 'signaled':
-      return say(`glovebox: the command was ended by signal ${outcome.signal}`);
-    case 'cancelled':
-      return say('glovebox: cancelled');
-    case 'denied':
-      return say(`glovebox: denied: ${outcome.reason} (rule ${outcome.rule})`);
-    case 'sandbox_lost':
-      return say(`glovebox: the sandbox was lost: ${printable(outcome.reason)}`);
-  }
 }

@@ -2,12 +2,14 @@ import { constants } from 'node:os';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { Admission } from '../api/admission.ts';
 import { openLog } from '../api/log.ts';
 import { openApi } from '../api/open-api.ts';
 import { ApiServer, type ListenOn } from '../api/server.ts';
 import { RunnerError } from '../errors.ts';
 import { openService, type OpenedService } from '../service/open-service.ts';
 import { RetentionSweep } from '../service/retention.ts';
+import type { Service } from '../service/service.ts';
 import type { CliContext } from './context.ts';
 import { wholeNumber } from './numbers.ts';
 import { printJson, say } from './terminal.ts';
@@ -21,6 +23,7 @@ interface Options {
   readonly maxRuns?: number;
   readonly drainTimeout: number;
   readonly leaveRuns?: boolean;
+  readonly endWhenIdle?: number;
   readonly takeStrangers?: boolean;
   readonly trustLocalIdentities?: boolean;
   readonly logFormat: 'json' | 'pretty';
@@ -49,6 +52,11 @@ export function serveCommand(program: Command, context: CliContext): void {
     .option('--max-runs <n>', 'open at once (default: 256)', wholeNumber(1))
     .option('--drain-timeout <ms>', 'on SIGTERM running calls have so long', wholeNumber(0), 30_000)
     .option('--leave-runs', 'on SIGTERM open runs are left for the next service, not closed')
+    .option(
+      '--end-when-idle <ms>',
+      'ends when no run is open and nobody has asked for anything for so long',
+      wholeNumber(1),
+    )
     .option('--take-strangers', 'take up sandboxes of which the database knows nothing, however many')
     .option('--trust-local-identities', 'whoever has the socket may say who it is (X-Glovebox-As)')
     .addOption(new Option('--log-format <form>', 'of the log, on stderr').choices(['json', 'pretty']).default('json'))
@@ -78,7 +86,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     onProgress: (line) => log.info(line),
   });
   const { service } = opened;
-  const { app } = openApi({ service, log, trustLocalIdentities: options.trustLocalIdentities === true });
+  const { app, admission } = openApi({ service, log, trustLocalIdentities: options.trustLocalIdentities === true });
   const server = new ApiServer(app);
   const retention = new RetentionSweep({
     dataDir,
@@ -92,9 +100,10 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     for (const where of [socket, ...options.listen]) listening.push(await server.listen(where));
     tell(listening, options, dataDir.path);
     log.info({ pid: process.pid, runs: service.openRuns }, 'the service is ready');
-    const signal = await stopping.asked;
+    if (options.endWhenIdle !== undefined) stopping.whenIdle(service, admission, options.endWhenIdle);
+    const reason = await stopping.asked;
     log.info(
-      { signal, openRuns: service.openRuns },
+      { reason, openRuns: service.openRuns },
       'the service stops: no more runs, calls that run come to their end',
     );
     await service.drain(options.drainTimeout, options.leaveRuns === true ? 'leave' : 'close');
@@ -147,11 +156,14 @@ function refuseBeyondLoopback({ listen, listenBeyondLoopback }: Options): void {
       );
 }
 
+const idlePolls = 10;
+
 /** SIGTERM and SIGINT ask once; asked twice, the process leaves at once. */
 class Stopping {
-  readonly asked: Promise<NodeJS.Signals>;
-  #ask: (signal: NodeJS.Signals) => void = () => undefined;
+  readonly asked: Promise<NodeJS.Signals | 'idle'>;
+  #ask: (reason: NodeJS.Signals | 'idle') => void = () => undefined;
   #isAsked = false;
+  #idle: NodeJS.Timeout | undefined;
 
   constructor() {
     this.asked = new Promise((resolve) => {
@@ -160,7 +172,20 @@ class Stopping {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, this.#onSignal);
   }
 
+  /** What waits, runs or is being opened keeps it. */
+  whenIdle(service: Service, admission: Admission, idleMs: number): void {
+    this.#idle = setInterval(
+      () => {
+        const { idleSinceMs } = admission;
+        if (idleSinceMs === undefined || service.openRuns + service.openingRuns > 0) return;
+        if (performance.now() - idleSinceMs >= idleMs) this.#ask('idle');
+      },
+      Math.ceil(idleMs / idlePolls),
+    );
+  }
+
   end(): void {
+    clearInterval(this.#idle);
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.off(name, this.#onSignal);
   }
 

@@ -1,11 +1,11 @@
 import { chmod, link, mkdir, readFile, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
 import { Instances, type Instance } from './instances.ts';
 import { isProcessAlive } from '../process-identity.ts';
 import { RunDir } from './run-dir.ts';
+import { usualPath } from './usual-path.ts';
 import { SandboxLinks } from './sandbox-links.ts';
 import { WarmDirs } from './warm-dirs.ts';
 
@@ -151,14 +151,6 @@ export class DataDir {
   forgetInstance(id: string): Promise<void> {
     return this.#instances.forget(id);
   }
-}
-
-function usualPath(env: NodeJS.ProcessEnv): string {
-  const own = env['GLOVEBOX_DATA'];
-  if (own !== undefined && own !== '') return own;
-  const shared = env['XDG_DATA_HOME']; // a relative one is to be ignored (XDG base directories)
-  if (shared !== undefined && isAbsolute(shared)) return join(shared, 'glovebox');
-  return join(env['HOME'] ?? homedir(), '.local', 'share', 'glovebox');
 }
 
 async function refuseUnsafe(dir: string): Promise<void> {

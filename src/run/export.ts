@@ -69,7 +69,7 @@ export async function holdBack(
 }
 
 /** `diff.json`. */
-export function exportDocument(exported: Exported, policy: string): Record<string, unknown> {
+export function exportDocument(exported: Exported, policy: string) {
   return { policy, ...candidateDocument(exported), held: exported.held, due: exported.due };
 }
 

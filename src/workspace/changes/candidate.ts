@@ -33,7 +33,7 @@ export async function takeCandidate(
 }
 
 /** `diff.json`: the changes as a list, what was refused, what stood outside the scope. */
-export function candidateDocument(candidate: Candidate): Record<string, unknown> {
+export function candidateDocument(candidate: Candidate) {
   const lines = new Map(candidate.patch.files.map((file) => [file.path, file]));
   return {
     changes: candidate.classified.map((change) => ({

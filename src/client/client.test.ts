@@ -1,0 +1,128 @@
+import { describe, expect, test } from 'vitest';
+import { GloveboxClient } from './client.ts';
+import { answerJson, FakeService } from './service.fixture.ts';
+
+const run = '01m7zvavgmmzvhekr10a9xreag';
+const done = { callId: 'c1', tool: 'write', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
+
+describe('what is asked again', () => {
+  test('a call whose answer was lost is asked for under its id, and whoever waits is told', async () => {
+    await using fake = await FakeService.start((request, response) => {
+      if (fake.asked.length <= 2) request.socket.destroy();
+      else answerJson(response, done);
+    });
+    const client = await fake.client();
+    const result = await client.runs.get(run).call('c1', { tool: 'remove', path: 'a' });
+    expect(result).toEqual(done);
+    expect(fake.asked).toEqual(Array.from({ length: 3 }, () => `PUT /v1/runs/${run}/calls/c1`));
+    expect(fake.reasks.map(({ attempt }) => attempt)).toEqual([1, 2]);
+  });
+
+  test('an answer that breaks off in the middle was no answer', async () => {
+    await using fake = await FakeService.start((request, response) => {
+      if (fake.asked.length > 1) return answerJson(response, done);
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('{"callId":', () => request.socket.destroy());
+    });
+    const client = await fake.client();
+    expect(await client.runs.get(run).call('c1', { tool: 'remove', path: 'a' })).toEqual(done);
+    expect(fake.asked).toHaveLength(2);
+  });
+
+  test.each([
+    ['opening a run', (client: GloveboxClient) => client.runs.open({ policy: { name: 'default' } })],
+    ['a snapshot', (client: GloveboxClient) => client.runs.get(run).snapshot()],
+    ['a fork', (client: GloveboxClient) => client.runs.get(run).fork()],
+    ['closing', (client: GloveboxClient) => client.runs.get(run).close()],
+    ['standard input', (client: GloveboxClient) => client.runs.get(run).command('c1').write('x')],
+    ['an answer to an approval', (client: GloveboxClient) => client.approvals.decide(run, { approve: true })],
+  ])('%s is asked once, and what is not known is said', async (_, ask) => {
+    await using fake = await FakeService.start((request) => void request.socket.destroy());
+    const client = await fake.client();
+    const failed = ask(client);
+    await expect(failed).rejects.toMatchObject({ code: 'service_unavailable' });
+    await expect(failed).rejects.toThrow(/look before you ask again/);
+    expect(fake.asked).toHaveLength(1);
+    expect(fake.reasks).toEqual([]);
+  });
+
+  test('a service that stays away is given up after so many times', async () => {
+    await using fake = await FakeService.start((request) => void request.socket.destroy());
+    const client = await fake.client({ reasksMax: 2 });
+    const failed = client.runs.get(run).call('c1', { tool: 'remove', path: 'a' });
+    await expect(failed).rejects.toMatchObject({ code: 'service_unavailable' });
+    await expect(failed).rejects.toThrow(/asking again with the same call id tells/);
+    expect(fake.asked).toHaveLength(3);
+  });
+
+  test('a service that was never there is said at once', async () => {
+    await using fake = await FakeService.start(() => undefined);
+    await fake.stop();
+    const client = await fake.client();
+    await expect(client.runs.list()).rejects.toThrow(/no service answers at unix:/);
+    expect(fake.reasks).toEqual([]);
+  });
+
+  test('a wait that is aborted throws its reason and asks nothing more', async () => {
+    const stop = new AbortController();
+    await using fake = await FakeService.start(() => stop.abort(new Error('enough')));
+    const client = await fake.client();
+    await expect(client.runs.get(run).call('c1', { tool: 'remove', path: 'a' }, stop.signal)).rejects.toThrow('enough');
+    expect(fake.asked).toHaveLength(1);
+  });
+});
+
+describe('what is refused', () => {
+  test('a problem is an error with its code, its request id and when to ask again', async () => {
+    const problem = { code: 'rate_limited', detail: 'too many', requestId: 'r-1', retryAfterMs: 1500, status: 429 };
+    await using fake = await FakeService.start((_, response) => answerJson(response, problem, 429));
+    const client = await fake.client();
+    await expect(client.runs.list()).rejects.toMatchObject({
+      code: 'rate_limited',
+      message: 'too many',
+      requestId: 'r-1',
+      retryAfterMs: 1500,
+    });
+    expect(fake.asked).toHaveLength(1);
+  });
+
+  test.each([
+    [{ code: 'a_code_of_tomorrow', detail: 'news' }, 422, 'invalid_request', /news .*a_code_of_tomorrow/],
+    ['<html>Bad Gateway</html>', 502, 'service_unavailable', /answered 502 to GET \/v1\/runs/],
+    ['', 500, 'internal', /answered 500/],
+  ] as const)('an answer that is not of ours is an error too: %j', async (body, status, code, says) => {
+    await using fake = await FakeService.start((_, response) => answerJson(response, body, status));
+    const client = await fake.client();
+    const failed = client.runs.list();
+    await expect(failed).rejects.toMatchObject({ code });
+    await expect(failed).rejects.toThrow(says);
+  });
+
+  test.each([
+    'localhost:8080',
+    'ftp://localhost/',
+    'http://key@localhost/',
+    'http://localhost/?key=x',
+    'unix:relative',
+  ])('%s is no address', async (url) => {
+    await expect(GloveboxClient.connect({ url })).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+
+  test('a key that cannot be one is never sent', async () => {
+    const connecting = GloveboxClient.connect({ url: 'http://localhost/', key: 'a\nb' });
+    await expect(connecting).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+});
+
+test('the key is in Authorization and in nothing else', async () => {
+  const seen: string[] = [];
+  await using fake = await FakeService.start((request, response) => {
+    seen.push(request.headers.authorization ?? '', `${request.url} ${JSON.stringify(request.headers)}`);
+    answerJson(response, { runs: [], next: null });
+  });
+  const client = await GloveboxClient.connect({ socketPath: fake.socketPath, key: 'gbx_secret' });
+  await client.runs.list({ name: 'a b', state: 'open' });
+  expect(seen[0]).toBe('Bearer gbx_secret');
+  expect(seen[1]?.split('gbx_secret')).toHaveLength(2);
+  expect(fake.asked).toEqual(['GET /v1/runs?name=a%20b&state=open']);
+});
