@@ -35,6 +35,7 @@ const mayImport: Record<string, readonly string[]> = {
   control: leaves, // whoever opens a run gives it in
   'config.ts': [...leaves, 'policy'], // the one strict reader of YAML
   'data-dir': leaves,
+  backup: [...leaves, 'data-dir', 'journal', 'store'],
   retention: [...leaves, 'data-dir', 'journal', 'workspace'], // what runs keep, for how long, and the contents that nothing names
   store: [...leaves, 'data-dir', 'journal'], // what is asked for across runs, and how it is made again from their journals
   sandbox: [...leaves, 'engine'], // the engine port and the fact that a stream exists; never an adapter
@@ -171,6 +172,7 @@ const mayImport: Record<string, readonly string[]> = {
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
+    'backup',
     'api',
     'client',
     'contract',
@@ -195,7 +197,6 @@ const mayImport: Record<string, readonly string[]> = {
     'run',
     'recovery.ts',
     'retention',
-    'service',
     'store',
   ],
   'main.ts': [

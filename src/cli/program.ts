@@ -44,6 +44,8 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   gc: async () => (await import('./gc.ts')).gcCommand,
   key: async () => (await import('./key.ts')).keyCommand,
   team: async () => (await import('./team.ts')).teamCommand,
+  backup: async () => (await import('./backup.ts')).backupCommand,
+  restore: async () => (await import('./backup.ts')).restoreCommand,
   state: async () => (await import('./state.ts')).stateCommand,
   image: async () => (await import('./image.ts')).imageCommand,
   base: async () => (await import('./base.ts')).baseCommand,
