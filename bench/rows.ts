@@ -4,6 +4,7 @@ import { GenericContainer } from 'testcontainers';
 import type { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Bed } from './bed.ts';
 import { decideRow } from './decide-row.ts';
+import { stateRow } from './state-row.ts';
 import { egressLatency, egressTerminated, egressThroughput } from './egress-rows.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
@@ -31,6 +32,7 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'echo-gvisor': echoGvisor,
   fork,
   decide: decideRow,
+  'state-commit': stateRow,
   'open-50k': open50k,
   'diff-20-of-50k': diff20,
   'import-50k': import50k,
