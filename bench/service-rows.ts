@@ -29,7 +29,12 @@ async function calls({ peer }: Bench, name: string, runs: number, callers: numbe
     const theirs: number[] = [];
     for (let round = 0; round < 3; round++) {
       ours.push(await perSecond(all, 40));
-      theirs.push(await perSecond(all.slice(0, 8).map(() => () => peer.exec(['echo', 'hi'])), 4));
+      theirs.push(
+        await perSecond(
+          all.slice(0, 8).map(() => () => peer.exec(['echo', 'hi'])),
+          4,
+        ),
+      );
     }
     const measured = { ours: median(ours), peer: median(theirs) };
     return [moreIsBetter(name, 'calls/s', measured, 'dockerode exec, 8 at once', { ratio: 15 })];

@@ -22,7 +22,8 @@ export async function stateRow(): Promise<readonly Row[]> {
     safest.close();
     await rm(dir, { recursive: true, force: true });
   }
-  const p95 = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.95)] ?? 0;
+  const p95 = (values: readonly number[]): number =>
+    values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.95)] ?? 0;
   const rows = { ours: median(times.ours), peer: median(times.safest) };
   return [
     lessIsBetter('state-commit', 'ms', rows, 'durability power', { bound: 1 }),

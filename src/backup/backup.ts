@@ -103,7 +103,7 @@ async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean
   await copier.tree(
     dir.path,
     to,
-    (name, depth) => (depth === 0 && left.has(name)) || /^journal\.ndjson\.lock\./.test(name),
+    (name, depth) => (depth === 0 && left.has(name)) || name.startsWith('journal.ndjson.lock.'),
   );
   if (existsSync(dir.journal)) return true;
   await rm(to, { recursive: true });

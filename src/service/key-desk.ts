@@ -1,11 +1,12 @@
 import { RunnerError } from '../errors.ts';
-import type { KeyDraft, KeyRow } from '../store/key-row.ts';
+import { standardQuota, type KeyDraft, type KeyRow, type Scope } from '../store/key-row.ts';
 import type { Keys } from '../store/keys.ts';
 import { localKeyId, type Principal } from './principal.ts';
 
 /**
- * Keys, as those who have the scope `admin` make them. Nobody gives more than they have: not another team, no scope, no policy.
- * The owner of the machine has everything.
+ * Keys, as those who have the scope `admin` make them. Promises:
+ *  - nobody gives more than they have: no other team, scope, policy or quota, and for no longer;
+ *  - only the owner of the machine gives `approve` and `admin`: else who asks could make itself another identity that answers.
  */
 export class KeyDesk {
   readonly #keys: Keys;
@@ -15,7 +16,7 @@ export class KeyDesk {
   }
 
   create(principal: Principal, draft: KeyDraft): { readonly key: KeyRow; readonly secret: string } {
-    if (!isOwner(principal)) refuseMore(principal, draft);
+    if (!isOwner(principal)) refuseMore(principal, this.#keys.get(principal.keyId)?.expiresAt ?? null, draft);
     const { row, secret } = this.#keys.create(draft);
     return { key: row, secret };
   }
@@ -38,19 +39,33 @@ function isOwner({ keyId }: Principal): boolean {
   return keyId === localKeyId;
 }
 
-function refuseMore(principal: Principal, { team, scopes, policies }: KeyDraft): void {
-  const scope = scopes.find((one) => !principal.scopes.has(one));
-  const mine = principal.policies;
-  const policy =
-    mine === 'any' ? undefined : policies === 'any' ? 'any' : policies.find((name) => !mine.includes(name));
-  const what =
-    team !== principal.team
-      ? `team ${JSON.stringify(team)}`
-      : scope !== undefined
-        ? `the scope ${scope}`
-        : policy !== undefined
-          ? `the policy ${policy}`
-          : undefined;
-  if (what !== undefined)
-    throw new RunnerError('forbidden', `this key cannot give ${what} to another: it does not have it`);
+const ofOwnerAlone: readonly Scope[] = ['approve', 'admin'];
+
+function refuseMore(principal: Principal, endsAt: string | null, draft: KeyDraft): void {
+  const what = whatIsMore(principal, endsAt, draft);
+  if (what === undefined) return;
+  throw new RunnerError(
+    'forbidden',
+    `this key cannot give ${what} to another; the owner of the machine can: glovebox key create`,
+  );
 }
+
+function whatIsMore(principal: Principal, endsAt: string | null, draft: KeyDraft): string | undefined {
+  if (draft.team !== principal.team) return `team ${JSON.stringify(draft.team.slice(0, 64))}`;
+  const scope = draft.scopes.find((one) => ofOwnerAlone.includes(one) || !principal.scopes.has(one));
+  if (scope !== undefined) return `the scope ${scope}`;
+  const { policies } = principal;
+  if (policies !== 'any') {
+    if (draft.policies === 'any') return 'every policy';
+    const policy = draft.policies.find((name) => !policies.includes(name));
+    if (policy !== undefined) return `the policy ${JSON.stringify(policy.slice(0, 128))}`;
+  }
+  const quota = draft.quota ?? standardQuota;
+  const bound = quotaBounds.find((one) => quota[one] > principal.quota[one]);
+  if (bound !== undefined) return `a quota of ${quota[bound]} ${bound}, where its own is ${principal.quota[bound]},`;
+  if (endsAt === null || (draft.expiresAt !== null && Date.parse(draft.expiresAt) <= Date.parse(endsAt)))
+    return undefined;
+  return `a time beyond ${endsAt}, when it expires itself,`;
+}
+
+const quotaBounds = ['openRuns', 'callsPerMinute', 'cpuMillis', 'diskBytes'] as const;
