@@ -10,6 +10,7 @@ import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
 import { callsHttp64, callsHttp8, echoHttp } from './service-rows.ts';
+import { warmOpen } from './warm-row.ts';
 import { diff20, import50k, open50k } from './workspace-rows.ts';
 
 export interface Bench {
@@ -24,6 +25,7 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'calls-http-8': callsHttp8,
   'calls-http-64': callsHttp64,
   'cold-open': coldOpen,
+  'warm-open': warmOpen,
   'out-1mb': outOneMegabyte,
   'read-1mb': readOneMegabyte,
   'write-1mb': writeOneMegabyte,
