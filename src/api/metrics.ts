@@ -12,6 +12,14 @@ export interface Gauged {
   readonly value: () => number | undefined;
 }
 
+/** Of a runner. */
+interface MadeAhead {
+  readonly opensStats: { readonly waiting: number; readonly refused: number };
+  readonly poolStats:
+    | Readonly<Record<'warm' | 'making' | 'memoryBytes' | 'taken' | 'missed' | 'unfit' | 'expired' | 'failed', number>>
+    | undefined;
+}
+
 /**
  * What Prometheus reads. Every label is of a bounded set: names of tools, lanes, classes and outcomes that policies and code know,
  * never an id of a run, a key or a call.
@@ -110,6 +118,40 @@ export class Metrics {
       help: 'Memory of this process.',
       value: () => process.memoryUsage.rss(),
     });
+  }
+
+  /** What it makes ahead, and who waits for it. */
+  followRunner(runner: MadeAhead): void {
+    const pool = (): MadeAhead['poolStats'] => runner.poolStats;
+    const gauges: readonly Gauged[] = [
+      { name: 'glovebox_opens_waiting', help: 'Opens that wait for a turn.', value: () => runner.opensStats.waiting },
+      { name: 'glovebox_pool_warm', help: 'Sandboxes that are ready.', value: () => pool()?.warm },
+      { name: 'glovebox_pool_making', help: 'Sandboxes that are being made ahead.', value: () => pool()?.making },
+      { name: 'glovebox_pool_memory_bytes', help: 'Limits of those that are ready.', value: () => pool()?.memoryBytes },
+    ];
+    const counters: readonly Gauged[] = [
+      { name: 'glovebox_opens_refused_total', help: 'The line was full.', value: () => runner.opensStats.refused },
+      { name: 'glovebox_pool_taken_total', help: 'Opens that found one ready.', value: () => pool()?.taken },
+      { name: 'glovebox_pool_missed_total', help: 'Opens that found none.', value: () => pool()?.missed },
+      { name: 'glovebox_pool_unfit_total', help: 'Ready, but not as they were made.', value: () => pool()?.unfit },
+      { name: 'glovebox_pool_expired_total', help: 'Nobody wanted them.', value: () => pool()?.expired },
+      { name: 'glovebox_pool_failed_total', help: 'Could not be made ahead.', value: () => pool()?.failed },
+    ];
+    for (const gauge of gauges) this.gauge(gauge);
+    for (const counter of counters) this.#counter(counter);
+  }
+
+  #counter({ name, help, value }: Gauged): void {
+    const counter = new Counter({
+      name,
+      help,
+      registers: [],
+      collect() {
+        this.reset();
+        this.inc(value() ?? 0);
+      },
+    });
+    this.#registry.registerMetric(counter);
   }
 
   gauge({ name, help, value }: Gauged): void {

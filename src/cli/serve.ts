@@ -21,6 +21,8 @@ interface Options {
   readonly workspaces?: readonly string[];
   readonly durability?: 'process' | 'power';
   readonly maxRuns?: number;
+  readonly warm: number;
+  readonly openAtOnce?: number;
   readonly drainTimeout: number;
   readonly leaveRuns?: boolean;
   readonly endWhenIdle?: number;
@@ -50,6 +52,12 @@ export function serveCommand(program: Command, context: CliContext): void {
         .default('process'),
     )
     .option('--max-runs <n>', 'open at once (default: 256)', wholeNumber(1))
+    .option('--warm <n>', 'sandboxes that are kept ready for who comes next; 0: none', wholeNumber(0), 4)
+    .option(
+      '--open-at-once <n>',
+      'runs for which a sandbox is made at once (default: four a processor)',
+      wholeNumber(1),
+    )
     .option('--drain-timeout <ms>', 'on SIGTERM running calls have so long', wholeNumber(0), 30_000)
     .option('--leave-runs', 'on SIGTERM open runs are left for the next service, not closed')
     .option(
@@ -77,7 +85,11 @@ async function serve(context: CliContext, options: Options): Promise<void> {
   const opened = await openService({
     engine,
     dataDir,
-    runner: { ...reach },
+    runner: {
+      ...reach,
+      pool: { warmMax: options.warm },
+      ...(options.openAtOnce === undefined ? {} : { opens: { atOnce: options.openAtOnce } }),
+    },
     policies: options.policies,
     durability: options.durability,
     takeStrangers: options.takeStrangers,
@@ -85,8 +97,10 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     ...(options.maxRuns === undefined ? {} : { runsMax: options.maxRuns }),
     onProgress: (line) => log.info(line),
   });
-  const { service } = opened;
-  const { app, admission } = openApi({ service, log, trustLocalIdentities: options.trustLocalIdentities === true });
+  const { service, runner } = opened;
+  const trustLocalIdentities = options.trustLocalIdentities === true;
+  const { app, admission, metrics } = openApi({ service, log, trustLocalIdentities });
+  metrics.followRunner(runner);
   const server = new ApiServer(app);
   const retention = new RetentionSweep({
     dataDir,

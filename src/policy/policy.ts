@@ -93,10 +93,16 @@ export function recompile({ chain, registries }: LoadedPolicy, task: TaskRequest
 /** The file and all that it extends, the widest first; checked, and its own tests passed. */
 export async function loadChain(
   pathOrName: string,
-  { withoutTests = false }: { readonly withoutTests?: boolean } = {},
+  { withoutTests = false, onRead }: LoadChainOptions = {},
 ): Promise<readonly SourceFile[]> {
-  const files = await readUpwards(pathOrName, pathFor(pathOrName, process.cwd()), 1);
+  const files = await readUpwards(pathOrName, pathFor(pathOrName, process.cwd()), 1, onRead);
   return checkChain(expandAll(files), { withoutTests });
+}
+
+interface LoadChainOptions {
+  readonly withoutTests?: boolean;
+  /** Each file, as it was read. */
+  readonly onRead?: (path: string, text: string) => void;
 }
 
 /** One more file below the others, which can only narrow them. */
@@ -122,8 +128,15 @@ function expandAll(files: readonly SourceFile[]): readonly SourceFile[] {
   return files.map((file, index) => withSetsExpanded(file, files.slice(0, index)));
 }
 
-async function readUpwards(source: string, path: string, depth: number): Promise<readonly SourceFile[]> {
-  const file = parseSourceFile(await readText(path), source);
+async function readUpwards(
+  source: string,
+  path: string,
+  depth: number,
+  onRead: LoadChainOptions['onRead'],
+): Promise<readonly SourceFile[]> {
+  const text = await readText(path);
+  onRead?.(path, text);
+  const file = parseSourceFile(text, source);
   const { extends: above } = file.file;
   if (above === undefined) return [file];
   const refuse = (why: string): never => {
@@ -131,7 +144,7 @@ async function readUpwards(source: string, path: string, depth: number): Promise
   };
   if (depth >= layersMax) refuse(`more than ${layersMax} layers; does a file extend itself?`);
   const [name = '', digest] = above.split('@');
-  const files = await readUpwards(name, pathFor(name, dirname(path)), depth + 1);
+  const files = await readUpwards(name, pathFor(name, dirname(path)), depth + 1, onRead);
   const found = files.at(-1)?.digest;
   if (digest !== undefined && digest !== found)
     refuse(`${name} is ${found} now, not ${digest}; look at it, then name that`);
@@ -144,7 +157,8 @@ function pathFor(pathOrName: string, directory: string): string {
   return resolve(directory, pathOrName);
 }
 
-async function readText(path: string): Promise<string> {
+/** Of a policy. Throws `invalid_policy`. */
+export async function readText(path: string): Promise<string> {
   let file: FileHandle | undefined;
   try {
     file = await open(path, 'r');

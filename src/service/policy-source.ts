@@ -1,8 +1,9 @@
 import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, RunnerError } from '../errors.ts';
+import { ChainMemory } from '../policy/chain-memory.ts';
 import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
-import { classesOf, loadChain, parsePolicy, shippedPolicies, type LoadedPolicy } from '../policy/policy.ts';
+import { classesOf, loadChain, policyFor, shippedPolicies, type LoadedPolicy } from '../policy/policy.ts';
 import type { TaskRequest } from '../policy/layers/restriction.ts';
 import { policyNamePattern } from '../contract/run-view.ts';
 
@@ -18,6 +19,7 @@ const filesMax = 1_000;
 /** The policies that a service offers by name: those of a directory, else the shipped ones. A file is read when it is used. */
 export class PolicySource {
   readonly #directory: string | undefined;
+  readonly #memory = new ChainMemory();
 
   constructor(directory: string | undefined) {
     this.#directory = directory;
@@ -65,9 +67,10 @@ export class PolicySource {
     workspace: string | undefined,
     task: TaskRequest,
   ): Promise<LoadedPolicy> {
-    if ('text' in wanted) return parsePolicy(wanted.text, 'the request', task);
+    if ('text' in wanted) return policyFor(this.#memory.parse(wanted.text, 'the request'), task);
     const names = await this.names();
-    if (names.includes(wanted.name)) return loadPolicyFor(this.#placeOf(wanted.name), workspace, task);
+    const load = (place: string): ReturnType<ChainMemory['load']> => this.#memory.load(place);
+    if (names.includes(wanted.name)) return loadPolicyFor(this.#placeOf(wanted.name), workspace, task, load);
     throw new RunnerError('not_found', `there is no policy ${wanted.name} here; there are ${names.join(', ')}`);
   }
 

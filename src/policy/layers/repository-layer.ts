@@ -6,7 +6,7 @@ import { repositoryProblems } from './check-egress.ts';
 import { compileOptions, loadChain, policyFor, withLayer } from '../policy.ts';
 import type { LoadedPolicy } from './effective-policy.ts';
 import type { TaskRequest } from './restriction.ts';
-import { parseSourceFile } from '../language/source-file.ts';
+import { parseSourceFile, type SourceFile } from '../language/source-file.ts';
 
 /** Where a repository says what runs on it may do; as the last of the files, so that it can only narrow. */
 const repositoryPolicyPath = '.glovebox/policy.yaml';
@@ -19,8 +19,9 @@ export async function loadPolicyFor(
   pathOrName: string,
   workspace: string | undefined,
   task: TaskRequest = {},
+  load: (pathOrName: string) => Promise<readonly SourceFile[]> = loadChain,
 ): Promise<LoadedPolicy> {
-  const chain = await loadChain(pathOrName);
+  const chain = await load(pathOrName);
   const text = workspace === undefined ? undefined : await committedPolicy(workspace);
   if (text === undefined) return policyFor(chain, task, await compileOptions(chain));
   const layer = parseSourceFile(text, `HEAD:${repositoryPolicyPath}`);
