@@ -3,6 +3,7 @@ import type { Fence } from './egress/fence.ts';
 import { keepImageTrust } from './egress/image-trust.ts';
 import { Network } from './egress/outside/network.ts';
 import type { EgressRecord } from './egress/checkpoint/record.ts';
+import type { ResumedFence } from './egress/kept.ts';
 import { proveIsolation, type IsolationProof } from './egress/self-test.ts';
 import type { Journal } from './journal/writer.ts';
 import type { Policy } from './policy/policy.ts';
@@ -21,6 +22,8 @@ export interface FencingParts {
   /** Ends what runs in it. */
   readonly stop: (reason: string) => void;
   readonly network?: Network;
+  /** Tools have run in it already, under another runner. */
+  readonly resumed?: ResumedFence;
   readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
 }
 
@@ -52,7 +55,9 @@ export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit
       fence === undefined
         ? (parts.isolation ?? proveIsolation(parts.sandbox, 'refused'))
         : proveIsolation(parts.sandbox, 'nxdomain'),
-      parts.derived === true && fence?.terminates !== true ? keepImageTrust(parts.sandbox.files) : undefined,
+      parts.derived === true && fence?.terminates !== true && parts.resumed === undefined
+        ? keepImageTrust(parts.sandbox.files)
+        : undefined,
     ]);
     return { fence, isolation };
   } catch (error) {
@@ -63,7 +68,7 @@ export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit
 
 async function openFence(
   { egress, credentials }: Reachable,
-  { sandbox, record, stop, network = new Network(), credentialCommands = {} }: FencingParts,
+  { sandbox, record, stop, network = new Network(), credentialCommands = {}, resumed }: FencingParts,
 ): Promise<Fence | undefined> {
   if (!letsOut(egress)) return undefined;
   const { Fence: Opened } = await import('./egress/fence.ts'); // what carries HTTP is large, and most runs are sealed
@@ -71,9 +76,14 @@ async function openFence(
     sandbox,
     egress,
     network,
-    credentials: Credentials.open({ credentials: usedBy(egress, credentials), commands: credentialCommands }),
+    credentials: Credentials.open({
+      credentials: usedBy(egress, credentials),
+      commands: credentialCommands,
+      ...(resumed === undefined ? {} : { placeholders: resumed.kept.placeholders }),
+    }),
     record,
     onStop: stop,
+    ...(resumed === undefined ? {} : { resumed }),
   });
 }
 

@@ -16,7 +16,7 @@ const ApprovalRecord = z.strictObject({
   /** What was approved has been done: it holds for nothing else any more. */
   used: z.boolean(),
 });
-type ApprovalRecord = z.infer<typeof ApprovalRecord>;
+export type ApprovalRecord = z.infer<typeof ApprovalRecord>;
 
 const filesMax = 10_000;
 

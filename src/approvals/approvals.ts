@@ -3,7 +3,7 @@ import { Deadline } from '../deadline.ts';
 import { newId } from '../ids.ts';
 import type { Digest } from '../digest.ts';
 import { outcomeOf, type ApprovalOutcome, type ApprovalRequest, type Approver } from './approval.ts';
-import { ApprovalFiles } from './approval-files.ts';
+import { ApprovalFiles, type ApprovalRecord } from './approval-files.ts';
 
 /** What is to be approved. */
 export interface Ask {
@@ -37,7 +37,20 @@ export interface ApprovalsOptions {
   readonly approver: Approver | undefined;
   /** On record before anybody is asked, and before the answer has an effect. */
   readonly record: (event: ApprovalEvent) => Promise<unknown>;
+  /** Of a run that goes on: what its journal says of each request, by id. */
+  readonly recorded?: ReadonlyMap<string, RecordedApproval>;
   readonly nowMs?: () => number;
+}
+
+export interface RecordedApproval {
+  readonly outcome: ApprovalOutcome | undefined;
+  /** The call that it was for has been let in or denied. */
+  readonly used: boolean;
+}
+
+interface AskedOn {
+  readonly request: ApprovalRequest;
+  readonly decided: Promise<ApprovalOutcome>;
 }
 
 export type ApprovalEvent =
@@ -59,6 +72,9 @@ export class Approvals {
   readonly #pending = new Map<string, ApprovalRequest>();
   readonly #approved = new Map<string, ApprovalRequest>();
   readonly #asking = new Map<string, Promise<ApprovalOutcome>>();
+  /** Asked for in the name of a runner that died, and not claimed by their calls yet. */
+  readonly #askedOn = new Map<string, AskedOn>();
+  readonly #handedOver = new AbortController();
 
   private constructor(options: ApprovalsOptions) {
     this.#options = options;
@@ -68,11 +84,25 @@ export class Approvals {
 
   static async open(options: ApprovalsOptions): Promise<Approvals> {
     const approvals = new Approvals(options);
-    for (const { request, outcome, used } of await approvals.#files.readAll()) {
+    for (const kept of await approvals.#files.readAll()) {
+      const { request, outcome, used } = await approvals.#asRecorded(kept);
       if (outcome === null && !approvals.#isExpired(request)) approvals.#pending.set(keyOf(request), request);
       if (outcome?.kind === 'approved' && !used) approvals.#approved.set(keyOf(request), request);
     }
     return approvals;
+  }
+
+  /** A runner may die between the record and the file: the record holds. What is not on record was not asked. */
+  async #asRecorded(kept: ApprovalRecord): Promise<ApprovalRecord> {
+    const { recorded } = this.#options;
+    if (recorded === undefined) return kept;
+    const told = recorded.get(kept.request.id);
+    if (told === undefined) return { ...kept, used: true, outcome: kept.outcome ?? notAsked };
+    const outcome = told.outcome ?? kept.outcome;
+    // Let in, or decided for all the run: then the file knows. Else what was approved has never been done.
+    const used = told.used ? kept.used || kept.outcome === null : false;
+    if (outcome !== kept.outcome && outcome !== null) await this.#files.write(kept.request, outcome, used);
+    return { ...kept, outcome, used };
   }
 
   /** What waits for somebody. */
@@ -92,6 +122,8 @@ export class Approvals {
   }
 
   async #ask(key: string, ask: Ask): Promise<ApprovalOutcome> {
+    const asked = this.#askedOn.get(key);
+    if (asked !== undefined) return this.#claim(key, asked, ask);
     const granted = this.#approved.get(key);
     if (granted !== undefined) {
       if (ask.terms.remember === 'none') {
@@ -120,6 +152,50 @@ export class Approvals {
     }
   }
 
+  /**
+   * For a run that goes on: people are asked on for calls that waited when its runner died. Their answer waits for the call to be
+   * made again; nobody is asked twice.
+   */
+  askOn(): void {
+    for (const [key, request] of this.#pending) {
+      if (request.at !== 'call' || this.#askedOn.has(key)) continue;
+      const decided = this.#decideAhead(key, request);
+      decided.catch(() => undefined); // whoever makes the call hears of it
+      this.#askedOn.set(key, { request, decided });
+    }
+  }
+
+  async #decideAhead(key: string, request: ApprovalRequest): Promise<ApprovalOutcome> {
+    try {
+      const outcome = await this.#decisionOn(request);
+      await this.#options.record({ kind: 'decided', request, outcome });
+      await this.#files.write(request, outcome, false);
+      return outcome;
+    } finally {
+      this.#pending.delete(key);
+    }
+  }
+
+  async #claim(key: string, { request, decided }: AskedOn, ask: Ask): Promise<ApprovalOutcome> {
+    ask.onAsked?.(request);
+    const outcome = await decided;
+    this.#askedOn.delete(key);
+    const keep = outcome.kind === 'approved' && ask.terms.remember === 'run';
+    await this.#files.write(request, outcome, !keep);
+    if (keep) this.#approved.set(key, request);
+    return outcome;
+  }
+
+  /** Once every answer that has come is on record. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#askedOn.values()].map(({ decided }) => decided));
+  }
+
+  /** Nothing is decided here any more: what is pending stays so, for the next runner. */
+  handOver(): void {
+    this.#handedOver.abort();
+  }
+
   /** No call waits any more; what is asked for one is denied. What leaves can still be asked for. */
   cancelCalls(): void {
     this.#closing.abort();
@@ -140,11 +216,14 @@ export class Approvals {
         asked,
         aborted(deadline.signal, 'expired' as const),
         aborted(closes, 'closed' as const),
+        aborted(this.#handedOver.signal, 'handed over' as const),
       ]);
+      if (verdicts === 'handed over' || this.#handedOver.signal.aborted) return await new Promise(() => undefined);
       if (verdicts === 'expired') return { kind: 'expired', by: [], reason: 'nobody decided in time' };
       if (verdicts === 'closed') return { kind: 'denied', by: [], reason: 'the run is closed' };
       return outcomeOf(request, verdicts);
     } catch (error) {
+      if (this.#handedOver.signal.aborted) return await new Promise(() => undefined);
       return { kind: 'broken', by: [], reason: `asking failed: ${messageOf(error)}`.slice(0, 500) };
     } finally {
       deadline.clear();
@@ -186,6 +265,7 @@ function aborted<T>(signal: AbortSignal, value: T): Promise<T> {
   });
 }
 
+const notAsked: ApprovalOutcome = { kind: 'broken', by: [], reason: 'it was never asked' };
 const subjectMax = 7900;
 
 /** One category never stands for another. */

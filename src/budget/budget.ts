@@ -18,11 +18,26 @@ export class Budget {
   #outputBytes = 0;
   #cpuMs = 0;
 
-  /** `nowMs` is a monotonic clock. The wall clock of the run starts now. */
-  constructor(limits: BudgetLimits, nowMs: () => number = () => performance.now()) {
+  /** `nowMs` is a monotonic clock. The wall clock of the run starts now, or `used.elapsedMs` ago. */
+  constructor(limits: BudgetLimits, nowMs: () => number = () => performance.now(), used?: Used) {
     this.#limits = limits;
     this.#nowMs = nowMs;
-    this.#startMs = nowMs();
+    this.#startMs = nowMs() - (used?.elapsedMs ?? 0);
+    if (used === undefined) return;
+    this.#calls = used.calls;
+    this.#denied = used.denied;
+    this.#deniedInARow = used.deniedInARow;
+    this.#approvals = used.approvals;
+    this.#outputBytes = used.outputBytes;
+    this.#cpuMs = used.cpuMs;
+    for (const [tag, count] of used.byTag) this.#byTag.set(tag, count);
+    if (limits.perMinute > 0) this.#lately = used.callAgesMs.map((ageMs) => nowMs() - ageMs);
+    this.#warning(); // the runner before has said it
+  }
+
+  /** A call that was let in before and goes on; to be called when it has ended. */
+  holdOn(): () => void {
+    return this.#hold();
   }
 
   /** One call, or why not. `terminal`: no later call of this run will get through either. */
@@ -30,15 +45,10 @@ export class Budget {
     const refused = this.#refusal(tags);
     if (refused !== undefined) return refused;
     this.#calls += 1;
-    this.#running += 1;
     this.#deniedInARow = 0;
     if (this.#limits.perMinute > 0) this.#lately.push(this.#nowMs());
     for (const tag of tags) this.#byTag.set(tag, this.#usedByTag(tag) + 1);
-    let held = true;
-    const release = (): void => {
-      if (held) this.#running -= 1;
-      held = false;
-    };
+    const release = this.#hold();
     const warning = this.#warning();
     return { kind: 'taken', number: this.#calls, release, ...(warning === undefined ? {} : { warning }) };
   }
@@ -119,6 +129,15 @@ export class Budget {
       outputBytes: left(outputBytes, this.#outputBytes),
       wallClockMs: left(wallClockMs, this.#elapsedMs()),
       cpuMs: leftOf(cpuMs, this.#cpuMs),
+    };
+  }
+
+  #hold(): () => void {
+    this.#running += 1;
+    let held = true;
+    return () => {
+      if (held) this.#running -= 1;
+      held = false;
     };
   }
 
@@ -224,6 +243,20 @@ export interface BudgetLimits {
   readonly wallClockMs: number;
   /** 0 = none. */
   readonly cpuMs: number;
+}
+
+/** What a run has spent before; of a run that goes on. */
+export interface Used {
+  readonly calls: number;
+  readonly byTag: ReadonlyMap<string, number>;
+  readonly denied: number;
+  readonly deniedInARow: number;
+  readonly approvals: number;
+  readonly outputBytes: number;
+  readonly cpuMs: number;
+  readonly elapsedMs: number;
+  /** How long ago the calls of the last minute were let in, oldest first. */
+  readonly callAgesMs: readonly number[];
 }
 
 export interface Remaining extends Omit<BudgetLimits, 'deniedInARow' | 'perMinute' | 'cpuMs'> {

@@ -9,6 +9,8 @@ import { findSource, type SourceParts } from './sources.ts';
 export interface CredentialsParts extends SourceParts {
   /** By name, as the policy says. */
   readonly credentials: Readonly<Record<string, EffectiveCredential>>;
+  /** By name: what stands for them inside already, where a run goes on. */
+  readonly placeholders?: Readonly<Record<string, string>>;
   readonly nowMs?: () => number;
 }
 
@@ -55,7 +57,8 @@ export class Credentials {
         );
       variables.set(variableOf(name), name);
       const source = findSource(name, terms.source, parts);
-      held.set(name, new HeldCredential(name, terms, source, parts.nowMs ?? (() => performance.now())));
+      const placeholder = parts.placeholders?.[name];
+      held.set(name, new HeldCredential(name, terms, source, parts.nowMs ?? (() => performance.now()), placeholder));
     }
     return new Credentials(held);
   }
@@ -63,6 +66,11 @@ export class Credentials {
   /** For the environment of calls: what stands for each of them inside. */
   environment(): Readonly<Record<string, string>> {
     return Object.fromEntries([...this.#held.values()].map(({ name, placeholder }) => [variableOf(name), placeholder]));
+  }
+
+  /** By name. */
+  get placeholders(): Readonly<Record<string, string>> {
+    return Object.fromEntries([...this.#held].map(([name, { placeholder }]) => [name, placeholder]));
   }
 
   get names(): readonly string[] {

@@ -32,12 +32,19 @@ export class HeldCredential {
   #failure: { readonly refusal: CredentialRefusal; readonly untilMs: number } | undefined;
   #revoked = false;
 
-  constructor(name: string, terms: EffectiveCredential, source: Source, nowMs: () => number) {
+  /** `placeholder`: what stands for it already, in a run that goes on. */
+  constructor(
+    name: string,
+    terms: EffectiveCredential,
+    source: Source,
+    nowMs: () => number,
+    placeholder = `glovebox-credential-${name}-${randomBytes(16).toString('hex')}`,
+  ) {
     this.name = name;
     this.binding = new Binding(terms);
     this.header = terms.header;
     this.format = terms.format;
-    this.placeholder = `glovebox-credential-${name}-${randomBytes(16).toString('hex')}`;
+    this.placeholder = placeholder;
     this.#ttlMs = terms.ttlMs;
     this.#source = source;
     this.#nowMs = nowMs;

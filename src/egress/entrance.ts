@@ -18,6 +18,8 @@ export interface EntranceParts {
   readonly sandbox: Pick<Sandbox, 'openGateway' | 'state'>;
   readonly checkpoint: Pick<Checkpoint, 'name'>;
   readonly guide: Guide;
+  /** The first address for a name; those before it may still be remembered inside. Default 0. */
+  readonly firstAddress?: number;
 }
 
 export const loopback = '127.0.0.1';
@@ -41,11 +43,12 @@ export class Entrance {
   readonly #closing = new AbortController();
   readonly #questions = new Turns({ perTurn: questionsPerTurn, waitingMax: questionsWaitingMax });
   #post: Post | undefined;
-  #firstAddress = 0;
+  #firstAddress: number;
   #reopening: Promise<void> | undefined;
 
   private constructor(parts: EntranceParts) {
     this.#parts = parts;
+    this.#firstAddress = parts.firstAddress ?? 0;
   }
 
   /** Rejects with `policy_unenforceable` when it cannot listen inside. */

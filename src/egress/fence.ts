@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Credentials } from '../credentials/credentials.ts';
+import { RunnerError } from '../errors.ts';
 import { EgressRules } from '../policy/decisions/egress-rules.ts';
 import type { EffectiveEgress } from '../policy/layers/effective-egress.ts';
 import { registryEnvironment } from '../registries/environment.ts';
@@ -19,6 +20,7 @@ import type { Judge } from './checkpoint/judge.ts';
 import type { Network } from './outside/network.ts';
 import { passThrough } from './raw/pass-through.ts';
 import type { EgressRecord } from './checkpoint/record.ts';
+import { addressesPerGeneration, type KeptFence, type ResumedFence } from './kept.ts';
 import { RunningCalls } from './running-calls.ts';
 import { carryUpstream } from './raw/upstream.ts';
 
@@ -30,6 +32,8 @@ export interface FenceParts {
   readonly record: EgressRecord;
   /** A budget of names is spent, and the policy says that the run ends then. Told once. */
   readonly onStop: (reason: string) => void;
+  /** The sandbox has had a way out before: what programs in it hold and trust stays what it was. */
+  readonly resumed?: ResumedFence;
 }
 
 /** Decisions on record in a run: what a few installations of many packages need, and a bound on the journal. */
@@ -49,6 +53,7 @@ export class Fence {
   /** It looks into TLS, and has written what programs inside are to trust. */
   readonly terminates: boolean;
   readonly #parts: FenceParts;
+  readonly #authority: Authority | undefined;
   readonly #checkpoint: Checkpoint;
   readonly #http: HttpDeps;
   readonly #serving = new Set<Promise<void>>();
@@ -56,8 +61,9 @@ export class Fence {
   #closing: Promise<void> | undefined;
 
   private constructor(parts: FenceParts, authority: Authority | undefined) {
-    const { egress, network, credentials, record, onStop } = parts;
+    const { egress, network, credentials, record, onStop, resumed } = parts;
     this.#parts = parts;
+    this.#authority = authority;
     this.credentials = credentials;
     this.terminates = authority !== undefined;
     this.#checkpoint = new Checkpoint({
@@ -66,19 +72,22 @@ export class Fence {
       mode: egress.mode,
       limits: { ...egress.dns, maxRecords: recordsMax },
       runningCalls: () => this.calls.all,
+      ...(resumed === undefined ? {} : { before: resumed.before }),
       onStop,
     });
     this.#http = { checkpoint: this.#checkpoint, network, authority: authority ?? noAuthority, credentials };
   }
 
-  /** Before any tool has run. Rejects with `policy_unenforceable` when the sandbox cannot be given what it needs. */
+  /** Before any tool has run, or where one ran before this process did. Rejects with `policy_unenforceable` when the sandbox cannot be given what it needs. */
   static async open(parts: FenceParts): Promise<Fence> {
-    const authority = parts.egress.rules.some(({ tls }) => tls === 'terminate') ? await Authority.create() : undefined;
+    const authority = parts.egress.rules.some(({ tls }) => tls === 'terminate') ? await authorityOf(parts) : undefined;
     const fence = new Fence(parts, authority);
-    const { sandbox } = parts;
+    const { sandbox, resumed } = parts;
+    const firstAddress = (resumed?.generation ?? 0) * addressesPerGeneration;
     const [entrance] = await Promise.all([
-      Entrance.open({ sandbox, checkpoint: fence.#checkpoint, guide: fence.#guide }),
-      authority === undefined ? undefined : writeTrust(sandbox.files, authority.pem),
+      Entrance.open({ sandbox, checkpoint: fence.#checkpoint, guide: fence.#guide, firstAddress }),
+      // What the tools could have written to since is never written again.
+      authority === undefined || resumed !== undefined ? undefined : writeTrust(sandbox.files, authority.pem),
     ]);
     fence.#entrance = entrance;
     return fence;
@@ -92,6 +101,12 @@ export class Fence {
       ...(this.terminates ? trustEnvironment() : {}),
       ...this.credentials.environment(),
     };
+  }
+
+  /** Secret: for the run's own directory. */
+  kept(): KeptFence {
+    const authority = this.#authority?.kept();
+    return { ...(authority === undefined ? {} : { authority }), placeholders: this.credentials.placeholders };
   }
 
   /** What was refused while this call ran, and is or may be its. */
@@ -179,6 +194,13 @@ export class Fence {
         return carryUpstream(conversation, { checkpoint, network });
     }
   }
+}
+
+async function authorityOf({ resumed }: FenceParts): Promise<Authority> {
+  if (resumed === undefined) return Authority.create();
+  const { authority } = resumed.kept;
+  if (authority !== undefined) return Authority.reopen(authority);
+  throw new RunnerError('sandbox_lost', 'the authority that programs in the sandbox trust was not kept');
 }
 
 const noAuthority: HttpDeps['authority'] = {

@@ -19,7 +19,7 @@ const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPa
 const callId = z.string().regex(callIdPattern);
 const json = z.record(z.string(), z.json());
 
-/** `Outcome` of `sandbox/outcome.ts`, and the two ways in which a tool without a command ends. */
+/** `Outcome` of `sandbox/outcome.ts`, the two ways in which a tool without a command ends, and what nobody saw end. */
 export const EntryOutcome = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('exited'), code: z.int() }),
   z.strictObject({ kind: z.literal('signaled'), signal: z.int() }),
@@ -37,10 +37,21 @@ export const EntryOutcome = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('disk_full'), where: z.array(text).max(16).readonly(), code: z.int() }),
   z.strictObject({ kind: z.literal('denied'), rule: text, reason: text }),
   z.strictObject({ kind: z.literal('sandbox_lost'), reason: text }),
+  /** The runner died, the sandbox lives on, and nobody knows what became of the call. */
+  z.strictObject({ kind: z.literal('unknown'), reason: text }),
   z.strictObject({ kind: z.literal('done') }),
   z.strictObject({ kind: z.literal('failed') }),
 ]);
 export type EntryOutcome = z.infer<typeof EntryOutcome>;
+
+const isolation = z.strictObject({
+  interfaces: z.array(text).max(256).readonly(),
+  attempts: z
+    .array(z.strictObject({ to: text, end: text }))
+    .max(16)
+    .readonly(),
+  ms,
+});
 
 const dataOf = {
   'run.opened': z.strictObject({
@@ -75,16 +86,7 @@ const dataOf = {
       .max(64)
       .readonly()
       .optional(),
-    isolation: z
-      .strictObject({
-        interfaces: z.array(text).max(256).readonly(),
-        attempts: z
-          .array(z.strictObject({ to: text, end: text }))
-          .max(16)
-          .readonly(),
-        ms,
-      })
-      .optional(),
+    isolation: isolation.optional(),
   }),
   'call.intended': z.strictObject({
     callId,
@@ -93,6 +95,13 @@ const dataOf = {
     argsDigest: digest,
     claims: text.optional(),
     count,
+    tags: z.array(text).max(64).readonly().optional(),
+  }),
+  'run.resumed': z.strictObject({
+    sandbox: z.string().regex(idPattern),
+    goesOn: z.array(callId).max(1024).readonly(),
+    unknown: z.array(callId).max(1024).readonly(),
+    isolation: isolation.optional(),
   }),
   'call.ended': z.strictObject({
     callId,
@@ -212,6 +221,7 @@ function entryOf<T extends EntryType>(type: T) {
 export const Entry = z.discriminatedUnion('type', [
   entryOf('run.opened'),
   entryOf('sandbox.started'),
+  entryOf('run.resumed'),
   entryOf('call.intended'),
   entryOf('call.ended'),
   entryOf('call.denied'),

@@ -10,7 +10,7 @@ export interface Recovery {
   /** Bytes of a half-written last line, moved to `tornFile` beside the journal. */
   readonly tornBytes: number;
   readonly tornFile?: string;
-  /** Calls that had no outcome; they have one now: `sandbox_lost`. */
+  /** Calls that had no outcome; `Journal.reopen` gives them one: `sandbox_lost`. */
   readonly closedCalls: readonly string[];
   /** Connections and requests that had no end; they have one now: `cut`. */
   readonly closedEgress: readonly number[];

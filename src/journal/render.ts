@@ -23,6 +23,10 @@ function storyOf(entry: Entry): string {
       const { files, bytes } = entry.data.workspace;
       return `${entry.data.sandbox}, ${files} files, ${size(bytes)}`;
     }
+    case 'run.resumed': {
+      const { sandbox, goesOn, unknown } = entry.data;
+      return `by another runner, in ${sandbox}; ${goesOn.length} calls go on, ${unknown.length} with an unknown end`;
+    }
     case 'call.intended': {
       const { tool: _, ...shown } = entry.data.arguments;
       return `${entry.data.callId} #${entry.data.count} ${entry.data.tool} ${short(JSON.stringify(shown))}`;
@@ -131,6 +135,8 @@ function outcomeText(outcome: EntryOutcome): string {
       return `denied by ${outcome.rule}`;
     case 'sandbox_lost':
       return `sandbox lost (${short(outcome.reason)})`;
+    case 'unknown':
+      return `end unknown (${short(outcome.reason)})`;
     case 'cancelled':
     case 'done':
     case 'failed':

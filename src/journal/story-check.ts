@@ -74,6 +74,7 @@ export class StoryCheck {
         }
         return;
       case 'sandbox.started':
+      case 'run.resumed':
       case 'workspace.collected':
       case 'snapshot.taken':
       case 'snapshot.applied':

@@ -65,14 +65,23 @@ export class Journal {
    * Takes up the journal of a run whose writer is gone: cuts off a torn last line, closes intents without an outcome as
    * `sandbox_lost`. `journal_broken` when the chain is, `run_not_open` when the run is closed. Twice changes nothing more.
    */
-  static async reopen(path: string, options: JournalOptions = {}): Promise<{ journal: Journal; recovery: Recovery }> {
+  static reopen(path: string, options: JournalOptions = {}): Promise<TakenUp> {
+    return Journal.#takeUp(path, options, 'close');
+  }
+
+  /** The same of a run that goes on: its calls stay open, and `endOf` says how each of them ended. */
+  static resume(path: string, options: JournalOptions = {}): Promise<TakenUp> {
+    return Journal.#takeUp(path, options, 'leave open');
+  }
+
+  static async #takeUp(path: string, options: JournalOptions, calls: 'close' | 'leave open'): Promise<TakenUp> {
     const lock = await WriterLock.acquire(path);
     let journal: Journal | undefined;
     try {
       const { run, file, state, recovery } = await takeUp(path);
       const own = await JournalFile.of(file, path, writesAtOnce(options));
       journal = new Journal(path, run, own, lock, options, state);
-      await journal.#recordRecovery(recovery);
+      await journal.#recordRecovery(recovery, calls === 'close' ? recovery.closedCalls : []);
       return { journal, recovery };
     } catch (error) {
       await journal?.close();
@@ -98,7 +107,12 @@ export class Journal {
   /** Records that a call is about to happen; what it returns records how it ended. Nothing may start before it resolves. */
   async intend(call: EntryData<'call.intended'>): Promise<RecordEnd> {
     await this.append({ type: 'call.intended', data: call });
-    return (end) => this.append({ type: 'call.ended', data: { ...end, callId: call.callId } });
+    return this.endOf(call.callId);
+  }
+
+  /** For a call whose intent is on record. */
+  endOf(callId: string): RecordEnd {
+    return (end) => this.append({ type: 'call.ended', data: { ...end, callId } });
   }
 
   /** Hash of the last entry. */
@@ -155,7 +169,10 @@ export class Journal {
     return { entry, line };
   }
 
-  async #recordRecovery({ tornBytes, tornFile, closedCalls, closedEgress }: Recovery): Promise<void> {
+  async #recordRecovery(
+    { tornBytes, tornFile, closedEgress }: Recovery,
+    closedCalls: readonly string[],
+  ): Promise<void> {
     if (tornBytes === 0 && closedCalls.length === 0 && closedEgress.length === 0) return;
     const reason = 'the runner that wrote this journal is gone';
     const torn = { tornBytes, ...(tornFile === undefined ? {} : { tornFile }) };
@@ -212,6 +229,12 @@ export class Journal {
     );
     return this.#poison;
   }
+}
+
+/** The journal of a dead writer, and what was wrong with it. */
+export interface TakenUp {
+  readonly journal: Journal;
+  readonly recovery: Recovery;
 }
 
 export interface JournalOptions {

@@ -21,6 +21,8 @@ export interface Admitted {
   readonly number: number;
   readonly warning?: string;
   readonly release: () => void;
+  /** Those that it is counted by. */
+  readonly tags: readonly string[];
   /** Variables that command rules give to it. */
   readonly setEnv: Readonly<Record<string, string>>;
 }
@@ -35,6 +37,11 @@ export interface GateParts {
   /** Called, and awaited, before anything happens at the higher risk, with the policy that holds there. */
   readonly onRisk: (from: string, to: string, by: string, raised: Policy) => Promise<unknown>;
 }
+
+/** `asked`: more calls were asked for, and not granted. */
+export type GateChange =
+  | { readonly kind: 'raised'; readonly to: Decision['risk'] }
+  | { readonly kind: 'extended' | 'asked' };
 
 type OnAsked = (request: ApprovalRequest) => void;
 
@@ -69,6 +76,21 @@ export class RunGate {
     this.#rules = compileRules(parts.policy.policy);
   }
 
+  /** What changed what the run may do, under the runner before, in that order. It is on record already. */
+  restore(changes: readonly GateChange[]): void {
+    for (const change of changes) {
+      if (change.kind === 'raised') this.#rise(recompile(this.#policy, { ...this.#policy.task, risk: change.to }));
+      else this.#extended = true;
+      if (change.kind === 'extended') this.#parts.budget.extend(this.#policy.policy.budget.maxActionsPerRun);
+    }
+    this.#handOver();
+  }
+
+  /** As it holds at the present risk. */
+  get policy(): Policy {
+    return this.#policy.policy;
+  }
+
   /** The rules at the present risk. */
   get rules(): Rules {
     return this.#rules;
@@ -96,7 +118,14 @@ export class RunGate {
     if (slot.kind === 'denied') return refusalOf(slot);
     const { number, release } = slot;
     const warning = [slot.warning, this.#handOver()].filter((text) => text !== undefined).join('; ');
-    return { kind: 'admitted', number, release, setEnv: decision.setEnv, ...(warning === '' ? {} : { warning }) };
+    return {
+      kind: 'admitted',
+      number,
+      release,
+      tags: decision.tags,
+      setEnv: decision.setEnv,
+      ...(warning === '' ? {} : { warning }),
+    };
   }
 
   /** Of what costs nothing and is not recorded when it is allowed. */
@@ -124,10 +153,14 @@ export class RunGate {
         hint: `Open another run with that risk; this one runs under ${now.runtime}.`,
       };
     await this.#parts.onRisk(now.risk, risk, by, raised.policy);
+    this.#rise(raised);
+    return undefined;
+  }
+
+  #rise(raised: LoadedPolicy): void {
     this.#policy = raised;
     this.#rules = compileRules(raised.policy);
     this.#parts.budget.tighten(budgetLimits(raised.policy));
-    return undefined;
   }
 
   #judge(call: ToolCall): { readonly kind: 'decided'; readonly decision: Decision } | Refusal {

@@ -10,6 +10,7 @@ import {
   type Refused,
   type Upstream,
 } from './judge.ts';
+import type { EgressBefore } from '../kept.ts';
 import { NameBudget, type NameLimits } from './name-budget.ts';
 import { IssuedPass, type Pass } from './pass.ts';
 import type { EgressDecided, EgressRecord } from './record.ts';
@@ -41,6 +42,8 @@ export interface CheckpointParts {
   readonly limits: CheckpointLimits;
   /** Calls that may be behind what is attributed to none. */
   readonly runningCalls?: () => readonly string[];
+  /** What another runner has let through before. */
+  readonly before?: EgressBefore;
   /** A budget with `stop_run` is spent: told once. */
   readonly onStop?: (reason: string) => void;
 }
@@ -79,12 +82,19 @@ export class Checkpoint {
   #rules: Judge;
 
   constructor(parts: CheckpointParts) {
-    const { rules, record, mode, limits, runningCalls = () => [], onStop = () => undefined } = parts;
+    const { rules, record, mode, limits, before, runningCalls = () => [], onStop = () => undefined } = parts;
     this.#parts = parts;
     this.#rules = rules;
     const onBroken = (reason: string): void => this.#cutAll(reason);
-    this.#recorder = new Recorder({ record, recordsMax: limits.maxRecords, runningCalls, onBroken });
+    this.#recorder = new Recorder({
+      record,
+      recordsMax: limits.maxRecords,
+      lastId: before?.lastId ?? 0,
+      runningCalls,
+      onBroken,
+    });
     this.#names = new NameBudget(limits, mode === 'enforce' ? onStop : () => undefined);
+    for (const host of before?.hosts ?? []) this.#countName(host);
   }
 
   /** Pure: says only which handler carries it. */
@@ -255,13 +265,20 @@ export class Checkpoint {
     const spent = named.kind === 'listed' && named.suffix ? this.#spentNames(host) : undefined;
     if (spent !== undefined) return spent;
     const key = `${rule.profile}/${rule.id}`;
-    const taken = this.#taken.get(key) ?? 0;
+    const taken = this.#taken.get(key) ?? this.#parts.before?.taken.get(rule.id) ?? 0;
     if (taken >= rule.maxRequests) {
       const reason = `rule ${rule.id} lets ${rule.maxRequests} requests through in a run, and all of them are used`;
       return { kind: 'unlisted', id: rule.id, reason };
     }
     this.#taken.set(key, taken + 1);
     return undefined;
+  }
+
+  /** A name that is on record already. */
+  #countName(host: string): void {
+    const named = this.#judge((rules) => rules.name(host));
+    if (named.kind !== 'listed') this.#names.takeUnlisted(host);
+    else if (named.suffix) this.#names.takeSuffixed(host);
   }
 
   #spentNames(host: string): Refused | undefined {

@@ -15,6 +15,8 @@ export interface Why {
 export interface RecorderParts {
   readonly record: EgressRecord;
   readonly recordsMax: number;
+  /** Decisions that are on record already. Default 0. */
+  readonly lastId?: number;
   /** Calls that may be behind what is attributed to none. */
   readonly runningCalls: () => readonly string[];
   /** A record has failed: what is under way has to end. */
@@ -36,12 +38,13 @@ export class Recorder {
   readonly #runningCalls: () => readonly string[];
   readonly #onBroken: (reason: string) => void;
   readonly #denials = new Denials();
-  #lastId = 0;
+  #lastId: number;
   #shut: string | undefined;
 
   constructor(parts: RecorderParts) {
     this.#record = parts.record;
     this.#recordsMax = parts.recordsMax;
+    this.#lastId = parts.lastId ?? 0;
     this.#runningCalls = parts.runningCalls;
     this.#onBroken = parts.onBroken;
   }

@@ -1,11 +1,11 @@
-import { generateKeyPair, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { promisify } from 'node:util';
 import { issueCertificate } from './certificate.ts';
 
 /**
  * The certificate authority of one run, known to nobody else. Promises:
- *  - neither its key nor that of the leaves is ever written anywhere: both end with the runner;
+ *  - its key and that of the leaves are written nowhere but, by its owner, into the run's own directory, for the next runner;
  *  - a leaf names one host and is good for a day; the authority for a month. Both begin a day before now, since a clock may be wrong;
  *  - at most `leavesMax` leaves are kept.
  */
@@ -40,6 +40,18 @@ export class Authority {
     );
   }
 
+  /** That of a runner that died: programs inside trust it already. Throws where it is not what was kept. */
+  static reopen(kept: KeptAuthority, now: () => number = Date.now): Authority {
+    const leafPublic = createPublicKey(createPrivateKey(kept.leafKey));
+    return new Authority(kept.pem, { signing: createPrivateKey(kept.key), leafPublic, leafPem: kept.leafKey }, now);
+  }
+
+  /** Secret. */
+  kept(): KeptAuthority {
+    const { signing, leafPem } = this.#keys;
+    return { pem: this.pem, key: pemOf(signing).toString(), leafKey: leafPem.toString() };
+  }
+
   /** To answer as `host` with. Made once for a host, and again before its certificate ends. */
   contextOf(host: string): SecureContext {
     const now = this.#now();
@@ -70,6 +82,13 @@ export class Authority {
     // With a `ca`, the certificates of the public authorities are not loaded for it.
     return createSecureContext({ key: leafPem, cert, ca: this.pem });
   }
+}
+
+/** With its private keys, as PEM. */
+export interface KeptAuthority {
+  readonly pem: string;
+  readonly key: string;
+  readonly leafKey: string;
 }
 
 interface AuthorityKeys {
