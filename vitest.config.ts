@@ -30,6 +30,7 @@ const together = [
   'pool',
   'real-project',
   'reconcile',
+  'resume',
   'recovery',
   'run',
   'sandbox',

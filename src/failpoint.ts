@@ -1,6 +1,6 @@
 /**
- * Named places where a test may kill, stop or fail the runner: `GLOVEBOX_FAILPOINT=open.started:kill`.
- * Nothing happens without that variable. `test/recovery.test.ts` goes through every name and fails on one that is never
+ * Named places where a test may kill, stop or fail the runner: `GLOVEBOX_FAILPOINT=open.started:kill`, or `:kill:3` for the third
+ * time that it is reached. Nothing happens without that variable. `test/recovery.test.ts` goes through every name and fails on one that is never
  * reached.
  */
 export const failpoints = [
@@ -16,6 +16,7 @@ export const failpoints = [
   'call.intended',
   'call.dispatched',
   'call.ended',
+  'call.kept',
   'call.recorded',
   'call.answered',
   'close.collected',
@@ -26,13 +27,26 @@ export const failpoints = [
 /** Where there is a pool, besides (`test/pool.test.ts`). */
 export const poolFailpoints = ['pool.made', 'pool.taken', 'pool.moved'] as const;
 
-export type Failpoint = (typeof failpoints | typeof poolFailpoints)[number];
+/** Of a run that is resumed; `test/resume.test.ts` goes through these. */
+export const resumeFailpoints = [
+  'resume.taken',
+  'resume.adopted',
+  'resume.sealed',
+  'resume.recorded',
+  'resume.settled',
+] as const;
+
+export type Failpoint = (typeof failpoints | typeof poolFailpoints | typeof resumeFailpoints)[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {
   const wanted = process.env['GLOVEBOX_FAILPOINT'];
   if (wanted === undefined) return;
-  const [place, action] = wanted.split(':');
+  const [place, action, nth = '1'] = wanted.split(':');
   if (place !== name) return;
+  if (Number(nth) > 1) {
+    process.env['GLOVEBOX_FAILPOINT'] = `${place}:${action}:${Number(nth) - 1}`;
+    return;
+  }
   process.stderr.write(`failpoint ${name}: ${action ?? 'kill'}\n`);
   switch (action) {
     case 'throw':

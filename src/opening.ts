@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { Approvals } from './approvals/approvals.ts';
+import { Approvals, type ApprovalsOptions } from './approvals/approvals.ts';
 import type { Approver } from './approvals/approval.ts';
 import { Budget } from './budget/budget.ts';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
@@ -18,12 +18,13 @@ import type { Placement, Placements } from './placement.ts';
 import type { Opens, OpensOptions } from './pool/opens.ts';
 import type { PoolOptions, Recipe, WarmPool } from './pool/pool.ts';
 import { warmRecipe, type WarmSandbox } from './pool/warm-sandbox.ts';
-import { EgressRules } from './policy/decisions/egress-rules.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
+import { Answers } from './run/answers.ts';
 import { RunControl } from './run/control.ts';
 import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
-import { budgetLimits, RunGate, type GateParts } from './run/gate.ts';
+import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
+import { keepRun } from './run/kept-run.ts';
 import type { Origin } from './run/origin.ts';
 import { Run } from './run/run.ts';
 import { makeSandbox } from './run/make-sandbox.ts';
@@ -107,7 +108,17 @@ interface Started {
   readonly control: RunControl;
 }
 
-const waitingAfterMs = 10_000;
+export const waitingAfterMs = 10_000;
+
+/** How a run asks people. */
+export function approvalOptions({ options }: RunnerParts, dir: RunDir, journal: Journal): ApprovalsOptions {
+  return {
+    run: dir.id,
+    directory: dir.approvalsDir,
+    approver: options.approver,
+    record: (event) => journal.append(approvalEntry(event)),
+  };
+}
 
 /** Makes runs: everything or nothing. */
 export class Opener {
@@ -180,18 +191,10 @@ export class Opener {
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     try {
       await failpoint('open.journaled');
-      const approvals = await Approvals.open({
-        run: id,
-        directory: dir.approvalsDir,
-        approver: this.#parts.options.approver,
-        record: (event) => journal.append(approvalEntry(event)),
-      });
+      const approvals = await Approvals.open(approvalOptions(this.#parts, dir, journal));
       const { base, ...started } = await this.#start(dir, opening, journal, stop);
       const budget = new Budget(budgetLimits(policy.policy));
-      const onRisk: GateParts['onRisk'] = async (from, to, by, { egress }) => {
-        await journal.append({ type: 'risk.raised', data: { from, to, by } });
-        started.fence?.narrow(new EgressRules(egress));
-      };
+      const onRisk = onRiskOf(journal, started.fence);
       run = new Run({
         dir,
         policy,
@@ -200,6 +203,7 @@ export class Opener {
         journal,
         budget,
         approvals,
+        answers: Answers.create(dir.answers),
         gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
         waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
         scope: opening.scope,
@@ -220,6 +224,7 @@ export class Opener {
         ms: 0,
       } as const;
       await journal.append({ type: 'run.closed', data }).catch(() => undefined);
+      await dir.dropKept();
       await placement.discard(dir).catch(() => undefined); // what is left of it is found by `gc`
       await journal.close();
       throw error;
@@ -271,6 +276,7 @@ export class Opener {
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
+      await keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
       signal?.throwIfAborted();
       return { sandbox, base, fence, control };

@@ -117,6 +117,37 @@ export class Placements {
     return this.#withInputs(request, [], () => this.#reopen(base, request));
   }
 
+  /** That of a run that goes on in its sandbox: nothing is made, and of a copy `tree` says what it began with. */
+  async resume(
+    base: Omit<Base, 'tree' | 'index'> & { readonly tree: () => Promise<Base['tree']> },
+    strategy: Placement['strategy'],
+    request: PlacementRequest,
+  ): Promise<{ readonly placement: Placement; readonly base: Base }> {
+    const { placement, found } = await this.#found(base, strategy, request);
+    const { sandbox, inputs } = request;
+    const ours = { [labelKeys.owner]: this.#dataDir.owner, [labelKeys.inputs]: sandbox };
+    const discard = async (dir: RunDir): Promise<void> => {
+      await placement.discard(dir);
+      if (inputs.length > 0) await this.#engine.removeVolumes(ours, []);
+    };
+    // Its inputs are those that were compared when it was opened: nobody can mount others in a container that runs.
+    return { placement: { ...placement, inputs: [], verify: async () => [], discard }, base: found };
+  }
+
+  async #found(
+    { tree, ...base }: Omit<Base, 'tree' | 'index'> & { readonly tree: () => Promise<Base['tree']> },
+    strategy: Placement['strategy'],
+    request: PlacementRequest,
+  ): Promise<{ readonly placement: WorkspacePlacement; readonly found: Base }> {
+    if (strategy === 'copy') {
+      const found = { ...base, tree: await tree() };
+      return { placement: this.#copy(reopenBase(found, request.scope, this.#blobs), request, false), found };
+    }
+    const held = await this.#bases.holdByKey(holderOf(request), keyOf(base));
+    if (held !== undefined) return { placement: await this.#overlay(request, held), found: held };
+    throw new RunnerError('sandbox_lost', `the base ${base.digest} that its workspace lies over is gone`);
+  }
+
   async #withInputs(
     { sandbox, inputs: specs, deny }: PlacementRequest,
     workspace: readonly string[],

@@ -45,11 +45,15 @@ export function recover(engine: Engine, dataDir: DataDir, options?: { dryRun?: b
   return inTurn(dataDir, () => recoverNow(engine, dataDir, options));
 }
 
-/** The same, for who has the turn. */
-export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { dryRun?: boolean }): Promise<Recovered> {
-  const dryRun = options?.dryRun === true;
+/** The same, for who has the turn. `except`: runs that may still be resumed. */
+export async function recoverNow(
+  engine: Engine,
+  dataDir: DataDir,
+  options: { readonly dryRun?: boolean; readonly except?: ReadonlySet<string> } = {},
+): Promise<Recovered> {
+  const { dryRun = false, except = new Set<string>() } = options;
   const isAlive = async (instance: string, sandbox: string | undefined): Promise<boolean> =>
-    (await dataDir.isAlive(instance)) || (sandbox !== undefined && (await isTakenUp(dataDir, sandbox)));
+    (await dataDir.isAlive(instance)) || (sandbox !== undefined && (await isTakenUp(dataDir, sandbox, except)));
   const keepVolumes = [await currentVolume(engine)];
   const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
   const namesOf = (kind: 'container' | 'volume' | 'network') =>
@@ -59,6 +63,7 @@ export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { d
   const living = await settleInstances(dataDir, dryRun);
   const layers: string[] = [];
   for (const dir of await dataDir.listRuns()) {
+    if (except.has(dir.id)) continue;
     if (await dropLayer(dir, dryRun)) layers.push(dir.id);
     const found = await judge(dir, living > 0);
     if (found.kind === 'never_begun') {
@@ -66,15 +71,16 @@ export async function recoverNow(engine: Engine, dataDir: DataDir, options?: { d
       neverBegun.push(dir.id);
     } else if (found.kind === 'lost') {
       const closedCalls = dryRun ? found.openCalls : await closeLost(dir);
+      if (!dryRun) await dir.dropKept();
       if (closedCalls !== undefined) runs.push({ id: dir.id, closedCalls });
-    } else if (found.kind === 'closed' && !dryRun) await WriterLock.sweepDead(dir.journal);
+    } else if (found.kind === 'closed' && !dryRun) await settleClosed(dir);
   }
   if (living === 0 && !dryRun) {
     await dropTrials(dataDir.basesDir);
     await dataDir.sweepPartial();
   }
   layers.push(...(await dropWarm(dataDir, dryRun)));
-  if (!dryRun) await dropLinks(dataDir);
+  if (!dryRun) await dropLinks(dataDir, except);
   const builds = await closeBuilds(dataDir, dryRun);
   const bases = dryRun ? [] : await dropBases(dataDir);
   const [containers, volumes, networks] = [namesOf('container'), namesOf('volume'), namesOf('network')];
@@ -104,10 +110,11 @@ export async function inTurn<T>(dataDir: DataDir, work: () => Promise<T>): Promi
 
 const turnTimeoutMs = 120_000;
 
-/** Whether a living process writes the journal of the run that has this sandbox, though whoever made it is dead. */
-async function isTakenUp(dataDir: DataDir, sandbox: string): Promise<boolean> {
+/** Whether a living process, or one to come, writes the journal of the run that has this sandbox, though whoever made it is dead. */
+async function isTakenUp(dataDir: DataDir, sandbox: string, except: ReadonlySet<string>): Promise<boolean> {
   const run = await dataDir.sandboxes.runOf(sandbox);
   if (run === undefined) return false;
+  if (except.has(run)) return true;
   const { journal } = dataDir.runDir(run);
   return WriterLock.isHeld(journal).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return false; // nothing of the run is left here
@@ -132,7 +139,7 @@ export async function closeLostRun(engine: Engine, dataDir: DataDir, id: string,
   }
   await Layer.remove(dir.layer);
   await closeLost(dir, `it cannot be resumed: ${reason}`);
-  await WriterLock.sweepDead(dir.journal);
+  await settleClosed(dir);
 }
 
 /** A workspace on disk whose runner is dead. What is still mounted by a container stays until that is gone. */
@@ -143,6 +150,12 @@ async function dropLayer(dir: RunDir, dryRun: boolean): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Whoever died after its last word has left its lock, and what it kept for the next one. */
+async function settleClosed(dir: RunDir): Promise<void> {
+  await WriterLock.sweepDead(dir.journal);
+  await dir.dropKept();
 }
 
 /** Of sandboxes that waited for a run when their runner died. */
@@ -159,9 +172,9 @@ async function dropWarm(dataDir: DataDir, dryRun: boolean): Promise<readonly str
 }
 
 /** A run that nobody writes to has no sandbox: those of dead runners are gone by now. */
-async function dropLinks(dataDir: DataDir): Promise<void> {
+async function dropLinks(dataDir: DataDir, except: ReadonlySet<string>): Promise<void> {
   for (const { sandbox } of await dataDir.sandboxes.list())
-    if (!(await isTakenUp(dataDir, sandbox))) await dataDir.sandboxes.release(sandbox);
+    if (!(await isTakenUp(dataDir, sandbox, except))) await dataDir.sandboxes.release(sandbox);
 }
 
 /** Whoever died while it tried overlays has left a mount there, and what is mounted cannot be swept. */

@@ -1,16 +1,179 @@
-import { RunnerError } from './errors.ts';
-import { WriterLock } from './journal/lock.ts';
-import type { RunnerParts } from './opening.ts';
-import type { Run } from './run/run.ts';
+import { readFile } from 'node:fs/promises';
+import { Approvals } from './approvals/approvals.ts';
+import { Budget } from './budget/budget.ts';
+import type { RunDir } from './data-dir/data-dir.ts';
+import { isRunnerError, messageOf, RunnerError } from './errors.ts';
+import { failpoint } from './failpoint.ts';
+import { inJournal, seal, type Sealed } from './fencing.ts';
+import type { EntryData } from './journal/entry.ts';
+import { Journal } from './journal/writer.ts';
+import { approvalOptions, waitingAfterMs, type RunnerParts } from './opening.ts';
+import { EgressRules } from './policy/decisions/egress-rules.ts';
+import { parsePolicyRecord } from './policy/policy-record.ts';
+import type { LoadedPolicy } from './policy/policy.ts';
+import { Answers } from './run/answers.ts';
+import { RunControl } from './run/control.ts';
+import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
+import { keepRun, readKeptRun, type KeptRun } from './run/kept-run.ts';
+import { LeftCalls } from './run/left-calls.ts';
+import { Run } from './run/run.ts';
+import { RunStory } from './run/story.ts';
+import { placementFor } from './run/workspace.ts';
+import { Sandbox } from './sandbox/sandbox.ts';
+import { digestOfTree, parseTree } from './workspace/manifest.ts';
+import { Scope } from './workspace/scope/scope.ts';
 
 export interface ResumeOptions {
   readonly onProgress?: (line: string) => void;
-  readonly signal?: AbortSignal;
 }
 
-export async function resumeRun({ dataDir }: RunnerParts, id: string): Promise<Run> {
-  const dir = dataDir.runDir(id);
-  if (await WriterLock.isHeld(dir.journal))
-    throw new RunnerError('journal_unavailable', `run ${id} cannot be resumed: a living process writes its journal`);
-  throw new RunnerError('sandbox_lost', `run ${id} cannot be resumed: its stream is gone`);
+/** What is known of the run before its sandbox is joined. */
+interface Found {
+  readonly dir: RunDir;
+  readonly kept: KeptRun;
+  readonly story: RunStory;
+  readonly opened: EntryData<'run.opened'>;
+  readonly started: EntryData<'sandbox.started'>;
+  readonly policy: LoadedPolicy;
+}
+
+/**
+ * A run whose runner died, put together again from its directory, its journal and its sandbox. Promises:
+ *  - what holds is what held before: policy by digest, budget, what was taken away, what people were asked and have answered;
+ *  - no call is made twice and no byte of output is lost or doubled; what became of a call that nobody can tell is `unknown`;
+ *  - nothing is let out before the sandbox is proven to be sealed again;
+ *  - who dies in the middle of it leaves what can be resumed, by the same steps.
+ */
+export async function resumeRun(parts: RunnerParts, id: string, options: ResumeOptions): Promise<Run> {
+  const dir = parts.dataDir.runDir(id);
+  const kept = await readKeptRun(dir);
+  const { journal } = await Journal.resume(dir.journal);
+  try {
+    await failpoint('resume.taken');
+    const found = await find(dir, kept);
+    options.onProgress?.(`resuming run ${id} in sandbox ${found.started.sandbox}`);
+    return await join(parts, found, journal);
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+}
+
+async function find(dir: RunDir, kept: KeptRun): Promise<Found> {
+  const story = await RunStory.read(dir.journal);
+  const { opened, started } = story;
+  if (opened === undefined || started === undefined)
+    throw new RunnerError('sandbox_lost', `run ${dir.id} cannot be resumed: its sandbox had not been started`);
+  const policy = parsePolicyRecord(await readFile(dir.policy, 'utf8'), `policy of run ${dir.id}`);
+  if (policy.digest !== opened.policy.digest)
+    throw new RunnerError(
+      'journal_broken',
+      `run ${dir.id} cannot be resumed: its policy.json gives policy ${policy.digest}, and its journal names ${opened.policy.digest}`,
+    );
+  return { dir, kept, story, opened, started, policy };
+}
+
+async function join(parts: RunnerParts, found: Found, journal: Journal): Promise<Run> {
+  const { dir, started, policy } = found;
+  const { engineAwayMs } = parts.options;
+  const { sandbox, calls } = await Sandbox.adopt(parts.engine, started.container, {
+    directory: dir.callsDir,
+    outputMaxBytes: policy.policy.limits.outputPerRunBytes,
+    ...(engineAwayMs === undefined ? {} : { engineAwayMs }),
+  });
+  let sealed: Omit<Sealed<unknown>, 'done'> | undefined;
+  let control: RunControl | undefined;
+  let run: Run | undefined;
+  try {
+    await failpoint('resume.adopted');
+    const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
+    sealed = await sealAgain(parts, found, sandbox, journal, stop);
+    await failpoint('resume.sealed');
+    const { fence, isolation } = sealed;
+    const answers = await Answers.reopen(dir.answers);
+    const left = await LeftCalls.sort(found.story, calls, answers, dir);
+    await journal.append({
+      type: 'run.resumed',
+      data: { sandbox: sandbox.spec.id, ...left.told, isolation },
+    });
+    await failpoint('resume.recorded');
+    await left.record(journal);
+    control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
+    control.restore(found.story);
+    run = await assemble(parts, found, { journal, sandbox, fence, control, answers, left });
+    await failpoint('resume.settled');
+    return run;
+  } catch (error) {
+    await control?.close();
+    await sealed?.fence?.close();
+    await (isNotOurs(error) ? sandbox.close() : sandbox.handOver()).catch(() => undefined); // found by its labels
+    throw error;
+  }
+}
+
+/** What was let out before is on record, and what programs inside hold and trust goes on working. */
+async function sealAgain(
+  parts: RunnerParts,
+  { dir, kept, story, policy }: Found,
+  sandbox: Sandbox,
+  journal: Journal,
+  stop: (reason: string) => void,
+): Promise<Omit<Sealed<unknown>, 'done'>> {
+  const { generation, fence } = kept;
+  await keepRun(dir, { ...kept, generation: generation + 1 });
+  const resumed = { kept: fence ?? { placeholders: {} }, before: story.egress, generation };
+  return seal(policy.policy, { sandbox, record: inJournal(journal), stop, resumed, ...parts.options });
+}
+
+async function assemble(
+  parts: RunnerParts,
+  { dir, story, opened, started, policy }: Found,
+  of: Pick<ConstructorParameters<typeof Run>[0], 'journal' | 'sandbox' | 'fence' | 'control' | 'answers'> & {
+    readonly left: LeftCalls;
+  },
+): Promise<Run> {
+  const { left, ...given } = of;
+  const { image } = opened;
+  const scope = Scope.compile(policy.policy.files);
+  const { digest, kind = 'plain', strategy = 'copy' } = started.workspace;
+  const tree = async () => wholeTree(await readFile(dir.base, 'utf8'), digest, dir.id);
+  const { placement, base } = await parts.placements.resume(
+    { digest, scopeDigest: scope.digest, kind, tree },
+    strategy,
+    placementFor({ runId: dir.id, sandbox: started.sandbox }, policy, scope, image, {}),
+  );
+  const used = story.used(Date.now());
+  const budget = new Budget(budgetLimits(policy.policy), undefined, used);
+  const approvals = await Approvals.open({
+    ...approvalOptions(parts, dir, given.journal),
+    recorded: story.approvals(),
+  });
+  const onRisk = onRiskOf(given.journal, given.fence);
+  const gate = new RunGate({ run: dir.id, policy, budget, approvals, base: base.digest, onRisk });
+  gate.restore(story.changes);
+  if (story.changes.some((change) => change.kind === 'raised'))
+    given.fence?.narrow(new EgressRules(gate.policy.egress));
+  const { blobs, options } = parts;
+  const run = new Run({
+    ...given,
+    ...{ dir, policy, image, scope, base, blobs, placement, budget, approvals, gate },
+    waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
+    resumed: { ...left.resumed, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
+  });
+  approvals.askOn();
+  return run;
+}
+
+function wholeTree(text: string, digest: string, run: string): ReturnType<typeof parseTree> {
+  const tree = parseTree(text);
+  if (digestOfTree(tree) === digest) return tree;
+  throw new RunnerError(
+    'journal_broken',
+    `run ${run} cannot be resumed: its base.json is not the one its journal names`,
+  );
+}
+
+/** A sandbox of which that is known is not to be tried again. */
+function isNotOurs(error: unknown): boolean {
+  return (['isolation_unproven', 'protocol_error'] as const).some((code) => isRunnerError(error, code));
 }

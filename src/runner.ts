@@ -221,8 +221,8 @@ export class Runner {
    * A run whose runner died, living again: same sandbox, journal and budget. `run_not_open`: it is closed;
    * `journal_unavailable`: somebody who lives has it; `sandbox_lost` and what is wrong with its directory: close it as lost.
    */
-  resume(id: string, _options: ResumeOptions = {}): Promise<Run> {
-    return resumeRun(this.#parts, id);
+  resume(id: string, options: ResumeOptions = {}): Promise<Run> {
+    return resumeRun(this.#parts, id, options);
   }
 
   /** What cannot be resumed: its sandbox is removed and its journal closed. May be called twice. */

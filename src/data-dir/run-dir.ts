@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
@@ -14,6 +14,8 @@ export class RunDir {
   /** What was answered to calls. */
   readonly answers: string;
   readonly approvalsDir: string;
+  /** For the next runner, should this one die; secret, and there while the run is open. */
+  readonly kept: string;
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
@@ -27,6 +29,7 @@ export class RunDir {
     this.policy = join(path, 'policy.json');
     this.callsDir = join(path, 'calls');
     this.answers = join(path, 'answers.ndjson');
+    this.kept = join(path, 'kept.json');
     this.approvalsDir = join(path, 'approvals');
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
@@ -41,6 +44,11 @@ export class RunDir {
       throw new RunnerError('invalid_request', `call id ${name} must match ${callIdPattern.source}`);
     }
     return join(this.callsDir, `${callId}.${suffix}`);
+  }
+
+  /** Nobody is to resume it any more. Absent is fine. */
+  async dropKept(): Promise<void> {
+    await Promise.all([this.kept, `${this.kept}.new`].map((file) => rm(file, { force: true })));
   }
 
   /** When the journal was last written, or the directory made. */

@@ -65,7 +65,7 @@ test('a failure of ours is the answer once the call has begun; before that it ha
   const answers = Answers.create(dir.answers);
   const early = () => Promise.reject(new RunnerError('engine_timeout', 'not yet'));
   await expect(answers.once('a', early)).rejects.toMatchObject({ code: 'engine_timeout' });
-  const late = (begun: () => void) => {
+  const late = ({ begun }: { begun: () => void }) => {
     begun();
     return Promise.reject(new RunnerError('sandbox_lost', 'it is gone'));
   };

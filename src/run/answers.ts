@@ -33,8 +33,8 @@ export class Answers {
     return new Answers(file, places);
   }
 
-  /** What was answered, is being answered, or is answered now by `work`, which says when the call has begun. */
-  once(callId: string, work: (begun: () => void) => Promise<ToolResult>): Promise<ToolResult> {
+  /** What was answered, is being answered, or is answered now by `work`. */
+  once(callId: string, work: (making: Making) => Promise<ToolResult>): Promise<ToolResult> {
     const place = this.#places.get(callId);
     if (place !== undefined) return this.#file.read(place).then(answerOf);
     const known = this.#making.get(callId);
@@ -42,6 +42,11 @@ export class Answers {
     const answer = this.#make(callId, work);
     this.#making.set(callId, answer);
     return answer;
+  }
+
+  /** What is kept. */
+  has(callId: string): boolean {
+    return this.#places.has(callId);
   }
 
   /** The recorded answer; undefined where there is none yet. Rejects where the answer is a failure of ours. */
@@ -57,13 +62,20 @@ export class Answers {
     await this.#file.close();
   }
 
-  async #make(callId: string, work: (begun: () => void) => Promise<ToolResult>): Promise<ToolResult> {
+  async #make(callId: string, work: (making: Making) => Promise<ToolResult>): Promise<ToolResult> {
     let begun = false;
-    try {
-      const result = await work(() => {
+    const making: Making = {
+      begun: () => {
         begun = true;
-      });
-      await this.#keep(callId, result);
+      },
+      keep: async (result) => {
+        await this.#keep(callId, result);
+        await failpoint('call.kept');
+      },
+    };
+    try {
+      const result = await work(making);
+      if (!this.#places.has(callId)) await this.#keep(callId, result);
       await failpoint('call.answered');
       return result;
     } catch (error) {
@@ -83,6 +95,14 @@ export class Answers {
     const place = this.#file.append(JSON.stringify({ callId, ...rest })); // the id first: `callIdOf`
     this.#places.set(callId, typeof place === 'number' ? place : await place);
   }
+}
+
+/** An answer in the making. */
+export interface Making {
+  /** From now on a failure of ours is the answer too. */
+  readonly begun: () => void;
+  /** This is going to be the answer: on disk once it resolves. */
+  readonly keep: (result: ToolResult) => Promise<void>;
 }
 
 const lastAnswersMs = 5_000;

@@ -43,6 +43,12 @@ export class RunControl implements Controlled {
     return control;
   }
 
+  /** What was taken away under the runner before; it is on record already. */
+  restore({ without, revoked }: { readonly without: readonly string[]; readonly revoked: readonly string[] }): void {
+    if (without.length > 0) this.#takeAway(without);
+    for (const name of revoked) this.#parts.fence?.revoke(name);
+  }
+
   state(): RunState {
     const { policy, fence } = this.#parts;
     return {
@@ -55,19 +61,23 @@ export class RunControl implements Controlled {
 
   async narrowEgress(without: readonly string[]): Promise<RunState> {
     this.#refuseClosed();
-    const { fence, journal, policy } = this.#parts;
+    const { fence, journal } = this.#parts;
     const known = new Set(this.#all().flatMap(({ id, profile }) => [id, profile]));
     const unknown = without.find((name) => !known.has(name));
     if (fence === undefined || unknown !== undefined)
       throw this.#hasNone('profile, rule or upstream', unknown, [...known]);
-    for (const name of without) this.#without.add(name);
-    const left = new Set(this.#left().map(({ id }) => id));
-    const { egress } = policy.policy;
-    const stays = ({ id }: { readonly id: string }): boolean => left.has(id);
-    const rules = egress.rules.filter(stays);
-    fence.narrow(new EgressRules({ ...egress, rules, upstreams: egress.upstreams.filter(stays) }));
+    this.#takeAway(without);
     await journal.append({ type: 'egress.narrowed', data: { without: [...without] } });
     return this.state();
+  }
+
+  #takeAway(without: readonly string[]): void {
+    for (const name of without) this.#without.add(name);
+    const left = new Set(this.#left().map(({ id }) => id));
+    const { egress } = this.#parts.policy.policy;
+    const stays = ({ id }: { readonly id: string }): boolean => left.has(id);
+    const rules = egress.rules.filter(stays);
+    this.#parts.fence?.narrow(new EgressRules({ ...egress, rules, upstreams: egress.upstreams.filter(stays) }));
   }
 
   async revokeCredential(name: string): Promise<RunState> {

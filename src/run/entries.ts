@@ -5,7 +5,9 @@ import type { Draft, EntryData } from '../journal/entry.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunImage } from './snapshot.ts';
+import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
+import type { CallEnd } from '../sandbox/spec.ts';
 import { sandboxLimits } from './sandbox-spec.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Exported } from './export.ts';
@@ -95,6 +97,21 @@ export function endOfVerb(result: ToolResult, ms: number): Omit<EntryData<'call.
   if (result.ok) return { ...common, outcome: { kind: 'done' } };
   const error = result.error === null ? {} : { error: { code: result.error.code, message: result.error.message } };
   return { ...common, outcome: { kind: 'failed' }, ...error };
+}
+
+/** What nobody saw end has no exit code. */
+export function endOfCommand(
+  { outcome, wallMs, cpuMs, descendantsAlive }: CallEnd,
+  output: NonNullable<EntryData<'call.ended'>['output']>,
+): Omit<EntryData<'call.ended'>, 'callId'> {
+  return {
+    outcome,
+    ...(outcome.kind === 'sandbox_lost' ? {} : { exitCode: exitCodeOf(outcome) }),
+    ms: Math.round(wallMs),
+    cpuMs: Math.round(cpuMs),
+    output,
+    descendants: descendantsAlive,
+  };
 }
 
 export function sizeOf({ changeSet }: Snapshot): { readonly changes: number; readonly bytes: number } {

@@ -1,8 +1,11 @@
 import { bindingOf, type ApprovalRequest } from '../approvals/approval.ts';
 import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget, BudgetLimits, Refused, Taken } from '../budget/budget.ts';
+import type { Fence } from '../egress/fence.ts';
 import { messageOf } from '../errors.ts';
+import type { Journal } from '../journal/writer.ts';
 import { compileRules, decide, type Decision, type Needed, type Rules } from '../policy/decisions/decide.ts';
+import { EgressRules } from '../policy/decisions/egress-rules.ts';
 import { termsOf } from '../policy/decisions/approval-terms.ts';
 import { recompile, type LoadedPolicy, type Policy } from '../policy/policy.ts';
 import { pathsOf } from '../tools/paths.ts';
@@ -252,6 +255,17 @@ export class RunGate {
     this.#handOverTold = true;
     return `the work is due to be handed over to lane ${handOver.to}`;
   }
+}
+
+/** A higher risk is on record before anything happens at it, and takes what it takes away from the network too. */
+export function onRiskOf(
+  journal: Pick<Journal, 'append'>,
+  fence: Pick<Fence, 'narrow'> | undefined,
+): GateParts['onRisk'] {
+  return async (from, to, by, { egress }) => {
+    await journal.append({ type: 'risk.raised', data: { from, to, by } });
+    fence?.narrow(new EgressRules(egress));
+  };
 }
 
 const order = ['low', 'medium', 'high', 'critical'] as const;

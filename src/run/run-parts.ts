@@ -1,3 +1,4 @@
+import type { Answers } from './answers.ts';
 import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
@@ -5,10 +6,13 @@ import type { Fence } from '../egress/fence.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
+import type { RunningCall } from '../sandbox/call.ts';
+import type { EndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { RunImage } from './snapshot.ts';
 import type { RunControl } from './control.ts';
 import type { RunGate } from './gate.ts';
+import type { Intended } from './story.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Base } from '../workspace/base/import.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
@@ -32,4 +36,21 @@ export interface RunParts {
   /** Absent where the policy lets nothing out. */
   readonly fence?: Fence | undefined;
   readonly control: RunControl;
+  readonly answers: Answers;
+  /** Of a run that goes on after its runner died. */
+  readonly resumed?: Resumed;
+}
+
+/** What the runner before has left. */
+export interface Resumed {
+  /** Commands that the supervisor still knew. */
+  readonly running: readonly RunningCall[];
+  /** Commands that have ended meanwhile, without an outcome on record. */
+  readonly ended: readonly EndedCall[];
+  /** Intents without an outcome on record, by call. */
+  readonly open: ReadonlyMap<string, Intended>;
+  /** Calls that were made, and whose answer nobody has given. */
+  readonly unanswered: ReadonlySet<string>;
+  readonly outputBytes: number;
+  readonly openedMsAgo: number;
 }

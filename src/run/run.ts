@@ -2,31 +2,31 @@ import type { Duplex } from 'node:stream';
 import type { Remaining } from '../budget/budget.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import type { RunState } from '../control/controlled.ts';
-import { RunnerError, messageOf } from '../errors.ts';
+import { isRunnerError, RunnerError, messageOf } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import { boundArguments } from '../journal/bound-arguments.ts';
 import type { EntryData } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
-import { findEndedCall } from '../sandbox/ended-call.ts';
-import { exitCodeOf } from '../sandbox/outcome.ts';
+import { findEndedCall, type EndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
-import { Answers } from './answers.ts';
-import { endOfVerb } from './entries.ts';
+import type { Answers, Making } from './answers.ts';
+import { endOfCommand, endOfVerb } from './entries.ts';
 import type { Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
 import type { Refusal } from './gate.ts';
 import { outputDigest } from './output-digest.ts';
 import { RunFiles } from './run-files.ts';
-import type { RunParts } from './run-parts.ts';
+import type { Resumed, RunParts } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
 import { CallTable } from '../tools/call-table.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
-import { runTool } from '../tools/run-tool.ts';
+import { answerAgain, runTool } from '../tools/run-tool.ts';
+import { takeUpCall } from '../tools/take-up.ts';
 import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
@@ -58,16 +58,18 @@ export class Run {
   readonly #waiting = new Map<string, WaitingCall>();
   readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
   readonly #recording = new Set<Promise<void>>();
-  readonly #openedMs = performance.now();
+  readonly #openedMs: number;
   #closing: Promise<void> | undefined;
   #candidate: Exported | undefined;
-  #outputBytes = 0;
+  #outputBytes: number;
   #closedFor = '';
 
   constructor(parts: RunParts) {
     this.#parts = parts;
     this.#files = new RunFiles(parts);
-    this.#answers = Answers.create(parts.dir.answers);
+    this.#answers = parts.answers;
+    this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
+    this.#outputBytes = parts.resumed?.outputBytes ?? 0;
     this.id = parts.dir.id;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
     this.#context = new ToolContext({
@@ -82,6 +84,7 @@ export class Run {
       findEnded: (callId) => findEndedCall(parts.dir.callsDir, callId),
     });
     void this.#recordLoss();
+    if (parts.resumed !== undefined) this.#goOn(parts.resumed);
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
@@ -89,9 +92,10 @@ export class Run {
     const call = parseCall(callId, input);
     if (observers.has(call.tool)) return this.#observe(callId, call);
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
-    const answer = this.#answers.once(callId, (begun) => {
+    const answer = this.#answers.once(callId, (making) => {
+      if (this.#parts.resumed?.unanswered.has(callId) === true) return this.#answerLate(callId, call, making);
       this.#waiting.set(callId, waiting);
-      const dispatched = this.#dispatch(callId, { call, claims }, waiting, begun).finally(() =>
+      const dispatched = this.#dispatch(callId, { call, claims }, waiting, making).finally(() =>
         this.#waiting.delete(callId),
       );
       void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
@@ -155,12 +159,7 @@ export class Run {
     return this.#parts.control.forward(port);
   }
 
-  async #dispatch(
-    callId: string,
-    { call, claims }: Asked,
-    waiting: WaitingCall,
-    begun: () => void,
-  ): Promise<ToolResult> {
+  async #dispatch(callId: string, { call, claims }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
@@ -169,11 +168,14 @@ export class Run {
     this.#setEnv.set(callId, slot.setEnv);
 
     try {
+      const tags = slot.tags.length === 0 ? {} : { tags: slot.tags.slice(0, tagsMax) };
       const asked = { callId, tool: call.tool, ...boundArguments(call), ...(claims === undefined ? {} : { claims }) };
-      const end = await journal.intend({ ...asked, count: slot.number });
-      begun();
+      const end = await journal.intend({ ...asked, count: slot.number, ...tags });
+      making.begun();
       const started = performance.now();
-      const result = await this.#perform(callId, call, end, started);
+      const result = withWarning(await this.#perform(callId, call, end, started), slot.warning);
+      const kept = making.keep(result);
+      await kept.catch(() => undefined); // how it ended is told all the same
       const command = call.tool === 'exec' ? this.#commands.find(callId) : undefined;
       if (command === undefined) {
         await end(endOfVerb(result, performance.now() - started));
@@ -184,7 +186,8 @@ export class Run {
         else await recorded;
       }
       await failpoint('call.recorded');
-      return slot.warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${slot.warning}]` };
+      await kept;
+      return result;
     } catch (error) {
       slot.release();
       throw error;
@@ -242,22 +245,42 @@ export class Run {
     await Promise.all(commands.map((command) => command.gone));
   }
 
-  async #recordCommand(command: RunningCall, end: End, release: () => void): Promise<void> {
+  async #recordCommand(command: RunningCall | EndedCall, end: End, release: () => void): Promise<void> {
     const result = await command.ended;
     release();
     const bytes = result.output.totalBytes;
     this.#outputBytes += bytes;
     this.#parts.budget.countOutput(bytes);
     this.#parts.budget.countCpu(result.cpuMs);
-    await end({
-      outcome: result.outcome,
-      // What nobody saw end has no exit code.
-      ...(result.outcome.kind === 'sandbox_lost' ? {} : { exitCode: exitCodeOf(result.outcome) }),
-      ms: Math.round(result.wallMs),
-      cpuMs: Math.round(result.cpuMs),
-      output: { bytes, digest: await outputDigest(command), ref: `calls/${command.id}` },
-      descendants: result.descendantsAlive,
-    });
+    await end(endOfCommand(result, { bytes, digest: await outputDigest(command.output), ref: `calls/${command.id}` }));
+  }
+
+  /** Commands of the runner before: those that run are ours now, and how the others ended is told. */
+  #goOn({ running, ended, open }: Resumed): void {
+    const { journal, budget, fence } = this.#parts;
+    for (const command of running) {
+      this.#commands.add(command);
+      if (command.result === undefined) void fence?.calls.during(command.id, async () => command);
+    }
+    for (const command of [...running, ...ended]) {
+      const intended = open.get(command.id);
+      takeUpCall(this.#context, command, intended?.arguments);
+      if (intended === undefined) continue;
+      this.#track(this.#recordCommand(command, journal.endOf(command.id), budget.holdOn()));
+    }
+  }
+
+  /** A call that the runner before has begun. Of a command its output tells; what became of another one nobody knows. */
+  async #answerLate(callId: string, call: ToolCall, making: Making): Promise<ToolResult> {
+    making.begun();
+    try {
+      const asked = call.tool === 'exec' ? call : ToolCall.parse({ tool: 'exec', script: ':' });
+      if (asked.tool === 'exec') return await answerAgain(this.#context, callId, asked);
+    } catch (error) {
+      if (!isRunnerError(error, 'call_not_found')) throw error;
+    }
+    const message = `call ${callId} was made when the runner died, and nobody knows what became of it; look before you make it again, with a new id`;
+    throw new RunnerError('outcome_unknown', message);
   }
 
   #track(work: Promise<void>): void {
@@ -319,6 +342,7 @@ export class Run {
     const { journal, sandbox } = this.#parts;
     try {
       this.#parts.approvals.cancelCalls();
+      await this.#parts.approvals.settled();
       await this.#endCommands();
       await Promise.all(this.#recording);
       await this.#parts.control.close(); // nothing passes while the diff is taken
@@ -342,6 +366,7 @@ export class Run {
           await this.#parts.placement.discard(this.dir);
         } finally {
           await this.#answers.close();
+          await this.dir.dropKept();
           await journal.close();
         }
       }
@@ -359,6 +384,12 @@ export class Run {
   get candidate(): Exported | undefined {
     return this.#candidate;
   }
+}
+
+const tagsMax = 64;
+
+function withWarning(result: ToolResult, warning: string | undefined): ToolResult {
+  return warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${warning}]` };
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;

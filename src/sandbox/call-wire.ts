@@ -99,8 +99,8 @@ export class CallWire implements CallReceiver {
     if (this.#phase === 'spawning') this.#phase = 'running';
     link.add(this.number, this);
     link.send(toSupervisor.resume, this.number, u64Bytes(heldBytes));
-    if (entry.state === 'running') this.stdin?.resume(link, entry.stdinBytes);
-    else this.stdin?.close();
+    if (entry.state !== 'running') this.stdin?.close();
+    this.stdin?.resume(link, entry.stdinBytes); // also of one that takes no more: STDIN_ACK follows, and may say as much
   }
 
   /** Output below this offset is safe. */

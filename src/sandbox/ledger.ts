@@ -140,6 +140,11 @@ export function readLedger(directory: string): readonly LedgerLine[] {
   return read(directory).lines;
 }
 
+/** What the calls that have ended had written. */
+export function endedBytes(lines: readonly LedgerLine[]): number {
+  return lines.reduce((sum, line) => sum + (line.kind === 'done' ? line.end.output.totalBytes : 0), 0);
+}
+
 function read(directory: string): { lines: LedgerLine[]; bytes: number } {
   const path = join(directory, ledgerName);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)

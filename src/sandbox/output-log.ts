@@ -96,7 +96,9 @@ export class OutputLog {
   static reopen(options: OutputLogOptions): OutputLog {
     const held = findHeld(options.directory, options.number);
     const log = new OutputLog(options, options, held);
-    if (held !== undefined) log.#file = OutputFile.reopen(options.directory, options.number, held);
+    if (held === undefined) return log;
+    log.#file = OutputFile.reopen(options.directory, options.number, held);
+    options.budget.leftBytes -= held.outBytes;
     return log;
   }
 

@@ -11,7 +11,7 @@ import { HandFiles } from './files.ts';
 import type { Gateway, GatewayEvents } from './gateway/gateway.ts';
 import { Gateways } from './gateway/gateways.ts';
 import type { HandHost } from './hand.ts';
-import { Ledger, type LedgerLine } from './ledger.ts';
+import { endedBytes, Ledger, type LedgerLine } from './ledger.ts';
 import { endLeftover } from './leftover.ts';
 import { open, resume, type Joined } from './join.ts';
 import type { Link } from './link.ts';
@@ -46,6 +46,8 @@ interface SandboxParts {
   readonly ledger: Ledger;
   readonly link: Link;
   readonly numbers: CallNumbers;
+  /** Of calls that have ended. */
+  readonly outputBytes?: number;
 }
 
 const reattachTimeoutMs = 5_000;
@@ -105,7 +107,7 @@ export class Sandbox {
     this.#host = {
       ledger: this.#ledger,
       limits: this.spec.limits,
-      budget: { leftBytes: options.outputMaxBytes ?? defaults.outputMaxBytes },
+      budget: { leftBytes: (options.outputMaxBytes ?? defaults.outputMaxBytes) - (parts.outputBytes ?? 0) },
       forget: (call) => this.#forget(call),
       giveUp: (reason) => this.#giveUp(reason),
     };
@@ -154,7 +156,9 @@ export class Sandbox {
       link = joined.link;
       await refuseRestarted(engine, containerId, startedAt);
       const numbers = CallNumbers.after(ledger, lines, joined.welcome);
-      const sandbox = new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
+      const outputBytes = endedBytes(lines);
+      const parts = { spec, containerId, startedAt, ledger, link, numbers, outputBytes };
+      const sandbox = new Sandbox(engine, options, parts);
       return { sandbox, calls: sandbox.#findCalls(lines, link, joined.welcome) };
     } catch (error) {
       link?.destroy(asLoss(error));
@@ -232,6 +236,20 @@ export class Sandbox {
     this.#link.shutdown();
     this.#lose({ code: 'run_not_open', reason: 'the sandbox was closed' });
     await this.#destroyed;
+  }
+
+  /** Lets go of it: everything inside runs on, for whoever adopts it next. Nothing more is heard of its calls here. */
+  async handOver(): Promise<void> {
+    if (this.#loss !== undefined) return;
+    this.#closing = true;
+    this.#loss = { code: 'run_not_open', reason: 'the sandbox was handed over to another runner' };
+    this.#destroyed = Promise.resolve();
+    const settled = (): Promise<unknown> => Promise.all([...this.#calls.values()].map((call) => call.settle()));
+    await settled();
+    this.#link.destroy(new RunnerError('run_not_open', this.#loss.reason));
+    await settled(); // what came in between
+    await this.#ledger.close();
+    this.#tellLost(this.#loss);
   }
 
   /** Waits while the stream is being joined again. */

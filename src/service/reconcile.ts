@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import type { Engine } from '../engine/engine.ts';
 import { labelKeys } from '../engine/labels.ts';
-import { messageOf, RunnerError } from '../errors.ts';
+import { isRunnerError, messageOf, RunnerError, type ErrorCode } from '../errors.ts';
 import { checkJournal } from '../journal/check.ts';
 import { WriterLock } from '../journal/lock.ts';
 import { closeLostRun, inTurn, recoverNow, type Recovered } from '../recovery.ts';
@@ -24,9 +25,16 @@ export interface Reconciled {
   /** Living again. */
   readonly resumed: readonly Run[];
   /** Closed as lost. */
-  readonly lost: readonly { readonly id: string; readonly reason: string }[];
+  readonly lost: readonly RunAndReason[];
+  /** Neither: the engine does not answer, or nothing can be written. They are as they were. */
+  readonly left: readonly RunAndReason[];
   /** What belonged to no run that could go on. */
   readonly removed: Recovered;
+}
+
+interface RunAndReason {
+  readonly id: string;
+  readonly reason: string;
 }
 
 /** So many runs are taken up side by side. */
@@ -36,7 +44,8 @@ const strangersMax = 3;
 
 /**
  * Brings what runners that died have left in line with what their journals say. Promises:
- *  - every run without an end whose runner is dead is living again afterwards, or closed as lost, with a journal that says so;
+ *  - every run without an end whose runner is dead is living again afterwards, or closed as lost, with a journal that says so,
+ *    or, where the engine or the disk is what fails, as it was, for the next time;
  *  - containers, volumes and mounts that belong to no such run are gone; what a living runner holds is left alone;
  *  - doing it twice changes nothing more, and it may be killed at any point and done again;
  *  - nothing is touched (`data_dir_unusable`) when most of what runs is unknown to the service: then its memory is what is lost.
@@ -48,25 +57,46 @@ export function reconcile(parts: ReconcileParts): Promise<Reconciled> {
 async function reconcileNow(parts: ReconcileParts): Promise<Reconciled> {
   const { runner, engine, dataDir, onProgress } = parts;
   await refuseStrangers(parts);
-  const left = await orphansOf(dataDir);
-  const [resumed, lost]: [Run[], { id: string; reason: string }[]] = [[], []];
+  const orphans = await orphansOf(dataDir);
+  const done = { resumed: [] as Run[], lost: [] as RunAndReason[], left: [] as RunAndReason[] };
   const slots = new Slots(atOnce);
-  await Promise.all(
-    left.map((id) =>
-      slots.run(async () => {
-        try {
-          resumed.push(await runner.resume(id, onProgress === undefined ? {} : { onProgress }));
-          onProgress?.(`run ${id} goes on`);
-        } catch (error) {
-          const reason = messageOf(error);
-          await closeLostRun(engine, dataDir, id, reason);
-          lost.push({ id, reason });
-          onProgress?.(`run ${id} is lost: ${reason}`);
-        }
-      }),
-    ),
-  );
-  return { resumed, lost, removed: await recoverNow(engine, dataDir) };
+  const takeUp = async (id: string): Promise<void> => {
+    try {
+      done.resumed.push(await resume(runner, id));
+      onProgress?.(`run ${id} goes on`);
+    } catch (error) {
+      const reason = messageOf(error);
+      const isLeft = isRunnerError(error) && forNow.has(error.code);
+      if (!isLeft) await closeLostRun(engine, dataDir, id, reason);
+      (isLeft ? done.left : done.lost).push({ id, reason });
+      onProgress?.(`run ${id} ${isLeft ? 'cannot be taken up now' : 'is lost'}: ${reason}`);
+    }
+  };
+  await Promise.all(orphans.map((id) => slots.run(() => takeUp(id))));
+  const removed = await recoverNow(engine, dataDir, { except: new Set(done.left.map(({ id }) => id)) });
+  return { ...done, removed };
+}
+
+/** What does not say that the run is lost. */
+const forNow: ReadonlySet<ErrorCode> = new Set([
+  'engine_unavailable',
+  'engine_timeout',
+  'engine_failed',
+  'journal_unavailable',
+  'data_dir_unusable',
+]);
+const tries = 3;
+
+async function resume(runner: Runner, id: string): Promise<Run> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await runner.resume(id);
+    } catch (error) {
+      const again = isRunnerError(error) && error.retryable && forNow.has(error.code);
+      if (!again || attempt === tries) throw error;
+      await sleep(attempt * 500);
+    }
+  }
 }
 
 /** Runs that are open and that nobody who lives writes to. Broken journals are evidence, and left to `glovebox check`. */

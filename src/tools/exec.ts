@@ -17,9 +17,17 @@ const writeMaxMs = 30_000;
 export async function exec(context: ToolContext, callId: string, call: calls.ExecCall): Promise<ExecData> {
   const spec = await specOf(context, call);
   const started = await context.start(callId, spec);
-  if (call.session !== undefined) context.sessions.capture(call.session, started, { spec, env: call.env ?? {} });
+  if (call.session !== undefined) {
+    const { tty } = spec;
+    context.sessions.capture(call.session, started, { ...(tty === undefined ? {} : { tty }), env: call.env ?? {} });
+  }
   if (call.keepStdinOpen && call.stdin !== undefined) await writeWithin(started, bytesOf(call.stdin), call.yieldMs);
   return await reply(context, started, { ...call, fromOffset: 0 });
+}
+
+/** The reply to a call that was started before, by another runner or in another way, and whose reply nobody has had. */
+export async function execAgain(context: ToolContext, callId: string, call: calls.ExecCall): Promise<ExecData> {
+  return await reply(context, await context.getCall(callId), { ...call, fromOffset: 0 });
 }
 
 export async function execPoll(context: ToolContext, call: calls.ExecPollCall): Promise<ExecData> {

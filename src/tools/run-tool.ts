@@ -2,6 +2,7 @@ import { FileError } from '../sandbox/spec.ts';
 import { applyPatch } from './apply-patch.ts';
 import { download, upload } from './archive-tools.ts';
 import { edit } from './edit.ts';
+import type { ExecCall } from './calls/exec-calls.ts';
 import * as exec from './exec.ts';
 import * as files from './files.ts';
 import { glob, list } from './glob.ts';
@@ -24,6 +25,12 @@ export async function runTool(context: ToolContext, callId: string, call: ToolCa
     if (error instanceof FileError || error instanceof ToolError) return failed(callId, call, error);
     throw error;
   }
+}
+
+/** Answers for a command that runs or has ended, as the call that started it would have. Throws `call_not_found`. */
+export async function answerAgain(context: ToolContext, callId: string, call: ExecCall): Promise<ToolResult> {
+  const data = await exec.execAgain(context, callId, call);
+  return { callId, tool: call.tool, ok: isOk(data), text: renderText(data, callId), data, error: null };
 }
 
 async function dispatch(context: ToolContext, callId: string, call: ToolCall): Promise<ToolData> {

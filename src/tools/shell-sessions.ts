@@ -46,10 +46,10 @@ export class ShellSessions {
   capture(
     name: string,
     call: StartedCall,
-    from: { readonly spec: ExecSpec; readonly env: Record<string, string> },
+    from: { readonly tty?: ExecSpec['tty']; readonly env: Readonly<Record<string, string>> },
   ): void {
     const previous = this.get(name);
-    const defaults = environmentMap(callEnvironment(from.spec.tty === undefined ? {} : { tty: from.spec.tty }));
+    const defaults = environmentMap(callEnvironment(from.tty === undefined ? {} : { tty: from.tty }));
     const running = { name, dropped: false };
     this.#running.add(running);
     const captured = call.ended.then((): SessionCapture => {

@@ -1,0 +1,34 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { z } from 'zod';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import { KeptFence } from '../egress/kept.ts';
+import { messageOf, RunnerError } from '../errors.ts';
+
+/**
+ * What a run's directory keeps for the next runner, from when the run is open until it is closed. Secret: it may hold the key of
+ * the authority that programs inside trust. 0600, never exported, and gone with the run.
+ */
+const KeptRun = z.strictObject({
+  /** How often somebody has begun to run it: 1 while nobody has resumed it. */
+  generation: z.int().positive(),
+  fence: KeptFence.optional(),
+});
+export type KeptRun = Readonly<z.infer<typeof KeptRun>>;
+
+/** Seen whole or not at all. */
+export async function keepRun(dir: RunDir, kept: KeptRun): Promise<void> {
+  const draft = `${dir.kept}.new`;
+  await writeFile(draft, JSON.stringify(kept), { mode: 0o600 });
+  await rename(draft, dir.kept);
+}
+
+/** Throws `sandbox_lost` where there is none: the run was never open, or what is kept of it cannot be read. */
+export async function readKeptRun(dir: RunDir): Promise<KeptRun> {
+  try {
+    return KeptRun.parse(JSON.parse(await readFile(dir.kept, 'utf8')));
+  } catch (cause) {
+    const why =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'its opening had not come to an end' : messageOf(cause);
+    throw new RunnerError('sandbox_lost', `run ${dir.id} cannot be resumed: ${why}`, { cause });
+  }
+}
