@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
-import { isRunnerError, messageOf, RunnerError } from './errors.ts';
+import { isRunnerError, RunnerError } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, seal, type Sealed } from './fencing.ts';
 import type { EntryData } from './journal/entry.ts';
@@ -156,7 +156,16 @@ async function assemble(
   const { blobs, options } = parts;
   const run = new Run({
     ...given,
-    ...{ dir, policy, image, scope, base, blobs, placement, budget, approvals, gate },
+    dir,
+    policy,
+    image,
+    scope,
+    base,
+    blobs,
+    placement,
+    budget,
+    approvals,
+    gate,
     waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
     resumed: { ...left.resumed, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
   });
