@@ -93,6 +93,7 @@ const dataOf = {
     tool: text,
     arguments: json,
     argsDigest: digest,
+    by: text.optional(),
     claims: text.optional(),
     count,
     tags: z.array(text).max(64).readonly().optional(),
@@ -113,7 +114,7 @@ const dataOf = {
     descendants: count.optional(),
     error: z.strictObject({ code: text, message: text, path: text.nullable().optional() }).optional(),
   }),
-  'call.denied': z.strictObject({ callId, tool: text, rule: text, reason: text }),
+  'call.denied': z.strictObject({ callId, tool: text, by: text.optional(), rule: text, reason: text }),
   'workspace.collected': z.strictObject({
     digest,
     added: count,

@@ -29,7 +29,8 @@ function storyOf(entry: Entry): string {
     }
     case 'call.intended': {
       const { tool: _, ...shown } = entry.data.arguments;
-      return `${entry.data.callId} #${entry.data.count} ${entry.data.tool} ${short(JSON.stringify(shown))}`;
+      const by = entry.data.by === undefined ? '' : ` for ${short(entry.data.by)}`;
+      return `${entry.data.callId} #${entry.data.count}${by} ${entry.data.tool} ${short(JSON.stringify(shown))}`;
     }
     case 'call.ended': {
       const { callId, outcome, ms, output, descendants, error } = entry.data;

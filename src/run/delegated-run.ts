@@ -63,7 +63,7 @@ export class LocalRun implements DelegatedRun {
   }
 
   call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult> {
-    return this.#run.call(callId, input, claims);
+    return this.#run.call(callId, input, claims === undefined ? {} : { claims });
   }
 
   poll(callId: string, yieldMs: number): Promise<ToolResult> {

@@ -13,6 +13,7 @@ import type { RunImage } from './snapshot.ts';
 import type { RunControl } from './control.ts';
 import type { RunGate } from './gate.ts';
 import type { Intended } from './story.ts';
+import type { ToolCall } from '../tools/tool-call.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Base } from '../workspace/base/import.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
@@ -53,4 +54,17 @@ export interface Resumed {
   readonly unanswered: ReadonlySet<string>;
   readonly outputBytes: number;
   readonly openedMsAgo: number;
+}
+
+/** What is said beside a call: recorded, without effect. */
+export interface Told {
+  /** Whose call it is, where a service makes it for somebody. */
+  readonly by?: string;
+  /** By the harness. */
+  readonly claims?: string;
+}
+
+export interface Asked {
+  readonly call: ToolCall;
+  readonly told: Told;
 }

@@ -20,7 +20,7 @@ import { boundedSpec } from './bounded-spec.ts';
 import type { Refusal } from './gate.ts';
 import { outputDigest } from './output-digest.ts';
 import { RunFiles } from './run-files.ts';
-import type { Resumed, RunParts } from './run-parts.ts';
+import type { Asked, Resumed, RunParts, Told } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
 import { CallTable } from '../tools/call-table.ts';
 import { parseCall } from '../tools/parse-call.ts';
@@ -88,14 +88,14 @@ export class Run {
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
-  async call(callId: string, input: ToolCallInput, claims?: string): Promise<ToolResult> {
+  async call(callId: string, input: ToolCallInput, told: Told = {}): Promise<ToolResult> {
     const call = parseCall(callId, input);
-    if (observers.has(call.tool)) return this.#observe(callId, call);
+    if (observers.has(call.tool)) return this.#observe(callId, { call, told });
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, (making) => {
       if (this.#parts.resumed?.unanswered.has(callId) === true) return this.#answerLate(callId, call, making);
       this.#waiting.set(callId, waiting);
-      const dispatched = this.#dispatch(callId, { call, claims }, waiting, making).finally(() =>
+      const dispatched = this.#dispatch(callId, { call, told }, waiting, making).finally(() =>
         this.#waiting.delete(callId),
       );
       void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
@@ -119,9 +119,9 @@ export class Run {
     return runTool(this.#context, callId, ToolCall.parse({ tool: 'exec_poll', callId, yieldMs }));
   }
 
-  async #observe(callId: string, call: ToolCall): Promise<ToolResult> {
-    const refused = this.#parts.gate.refuses(call);
-    return refused === undefined ? runTool(this.#context, callId, call) : this.#deny(callId, call, refused);
+  async #observe(callId: string, asked: Asked): Promise<ToolResult> {
+    const refused = this.#parts.gate.refuses(asked.call);
+    return refused === undefined ? runTool(this.#context, callId, asked.call) : this.#deny(callId, asked, refused);
   }
 
   /** A command of this run that runs or has just ended, for reading along. */
@@ -159,17 +159,17 @@ export class Run {
     return this.#parts.control.forward(port);
   }
 
-  async #dispatch(callId: string, { call, claims }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
+  async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
     const slot = await gate.admit(callId, call, waiting.onAsked);
-    if (slot.kind === 'refused') return this.#deny(callId, call, slot);
+    if (slot.kind === 'refused') return this.#deny(callId, { call, told }, slot);
     this.#setEnv.set(callId, slot.setEnv);
 
     try {
       const tags = slot.tags.length === 0 ? {} : { tags: slot.tags.slice(0, tagsMax) };
-      const asked = { callId, tool: call.tool, ...boundArguments(call), ...(claims === undefined ? {} : { claims }) };
+      const asked = { callId, tool: call.tool, ...boundArguments(call), ...told };
       const end = await journal.intend({ ...asked, count: slot.number, ...tags });
       making.begun();
       const started = performance.now();
@@ -222,11 +222,10 @@ export class Run {
     }
   }
 
-  async #deny(callId: string, call: ToolCall, denial: Pick<Refusal, 'rule' | 'reason' | 'hint'>): Promise<ToolResult> {
-    await this.#parts.journal.append({
-      type: 'call.denied',
-      data: { callId, tool: call.tool, rule: denial.rule, reason: denial.reason },
-    });
+  async #deny(callId: string, { call, told }: Asked, denial: Denial): Promise<ToolResult> {
+    const by = told.by === undefined ? {} : { by: told.by };
+    const data = { callId, tool: call.tool, ...by, rule: denial.rule, reason: denial.reason };
+    await this.#parts.journal.append({ type: 'call.denied', data });
     const message = `${denial.reason} (rule ${denial.rule}). ${denial.hint}`;
     return {
       callId,
@@ -394,7 +393,4 @@ function withWarning(result: ToolResult, warning: string | undefined): ToolResul
 
 type End = Awaited<ReturnType<Journal['intend']>>;
 
-interface Asked {
-  readonly call: ToolCall;
-  readonly claims: string | undefined;
-}
+type Denial = Pick<Refusal, 'rule' | 'reason' | 'hint'>;

@@ -31,10 +31,11 @@ export class CallRecord {
 
   async make(entry: OpenRun, principal: Principal, callId: string, input: ToolCallInput): Promise<ToolResult> {
     // What is no call at all is refused below, and not told of.
-    if (observers.has(input.tool) || !tools.has(input.tool)) return entry.run.call(callId, input);
+    if (observers.has(input.tool) || !tools.has(input.tool))
+      return entry.run.call(callId, input, { by: principal.identity });
     const turn = await this.#turns.take(entry.row.team);
     const given = setTimeout(() => turn.give(), turnMs);
-    const answer = entry.run.call(callId, input);
+    const answer = entry.run.call(callId, input, { by: principal.identity });
     entry.running += 1;
     const told = this.#tell(entry, principal, callId, input.tool, answer);
     const tracked = told.finally(() => this.#running.delete(tracked));

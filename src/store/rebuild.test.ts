@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DataDir } from '../data-dir/data-dir.ts';
+import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { readEnds } from '../journal/ends.ts';
 import { Journal } from '../journal/writer.ts';
@@ -55,6 +56,21 @@ describe('the list of runs', () => {
     expect(runs.find(closed.id)).toMatchObject({ ...whose, state: 'closed', outcome: 'finished' });
     expect(runs.find(living.id)).toMatchObject({ team: 'b', state: 'open', closedAt: null, outcome: null });
     expect(await syncRuns(open[0] as Store, dataDir)).toEqual({ added: [], closed: [], unreadable: [] });
+  });
+
+  test('knows who has made calls in a run that is open, refused ones too', async () => {
+    const dir = await makeRun(dataDir, { by: ada, closedMs: null });
+    const { journal } = await Journal.reopen(dir.journal);
+    const call = { tool: 'exec', arguments: {}, argsDigest: digestOf('{}') };
+    await (
+      await journal.intend({ ...call, callId: 'c1', by: 'bot', count: 1 })
+    )({ outcome: { kind: 'done' }, ms: 1 });
+    const data = { callId: 'c2', tool: 'exec', by: 'eve', rule: 'files.write', reason: 'no' };
+    await journal.append({ type: 'call.denied', data });
+    await journal.close();
+    const { runs } = store();
+    await syncRuns(open[0] as Store, dataDir);
+    expect(runs.callers(dir.id)).toEqual(new Set(['bot', 'eve']));
   });
 
   test('says that a run is closed when its journal does, and that one without a journal never began', async () => {

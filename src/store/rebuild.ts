@@ -1,6 +1,7 @@
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { messageOf } from '../errors.ts';
 import { readEnds, type JournalEnds } from '../journal/ends.ts';
+import { readEntries } from '../journal/read.ts';
 import type { RunRow } from './runs.ts';
 import type { Store } from './store.ts';
 
@@ -31,7 +32,10 @@ export async function syncRuns(store: Store, dataDir: DataDir): Promise<Synced> 
       const ends = await readEnds(dir.journal);
       if (known !== undefined) {
         if (settle(store, known, ends)) closed.push(dir.id);
-      } else if (add(store, dir, ends)) added.push(dir.id);
+      } else if (add(store, dir, ends)) {
+        added.push(dir.id);
+        if (ends?.closed === undefined) await addCallers(store, dir);
+      }
     } catch (error) {
       unreadable.push({ id: dir.id, reason: messageOf(error) });
     }
@@ -64,6 +68,14 @@ function settle(store: Store, row: RunRow, ends: JournalEnds | undefined): boole
   }
   const { outcome } = ends.closed;
   return store.runs.update(row.id, { state: 'closed', outcome, closedAt: ends.closedAt ?? null });
+}
+
+/** Of an open run, so that nobody who has made a call in it answers for it. */
+async function addCallers(store: Store, dir: RunDir): Promise<void> {
+  const callers = new Set<string>();
+  for await (const { type, data } of readEntries(dir.journal))
+    if ((type === 'call.intended' || type === 'call.denied') && data.by !== undefined) callers.add(data.by);
+  for (const caller of callers) store.runs.addCaller(dir.id, caller);
 }
 
 function add(store: Store, dir: RunDir, ends: JournalEnds | undefined): boolean {
