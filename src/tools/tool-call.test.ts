@@ -20,6 +20,11 @@ describe('a tool call', () => {
     expect(ToolCall.safeParse(call).success).toBe(false);
   });
 
+  it('says how bytes are written to whoever sends them otherwise', () => {
+    const sent = ToolCall.safeParse({ tool: 'write', path: 'a', content: 'x' });
+    expect(sent.error?.message).toContain('{\\"utf8\\": TEXT}');
+  });
+
   it('fills in its defaults', () => {
     expect(ToolCall.parse({ tool: 'exec', script: 'x' })).toMatchObject({
       yieldMs: 10_000,

@@ -13,10 +13,13 @@ export const PathField = z
   );
 
 export const Bytes = z
-  .union([
-    z.strictObject({ utf8: z.string().describe('Text, sent as UTF-8.') }),
-    z.strictObject({ base64: z.base64().describe('Exact bytes, base64 with padding.') }),
-  ])
+  .union(
+    [
+      z.strictObject({ utf8: z.string().describe('Text, sent as UTF-8.') }),
+      z.strictObject({ base64: z.base64().describe('Exact bytes, base64 with padding.') }),
+    ],
+    'bytes are {"utf8": TEXT} or {"base64": BASE64 with padding}',
+  )
   .describe('Bytes, as text or as base64.');
 export type Bytes = z.infer<typeof Bytes>;
 
