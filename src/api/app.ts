@@ -102,6 +102,7 @@ export class App {
     let stopWatching = (): void => undefined;
     let lasts = false;
     try {
+      refuseOdd(c.env);
       if (route === undefined)
         throw new RunnerError('not_found', 'there is no such route; /v1/openapi.json lists them');
       const arrival = c.env;

@@ -128,6 +128,7 @@ async function findStarted({ run }: OpenRun, callId: string, { waitMs, signal }:
   for (;;) {
     const command = run.findCommand(callId);
     if (command !== undefined || performance.now() >= byMs || signal().aborted) return command;
+    if ((await run.answer(callId).catch(() => null)) !== undefined) return run.findCommand(callId); // it has ended long ago
     await sleep(startPollMs);
   }
 }
