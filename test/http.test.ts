@@ -143,6 +143,7 @@ describe('sockets', () => {
     socket.send(Buffer.from('stty size; cat\nping\n'));
     await expect.poll(() => shown).toMatch(/50 132\r\nping/); // said by cat
     socket.send(JSON.stringify({ signal: 'INT' }));
+    await expect.poll(() => shown).toMatch(/ping\r\n[^]*\$ $/); // what is typed before the prompt is dropped by the shell
     socket.send(Buffer.from('exit 7\n'));
     const [code, reason] = (await once(socket, 'close')) as [number, Buffer];
     expect(code).toBe(1000);

@@ -129,7 +129,10 @@ export class App {
         throw new RunnerError('invalid_request', 'this route is a WebSocket; upgrade to it');
       }
       const given = route.body === undefined ? undefined : await readBody(request, route.body, this.#parts.bodies);
-      if (given !== undefined) release = given.release;
+      if (given !== undefined) {
+        release = given.release;
+        this.#parts.watch.metrics.bytes('in', given.bytes);
+      }
       const reply = await route.handle({ ...asked, body: given?.body });
       lasts = reply.kind === 'stream';
       if (lasts) stopWatching = this.#watchKey(principal, arrival);
@@ -228,11 +231,14 @@ export class App {
     switch (reply.kind) {
       case 'json': {
         const headers = { ...common, 'content-type': 'application/json' };
-        return new Response(JSON.stringify(reply.value), { status: reply.status ?? 200, headers });
+        const text = JSON.stringify(reply.value);
+        this.#parts.watch.metrics.bytes('out', Buffer.byteLength(text));
+        return new Response(text, { status: reply.status ?? 200, headers });
       }
       case 'text':
         return new Response(reply.text, { headers: { ...common, 'content-type': reply.contentType } });
       case 'bytes':
+        this.#parts.watch.metrics.bytes('out', reply.bytes.length);
         return new Response(Buffer.from(reply.bytes), {
           headers: { ...common, 'content-type': reply.contentType, ...reply.headers },
         });

@@ -33,7 +33,7 @@ export async function readBody(
   request: Request,
   spec: BodySpec,
   room: BodyRoom,
-): Promise<{ body: unknown; release: () => void }> {
+): Promise<{ body: unknown; bytes: number; release: () => void }> {
   refuseType(request, spec);
   const most = spec.maxBytes ?? jsonBytesMax;
   const declared = request.headers.get('content-length');
@@ -46,7 +46,7 @@ export async function readBody(
     const release = (): void => room.give(bytes);
     try {
       // Node holds the client to its word, so there is nothing to count.
-      return { body: parse(Buffer.from(await request.arrayBuffer()), spec), release };
+      return { body: parse(Buffer.from(await request.arrayBuffer()), spec), bytes, release };
     } catch (error) {
       release();
       throw error instanceof RunnerError ? error : cutOff();
@@ -61,7 +61,7 @@ export async function readBody(
       held += part.length;
       parts.push(part);
     }
-    return { body: parse(Buffer.concat(parts), spec), release: () => room.give(held) };
+    return { body: parse(Buffer.concat(parts), spec), bytes: held, release: () => room.give(held) };
   } catch (error) {
     room.give(held);
     throw error instanceof RunnerError ? error : cutOff();

@@ -1,5 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { Problem } from '../contract/problem.ts';
 import { RunnerError, type ErrorCode } from '../errors.ts';
 import { problemHeaders, problemOf } from './problem.ts';
 
@@ -11,9 +12,19 @@ export async function sendResponse(socket: Duplex, response: Response): Promise<
 /** What Node's parser or its clocks refuse is answered as a problem too. */
 export function refuseRaw(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const [code, message] = reasonOf(error.code ?? '');
+  const { problem, headers } = madeOf(...reasonOf(error.code ?? ''));
+  send(socket, problem.status, headers, JSON.stringify(problem));
+}
+
+/** Of a request that never became one. */
+export function problemResponse(code: ErrorCode, message: string): Response {
+  const { problem, headers } = madeOf(code, message);
+  return new Response(JSON.stringify(problem), { status: problem.status, headers });
+}
+
+function madeOf(code: ErrorCode, message: string): { problem: Problem; headers: Record<string, string> } {
   const problem = problemOf(new RunnerError(code, message), 'none', (text) => text);
-  send(socket, problem.status, problemHeaders(problem), JSON.stringify(problem));
+  return { problem, headers: problemHeaders(problem) };
 }
 
 function reasonOf(code: string): [ErrorCode, string] {

@@ -3,10 +3,10 @@ import { chmod, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener } from '@hono/node-server';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { App, Arrival } from './app.ts';
-import { refuseRaw, sendResponse } from './raw-response.ts';
+import { problemResponse, refuseRaw, sendResponse } from './raw-response.ts';
 import { Sockets } from './sockets.ts';
 
 /** Where a service listens: a unix socket is its owner's alone, a port wants a key of everybody. */
@@ -33,6 +33,8 @@ const standardServerLimits: ServerLimits = {
   idleMs: 75_000,
   connectionsMax: 2_048,
 };
+
+type FetchCallback = Parameters<typeof getRequestListener>[0];
 
 const socketPathMax = 107;
 const dotSegment = /(^|\/)(\.|%2e){1,2}(\/|$)|\\|%5c|%00/i;
@@ -95,21 +97,23 @@ export class ApiServer {
   #make(where: ListenOn): Server {
     const isOwner = where.kind === 'unix';
     const { headerBytes, headersMs, requestMs, idleMs, connectionsMax } = this.#limits;
-    const server = createAdaptorServer({
-      fetch: (request, env) => {
-        const { incoming, outgoing } = env as { incoming: IncomingMessage; outgoing: { destroy(): unknown } };
-        return this.#app.fetch(request, { isOwner, outgoing, isOdd: isOdd(incoming.url ?? '') });
-      },
-      createServer,
-      serverOptions: {
-        maxHeaderSize: headerBytes,
-        headersTimeout: headersMs,
-        requestTimeout: requestMs,
-        keepAliveTimeout: idleMs,
-        connectionsCheckingInterval: 1_000,
-        noDelay: true,
-      },
-    }) as Server;
+    const answer: FetchCallback = (request, env) => {
+      const { incoming, outgoing } = env as { incoming: IncomingMessage; outgoing: { destroy(): unknown } };
+      return this.#app.fetch(request, { isOwner, outgoing, isOdd: isOdd(incoming.url ?? '') });
+    };
+    const options = {
+      maxHeaderSize: headerBytes,
+      headersTimeout: headersMs,
+      requestTimeout: requestMs,
+      keepAliveTimeout: idleMs,
+      connectionsCheckingInterval: Math.min(1_000, headersMs),
+      noDelay: true,
+    };
+    // What it refuses by itself is a target or a host that is no part of a URL.
+    const refuse = (): Response =>
+      problemResponse('invalid_request', 'the target of the request, or its host, cannot be');
+    const listener = getRequestListener(answer, { errorHandler: refuse });
+    const server = createServer(options, (incoming, outgoing) => void listener(incoming, outgoing));
     server.maxConnections = connectionsMax;
     server.on('clientError', refuseRaw);
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {

@@ -10,6 +10,7 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
+import { Deadline } from '../deadline.ts';
 import { RunnerError } from '../errors.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
@@ -55,6 +56,7 @@ export interface ServiceOptions {
 }
 
 const runsMax = 256;
+const probeMs = 3_000;
 /** Nobody bounds the owner of the machine. */
 const ownerQuota = { openRuns: 100_000, callsPerMinute: 1_000_000, cpuMillis: 100_000_000, diskBytes: 2 ** 50 };
 
@@ -73,7 +75,7 @@ export class Service {
   readonly store: Store;
   readonly keys: KeyDesk;
   readonly images: NonNullable<ServiceParts['images']>;
-  readonly probe: NonNullable<ServiceParts['probe']>;
+  readonly #probe: NonNullable<ServiceParts['probe']>;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
   readonly #calls: CallRecord;
@@ -85,7 +87,7 @@ export class Service {
     const { runner, desk, dataDir, store, policies, options = {} } = parts;
     this.keys = new KeyDesk(store.keys);
     this.images = parts.images ?? (() => Promise.resolve([]));
-    this.probe = parts.probe ?? (() => Promise.resolve());
+    this.#probe = parts.probe ?? (() => Promise.resolve());
     this.desk = desk;
     this.dataDir = dataDir;
     this.store = store;
@@ -134,6 +136,13 @@ export class Service {
   local(as?: string): Principal {
     const owner = localPrincipal(process.getuid?.() ?? 0, ownerQuota);
     return as === undefined ? owner : { ...owner, identity: `local:${as}` };
+  }
+
+  /** How long the engine took to answer, in milliseconds. Throws `engine_timeout` and what the engine throws. */
+  async probe(): Promise<number> {
+    const began = performance.now();
+    await Deadline.run(probeMs, 'asking the engine whether it answers', () => this.#probe());
+    return performance.now() - began;
   }
 
   /** Whether this key could still be used: of what lasts longer than a request. */

@@ -25,10 +25,10 @@ export function serviceRoutes(openApi: () => unknown): readonly Route[] {
       summary: 'The service opens runs: its engine answers, and it is not about to stop.',
       scope: 'none',
       reply: { description: 'It does.', schema: Health },
-      handle: async ({ service }) => {
+      handle: async ({ service, watch }) => {
         if (service.draining)
           throw new RunnerError('draining', 'the service is about to stop', { retryAfterMs: 5_000 });
-        await service.probe();
+        watch.metrics.engineAnswered(await service.probe());
         return json({ ok: true });
       },
     }),

@@ -1,0 +1,99 @@
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { checkJournal } from '../src/journal/check.ts';
+import { Bench, program, smallPolicyText } from './fixtures/bench.ts';
+
+/** `glovebox serve` as a process: what it prints, how it stops. */
+
+let bench: Bench;
+const services: { kill(signal: 'SIGKILL'): boolean }[] = [];
+
+beforeAll(async () => {
+  bench = await Bench.make();
+});
+afterAll(() => bench.close());
+afterEach(() => {
+  for (const service of services.splice(0)) service.kill('SIGKILL');
+});
+
+interface Told {
+  readonly pid: number;
+  readonly listening: readonly string[];
+}
+
+async function serve(...argv: readonly string[]) {
+  const env = { GLOVEBOX_DATA: bench.dataDir.path, NO_COLOR: '1' };
+  const started = execa(process.execPath, [program, 'serve', '--json', ...argv], { env, reject: false });
+  services.push(started);
+  const [line] = (await once(started.stdout, 'data')) as [Buffer];
+  return { process: started, told: JSON.parse(line.toString()) as Told };
+}
+
+const socketPath = (): string => join(bench.dataDir.path, 'service.sock');
+
+async function ask(
+  method: string,
+  path: string,
+  body?: object,
+): Promise<{ status: number; json: Record<string, unknown> }> {
+  const text = body === undefined ? undefined : JSON.stringify(body);
+  const headers = text === undefined ? {} : { 'content-type': 'application/json' };
+  const asked = request({ socketPath: socketPath(), path, method, headers, agent: false });
+  asked.end(text);
+  const [answer] = (await once(asked, 'response')) as [AsyncIterable<Buffer> & { statusCode: number }];
+  const parts: Buffer[] = [];
+  for await (const part of answer) parts.push(part);
+  return { status: answer.statusCode, json: JSON.parse(Buffer.concat(parts).toString()) as Record<string, unknown> };
+}
+
+const policy = { text: smallPolicyText() };
+
+test('SIGTERM lets a running call come to its end and closes runs with their diffs; no other run is opened meanwhile', async () => {
+  const { process: service, told } = await serve('--listen', '127.0.0.1:0');
+  expect(told.listening).toEqual([`unix:${socketPath()}`, expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/)]);
+  expect(statSync(socketPath()).mode & 0o777).toBe(0o600);
+  expect((await fetch(`${told.listening[1]}/v1/runs`)).status).toBe(401);
+
+  const run = String((await ask('POST', '/v1/runs', { policy })).json['id']);
+  const script = 'sleep 0.7; echo late > src/late';
+  const call = ask('PUT', `/v1/runs/${run}/calls/last`, { tool: 'exec', script: `mkdir -p src; ${script}` });
+  await expect.poll(async () => (await ask('GET', `/v1/runs/${run}/calls/last`)).status).toBe(200);
+  service.kill('SIGTERM');
+  await expect.poll(async () => (await ask('POST', '/v1/runs', { policy })).json['code']).toBe('draining');
+  expect((await call).json).toMatchObject({ ok: true });
+  const ended = await service;
+  expect(ended, ended.stderr).toMatchObject({ exitCode: 0 });
+  expect(await bench.containers()).toEqual([]);
+  const { journal } = bench.dataDir.runDir(run);
+  expect(await checkJournal(journal)).toMatchObject({ verdict: 'closed' });
+
+  const { process: next } = await serve();
+  expect((await ask('GET', `/v1/runs/${run}`)).json).toMatchObject({ state: 'closed', outcome: 'cancelled' });
+  expect((await ask('GET', `/v1/runs/${run}/diff`)).json).toMatchObject({
+    changes: expect.arrayContaining([expect.objectContaining({ path: 'src/late' })]),
+  });
+  expect((await ask('GET', `/v1/runs/${run}/calls/last`)).json).toMatchObject({ callId: 'last', ok: true });
+  next.kill('SIGTERM');
+  expect(await next).toMatchObject({ exitCode: 0 });
+});
+
+test('a second service on the data directory is refused and told whose it is; so is a second SIGTERM to wait', async () => {
+  const { process: service, told } = await serve();
+  const second = await bench.cli(['serve']);
+  expect(second).toMatchObject({ exitCode: 125, stderr: expect.stringContaining(`process ${told.pid}`) });
+  const run = String((await ask('POST', '/v1/runs', { policy })).json['id']);
+  await ask('PUT', `/v1/runs/${run}/calls/long`, { tool: 'exec', script: 'sleep 19', yieldMs: 0 });
+  service.kill('SIGTERM');
+  await expect.poll(async () => (await ask('GET', '/v1/health/ready')).status).toBe(503);
+  service.kill('SIGTERM');
+  expect(await service).toMatchObject({ exitCode: 128 + 15 });
+});
+
+test('an address that others reach is refused without the word for it', async () => {
+  const refused = await bench.cli(['serve', '--listen', '0.0.0.0:0']);
+  expect(refused).toMatchObject({ exitCode: 125, stderr: expect.stringContaining('--listen-beyond-loopback') });
+});
