@@ -165,6 +165,18 @@ describe('a warm sandbox', () => {
     await run.close();
   });
 
+  test('is one under gVisor too, where nothing is copied in', async (context) => {
+    if (!(await bench.engine.describe()).enforces.gvisor)
+      return context.skip('runsc is not a runtime of this engine, or holds no limits');
+    const of = parsePolicy(`${smallPolicyText().replace('pids: 64', 'pids: 512')}runtime: runsc\n`, 'test policy');
+    await keepReady({ policy: of });
+    const run = await open({ policy: of });
+    expect((await startedOf(run)).warm).toBe(true);
+    await sh(run, 'mkdir -p src; echo new > src/new; ls -A /tmp');
+    await run.close();
+    expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toContain('src/new');
+  });
+
   test('becomes a fork, with what its origin has changed', async () => {
     const { cold, base } = await baseOf({ 'src/a': 'a\n' }, policy);
     await sh(cold, 'echo b > src/b; rm src/a');
@@ -235,6 +247,18 @@ describe('a runner with a pool', () => {
         expect(await checkJournal(dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
     },
   );
+
+  test('that is killed leaves a run that goes on with the next one', async () => {
+    await dies('open');
+    const [dir] = await bench.dataDir.listRuns();
+    const run = await runner.resume(dir?.id ?? '');
+    opened.push(run);
+    expect((await startedOf(run)).warm).toBe(true);
+    expect(await sh(run, 'cat src/new; echo more >> src/new')).toMatch(/^new\n/);
+    await run.close();
+    expect([...(run.candidate?.changeSet.changes.keys() ?? [])]).toContain('src/new');
+    expect(await checkJournal(run.dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+  });
 
   test('that lives keeps what waits, whoever runs gc beside it', async () => {
     await keepReady({ policy }, 2);

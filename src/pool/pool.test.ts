@@ -8,6 +8,7 @@ class Thing implements Kept {
   readonly name: string;
   readonly lost: Promise<unknown>;
   fit = true;
+  stuck = false;
   discarded = 0;
   #end: (value?: unknown) => void = () => undefined;
 
@@ -24,6 +25,7 @@ class Thing implements Kept {
 
   async discard(): Promise<void> {
     this.discarded++;
+    if (this.stuck) throw new Error('the engine is away');
   }
 
   end(): void {
@@ -131,6 +133,25 @@ describe('a warm pool', () => {
     one.sweep();
     expect(one.stats()).toMatchObject({ warm: 0, expired: 4 });
     expect(made.every(({ discarded }) => discarded === 1)).toBe(true);
+  });
+
+  test('tries again to remove what could not be removed', async () => {
+    const one = pool();
+    await warmed(one, recipe('a'));
+    const [thing] = made;
+    if (thing === undefined) throw new Error('one was to be made');
+    thing.stuck = true;
+    clock.nowMs = 60_001;
+    for (const times of [1, 2]) {
+      one.sweep();
+      await new Promise((resolve) => void setImmediate(resolve));
+      expect(thing.discarded).toBe(times);
+    }
+    thing.stuck = false;
+    await one.drain();
+    expect(thing.discarded).toBe(3);
+    one.sweep();
+    expect(thing.discarded).toBe(3);
   });
 
   test('makes room for what is asked for now', async () => {

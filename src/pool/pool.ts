@@ -38,7 +38,7 @@ export interface Kept {
   readonly lost: Promise<unknown>;
   /** Rejects unless it is alive and just as it was made. */
   check(): Promise<void>;
-  /** May be called twice. */
+  /** May be called again, also after it has failed. */
   discard(): Promise<void>;
 }
 
@@ -58,9 +58,9 @@ export interface PoolHost {
 
 const defaultIdleMs = 600_000;
 const sweepMs = 5_000;
-const checkMs = 1_000;
+const checkMs = 2_000;
 const triesMax = 2;
-const kindsMax = 256;
+const kindsMax = 64;
 const firstPauseMs = 1_000;
 const pauseMaxMs = 60_000;
 
@@ -69,7 +69,7 @@ const pauseMaxMs = 60_000;
  *  - one is given to one run at most, and only while it is alive and just as it was made;
  *  - how many wait stays within the bound, and follows what was asked for lately;
  *  - one is made at a time, and only while no run is being opened (or one has been for seconds on end);
- *  - after `drain` there are none.
+ *  - what could not be removed is tried again; after `drain` there are none.
  */
 export class WarmPool<T extends Kept> {
   readonly #bound: PoolBound;
@@ -78,6 +78,8 @@ export class WarmPool<T extends Kept> {
   readonly #nowMs: () => number;
   readonly #kinds = new Map<Digest, Kind<T>>();
   readonly #going = new Set<Promise<void>>();
+  /** Could not be removed. */
+  readonly #stuck = new Set<T>();
   readonly #count = { taken: 0, missed: 0, made: 0, unfit: 0, expired: 0, failed: 0 };
   #lastFailure: string | undefined;
   #refilling: Promise<void> | undefined;
@@ -138,8 +140,9 @@ export class WarmPool<T extends Kept> {
     return this.#refilling;
   }
 
-  /** What nobody wants goes; done every few seconds. */
+  /** What nobody wants goes, and what could not; done every few seconds. */
   sweep(): void {
+    for (const kept of this.#stuck) this.#discard(kept);
     const [nowMs, planned] = [this.#nowMs(), this.#plan()];
     for (const [key, kind] of this.#kinds) {
       while (kind.ready.length > (planned.get(key) ?? 0)) {
@@ -171,6 +174,8 @@ export class WarmPool<T extends Kept> {
     clearInterval(this.#timer);
     for (const { ready } of this.#kinds.values()) for (const { kept } of ready.splice(0)) this.#discard(kept);
     await this.#refilling;
+    await Promise.all(this.#going);
+    for (const kept of this.#stuck) this.#discard(kept); // once more; then it is for `gc` to find
     await Promise.all(this.#going);
     this.#kinds.clear();
   }
@@ -271,9 +276,10 @@ export class WarmPool<T extends Kept> {
   }
 
   #discard(kept: T): void {
+    this.#stuck.delete(kept);
     const gone: Promise<void> = kept
       .discard()
-      .catch(() => undefined) // what is left of it is found by `gc`
+      .catch(() => void this.#stuck.add(kept))
       .finally(() => this.#going.delete(gone));
     this.#going.add(gone);
   }

@@ -159,17 +159,17 @@ export class WarmSandbox implements Kept {
   }
 
   discard(): Promise<void> {
-    this.#discarded ??= this.#discard();
+    this.#discarded ??= this.#discard().catch((error: unknown) => {
+      this.#discarded = undefined;
+      throw error;
+    });
     return this.#discarded;
   }
 
   async #discard(): Promise<void> {
     const { placement, warm, host } = this.#parts;
-    try {
-      await this.sandbox.close();
-    } finally {
-      await placement.discard(warm.dir);
-      await host.dataDir.warm.remove(warm);
-    }
+    await this.sandbox.close().catch(() => host.engine.destroy(this.sandbox.containerId)); // closing is tried once
+    await placement.discard(warm.dir);
+    await host.dataDir.warm.remove(warm);
   }
 }
