@@ -238,7 +238,7 @@ export class Placements {
         await this.#dataDir.sandboxes.assign(sandbox, dir.id);
       },
       fill: async (dir, files) => {
-        if (!empty) await files.unpack('.', imported.items, { owners: true });
+        await files.unpack('.', imported.items, { owners: true });
         const base = imported.base();
         await writeFile(dir.base, encodeTree(base.tree));
         return base;

@@ -237,8 +237,9 @@ describe('a runner with a pool', () => {
       const dry = await recover(bench.engine, bench.dataDir, { dryRun: true });
       const first = await recover(bench.engine, bench.dataDir);
       expect(first).toEqual(dry);
-      expect(first.containers).toHaveLength(1);
-      expect(first.layers).toHaveLength(1);
+      // Once a run has taken one, the next may have been begun.
+      expect(first.containers.length).toBeGreaterThanOrEqual(1);
+      if (at !== 'open') expect([first.containers.length, first.layers.length]).toEqual([1, 1]);
       expect(first.runs).toHaveLength(at === 'pool.made' || at === 'ready' ? 0 : 1);
       expect(await bench.containers()).toEqual([]);
       const again = await recover(bench.engine, bench.dataDir);
