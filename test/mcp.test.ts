@@ -163,6 +163,17 @@ test('where the client cannot ask anybody, what needs an approval is denied at o
   await mcp.leave();
 });
 
+test('a client that kills its server at once loses nothing: the run closes by itself', async () => {
+  const mcp = await start('legacy');
+  await call(mcp, 'edit', { path: 'src/a.txt', old: 'one', new: 'two' });
+  mcp.kill();
+  await mcp.leave();
+  const run = await lastRun();
+  expect(await checkJournal(run.journal)).toMatchObject({ verdict: 'closed', findings: [] });
+  expect(await readFile(run.journal, 'utf8')).toMatch(/"outcome":"finished"/);
+  expect(await readFile(run.patch, 'utf8')).toContain('+two');
+});
+
 test('a run that cannot be opened is told to the client as long as it asks, and on standard error', async () => {
   const mcp = await mcpClient(bench, ['-p', policy, '-w', '/nowhere'], { era: 'legacy' });
   expect(await call(mcp, 'exec', { script: 'true' })).toMatchObject({ isError: true, text: /\/nowhere/ });

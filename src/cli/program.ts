@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { isRunnerError, messageOf } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
+import { standIn } from './apart.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { watchOutput } from './interruption.ts';
 import { say } from './terminal.ts';
@@ -52,10 +53,15 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 };
 
+/** What a client starts, and kills as it likes. */
+const startedByClients: ReadonlySet<string> = new Set(['mcp', 'bridge']);
+
 /** Runs one command line; returns the exit code. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   watchOutput();
   try {
+    const stoodIn = startedByClients.has(argv[2] ?? '') ? await standIn() : undefined;
+    if (stoodIn !== undefined) return stoodIn;
     const program = await buildProgram(argv, context);
     await program.parseAsync([...argv]);
     return exitCodes.ok;

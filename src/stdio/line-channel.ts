@@ -18,11 +18,12 @@ export class LineChannel {
     this.#lineBytesMax = lineBytesMax;
   }
 
-  /** Ends where the input does. Whoever takes a line and sends an answer is not given the next one before that is taken. */
+  /**
+   * Ends where the input does, or breaks. Whoever takes a line and sends an answer is not given the next one before that is taken.
+   */
   async *lines(): AsyncGenerator<Line, void> {
     const splitter = new LineSplitter(this.#lineBytesMax);
-    const input = this.#input;
-    for await (const chunk of input)
+    for await (const chunk of untilItEnds(this.#input))
       for (const line of splitter.push(chunk)) {
         yield line;
         await this.#drained();
@@ -51,5 +52,14 @@ export class LineChannel {
     const any = { signal: settled.signal };
     await Promise.race([once(this.#output, 'drain', any), once(this.#output, 'close', any)]).catch(() => undefined);
     settled.abort();
+  }
+}
+
+/** A client that is torn away has gone like any other. */
+async function* untilItEnds(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  try {
+    yield* input;
+  } catch {
+    // What came before the break has been given.
   }
 }
