@@ -93,6 +93,26 @@ test('a second service on the data directory is refused and told whose it is; so
   expect(await service).toMatchObject({ exitCode: 128 + 15 });
 });
 
+test('with --leave-runs a run and its command go on without a service, and the next one has them', async () => {
+  const { process: service } = await serve('--leave-runs');
+  const run = String((await ask('POST', '/v1/runs', { policy })).json['id']);
+  const script = 'echo first; sleep 2; echo last';
+  await ask('PUT', `/v1/runs/${run}/calls/c1`, { tool: 'exec', script, yieldMs: 0 });
+  const before = await bench.containers();
+  service.kill('SIGTERM');
+  expect(await service).toMatchObject({ exitCode: 0 });
+  expect(await bench.containers()).toEqual(before);
+  const { process: next } = await serve();
+  const ended = await ask('GET', `/v1/runs/${run}/calls/c1?waitMs=10000`);
+  expect(ended.json).toMatchObject({ data: { state: 'ended', exitCode: 0, output: { text: 'first\nlast\n' } } });
+  expect((await ask('PUT', `/v1/runs/${run}/calls/c2`, { tool: 'exec', script: 'echo on' })).json).toMatchObject({
+    ok: true,
+  });
+  next.kill('SIGTERM');
+  expect(await next).toMatchObject({ exitCode: 0 });
+  expect(await bench.containers()).toEqual([]);
+});
+
 test('an address that others reach is refused without the word for it', async () => {
   const refused = await bench.cli(['serve', '--listen', '0.0.0.0:0']);
   expect(refused).toMatchObject({ exitCode: 125, stderr: expect.stringContaining('--listen-beyond-loopback') });

@@ -10,7 +10,7 @@ import { RunnerError } from '../errors.ts';
 import { openService, type OpenedService } from '../service/open-service.ts';
 import { RetentionSweep } from '../service/retention.ts';
 import type { Service } from '../service/service.ts';
-import type { CliContext } from './context.ts';
+import { exitCodes, type CliContext } from './context.ts';
 import { wholeNumber } from './numbers.ts';
 import { printJson, say } from './terminal.ts';
 
@@ -127,6 +127,8 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     stopping.end();
   }
   log.info('the service has stopped');
+  // Streams of sandboxes that go on would hold this process.
+  if (options.leaveRuns === true) process.exit(exitCodes.ok);
 }
 
 async function end(server: ApiServer, opened: OpenedService, leave: boolean): Promise<void> {
@@ -142,7 +144,7 @@ function tell(listening: readonly ListenOn[], options: Options, dataDir: string)
   say(
     ports.length === 0
       ? 'next: glovebox open, in another terminal; Ctrl-C stops the service'
-      : 'next: glovebox key create --team TEAM --identity NAME --scopes run:open,call,read; Ctrl-C stops the service',
+      : 'next: glovebox key create --team TEAM --identity NAME --policy default; Ctrl-C stops the service',
   );
 }
 

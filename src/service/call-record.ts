@@ -19,6 +19,7 @@ export class CallRecord {
   readonly #events: EventLog;
   readonly #turns: FairTurns;
   readonly #running = new Set<Promise<unknown>>();
+  readonly #answering = new Set<Promise<unknown>>();
 
   constructor(events: EventLog, weightOf: (team: string) => number) {
     this.#events = events;
@@ -40,23 +41,26 @@ export class CallRecord {
     const told = this.#tell(entry, principal, callId, input.tool, answer);
     const tracked = told.finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
+    this.#answering.add(answer);
     try {
       return await answer;
     } finally {
+      this.#answering.delete(answer);
       clearTimeout(given);
       turn.give();
       entry.running -= 1;
     }
   }
 
-  /** Resolves once no call runs, or `timeoutMs` have passed. */
-  async quiet(timeoutMs: number): Promise<void> {
+  /** Resolves once every call is answered, or its command has ended as well, or `timeoutMs` have passed. */
+  async quiet(timeoutMs: number, until: 'answered' | 'ended'): Promise<void> {
+    const waited = until === 'answered' ? this.#answering : this.#running;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
     });
     const all = async (): Promise<void> => {
-      while (this.#running.size > 0) await Promise.allSettled(this.#running);
+      while (waited.size > 0) await Promise.allSettled(waited);
     };
     await Promise.race([all(), late]);
     clearTimeout(timer);

@@ -143,8 +143,18 @@ export class FakeService {
   readonly desk: ApprovalDesk;
   readonly store: Store;
   readonly directory: string;
+  /** Of the store, against the machine's. */
+  readonly clock: { aheadMs: number };
 
-  private constructor(service: Service, runner: FakeRunner, desk: ApprovalDesk, store: Store, directory: string) {
+  private constructor(
+    service: Service,
+    runner: FakeRunner,
+    desk: ApprovalDesk,
+    store: Store,
+    directory: string,
+    clock: { aheadMs: number },
+  ) {
+    this.clock = clock;
     this.service = service;
     this.runner = runner;
     this.desk = desk;
@@ -155,12 +165,13 @@ export class FakeService {
   static async open(options: ServiceOptions = {}): Promise<FakeService> {
     const directory = await mkdtemp(join(tmpdir(), 'glovebox-service-'));
     const dataDir = await DataDir.open(directory);
-    const store = Store.open(directory);
+    const clock = { aheadMs: 0 };
+    const store = Store.open(directory, { now: () => Date.now() + clock.aheadMs });
     const desk = new ApprovalDesk(store);
     const runner = new FakeRunner(dataDir);
     const policies = await PolicySource.open(undefined);
     const service = await Service.open({ runner, desk, dataDir, store, policies, options });
-    return new FakeService(service, runner, desk, store, directory);
+    return new FakeService(service, runner, desk, store, directory, clock);
   }
 
   async close(): Promise<void> {

@@ -261,7 +261,7 @@ export class Service {
   async drain(deadlineMs: number, open: 'close' | 'leave' = 'close'): Promise<void> {
     this.#draining = true;
     await this.#opening.stop();
-    await this.#calls.quiet(deadlineMs);
+    await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');
   }
