@@ -39,6 +39,7 @@ describe('a backup', () => {
     await writeFile(dir.changeSet, JSON.stringify({ digest: blob }));
     await mkdir(join(open.path, 'layer', 'upper'), { recursive: true });
     await writeFile(`${open.journal}.lock.1.2.3.boot`, '');
+    for (const secret of [open.kept, `${open.kept}.new`]) await writeFile(secret, '{}');
     const socket = createServer().listen(join(open.path, 'door.sock'));
     await once(socket, 'listening');
     await syncRuns(store, dataDir);

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { idPattern } from '../ids.ts';
@@ -99,7 +99,14 @@ async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean
     await rm(to, { recursive: true });
     return false;
   }
-  const left = new Set(['journal.ndjson', 'layer', ...(outputs ? [] : ['calls', 'answers.ndjson'])]);
+  // What is kept for the next runner holds the key of an authority; it is of no use without the sandbox.
+  const left = new Set([
+    'journal.ndjson',
+    'layer',
+    basename(dir.kept),
+    `${basename(dir.kept)}.new`,
+    ...(outputs ? [] : ['calls', 'answers.ndjson']),
+  ]);
   await copier.tree(
     dir.path,
     to,
