@@ -79,6 +79,18 @@ export class FakeRun {
     };
   }
 
+  async narrowEgress(): Promise<unknown> {
+    return this.reach();
+  }
+
+  async revokeCredential(): Promise<unknown> {
+    return this.reach();
+  }
+
+  async diff(): Promise<never> {
+    throw new RunnerError('run_not_open', 'a run without a sandbox has no diff');
+  }
+
   async snapshot(): Promise<unknown> {
     return {
       digest: digestOf('s'),
