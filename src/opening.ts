@@ -9,6 +9,7 @@ import type { Network } from './egress/outside/network.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
 import { isEnvironmentName } from './environment/environment.ts';
 import { offerResults } from './environment/offer.ts';
+import { SealWatch } from './egress/seal-watch.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
@@ -52,6 +53,8 @@ export interface RunnerOptions extends Reach {
   readonly waitingAfterMs?: number;
   /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
   readonly engineAwayMs?: number;
+  /** How often it is looked whether an open sandbox still has no network of its own; default 15,000. */
+  readonly lookAgainMs?: number;
   /** Sandboxes that are made before anybody asks for them. Default: none. */
   readonly pool?: PoolOptions;
   /** How many runs are opened at once, and how many may wait for that. */
@@ -271,7 +274,9 @@ export class Opener {
       fence = sealed.fence;
       await failpoint('open.unpacked');
       await journal.append(startedEntry({ sandbox, base, placement, inputs, isolation, warm: warm !== undefined }));
-      control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
+      const { lookAgainMs: everyMs } = this.#parts.options;
+      const seal = new SealWatch({ sandbox, everyMs, onFound: (error) => stop(error.message) });
+      control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
+import { SealWatch } from './egress/seal-watch.ts';
 import { isRunnerError, RunnerError } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, seal, type Sealed } from './fencing.ts';
@@ -98,13 +99,15 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     });
     await failpoint('resume.recorded');
     await left.record(journal);
-    control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence });
+    const { lookAgainMs: everyMs } = parts.options;
+    const seal = new SealWatch({ sandbox, everyMs, onFound: (error) => stop(error.message) });
+    control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
     control.restore(found.story);
     run = await assemble(parts, found, { journal, sandbox, fence, control, answers, left });
     await failpoint('resume.settled');
     return run;
   } catch (error) {
-    await control?.close();
+    await control?.close('goes on');
     await sealed?.fence?.close();
     await (isNotOurs(error) ? sandbox.close() : sandbox.handOver()).catch(() => undefined); // found by its labels
     throw error;

@@ -1,18 +1,23 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { proveIsolation } from '../src/egress/self-test.ts';
 import type { Engine, StartedContainer } from '../src/engine/engine.ts';
 import { newId } from '../src/ids.ts';
 import { readEntries } from '../src/journal/read.ts';
+import type { Run } from '../src/run/run.ts';
 import { Runner } from '../src/runner.ts';
 import { Bench, smallPolicy } from './fixtures/bench.ts';
-import { Boxes } from './fixtures/box.ts';
+import { Boxes, testLabel } from './fixtures/box.ts';
 import { rawDocker } from './fixtures/raw-docker.ts';
 import { underEachRuntime } from './security/fixtures/host.ts';
 
 /** Before anything runs in a sandbox it is proven, from inside, that it has no network of its own. */
 const boxes = await Boxes.make();
 const facts = await boxes.engine.describe();
+/** Some machines cannot make one. */
+const network = await makeNetwork();
+/** Interfaces: gone with their containers, sooner or later. */
+const added: string[] = [];
 const isRoot = process.getuid?.() === 0;
 let bench: Bench;
 
@@ -20,7 +25,9 @@ beforeAll(async () => {
   bench = await Bench.make();
 });
 afterAll(async () => {
+  for (const name of added) ip(`link delete ${name}o`, 'ignore');
   await bench.close();
+  if (network !== undefined) await rawDocker('DELETE', `/networks/${network}`);
   await boxes.close();
 });
 
@@ -103,6 +110,78 @@ test.for<[string, string[]]>([
   },
 );
 
+describe.each<[string, Meddling]>([
+  ['by the engine', { needs: 'a network', add: connect }],
+  [
+    'by root, past the engine',
+    { needs: 'root', add: async (id) => void added.push(await addInterface(id, ['link set GLOVE up'])) },
+  ],
+])('a network that a sandbox was given later, %s,', (_, { needs, add }) => {
+  const may = needs === 'root' ? isRoot : network !== undefined;
+
+  test.for([
+    ['sealed', ''],
+    ['with a fence', 'egress: { use: [web], profiles: { web: [{ id: web, host: [example.org], ports: [443] }] } }\n'],
+  ])(
+    'ends the run within its next look (%s): what ran is lost, and the record says why',
+    async ([, egress = ''], context) => {
+      if (!may) return context.skip(`it takes ${needs}, which is not to be had here`);
+      const runner = await Runner.create(bench.engine, bench.dataDir, { lookAgainMs: 100 });
+      const run = await runner.open({ policy: smallPolicy(egress), workspace: await bench.workspace({ a: 'a\n' }) });
+      await run.call('long', { tool: 'exec', script: 'echo x > new; sleep 60', yieldMs: 200 });
+      await add(run.sandbox.containerId);
+      expect(await run.lost).toMatchObject({
+        code: 'isolation_unproven',
+        reason: expect.stringMatching(/network interface "(eth0|gbx\w+)"/),
+      });
+      await run.close();
+      expect(run.candidate).toBeUndefined();
+      expect(await endOf(run)).toEqual([
+        expect.stringMatching(/^sandbox\.lost .*not sealed any more: it has the network interface/),
+        expect.stringMatching(/^run\.closed lost stopped: .*not sealed any more/),
+      ]);
+      expect(await bench.engine.inspect(run.sandbox.containerId)).toBeUndefined();
+      await runner.close();
+    },
+  );
+
+  test('is found before the diff is taken at the latest: nothing of it is taken over', async (context) => {
+    if (!may) return context.skip(`it takes ${needs}, which is not to be had here`);
+    const runner = await Runner.create(bench.engine, bench.dataDir);
+    const run = await runner.open({ policy: smallPolicy(''), workspace: await bench.workspace({ a: 'a\n' }) });
+    await run.call('write', { tool: 'exec', script: 'echo x > new' });
+    await add(run.sandbox.containerId);
+    await run.close();
+    expect(run.candidate).toBeUndefined();
+    expect((await endOf(run)).map((line) => line.split(' ').slice(0, 2).join(' '))).toEqual([
+      'sandbox.lost The',
+      'run.closed lost',
+    ]);
+    await runner.close();
+  });
+});
+
+/** How its journal ends: from the loss of the sandbox on. */
+async function endOf(run: Run): Promise<readonly string[]> {
+  const lines: string[] = [];
+  for await (const entry of readEntries(run.dir.journal)) {
+    if (entry.type === 'sandbox.lost') lines.push(`${entry.type} ${entry.data.reason}`);
+    if (entry.type === 'run.closed') lines.push(`${entry.type} ${entry.data.outcome} ${entry.data.summary}`);
+  }
+  return lines;
+}
+
+interface Meddling {
+  readonly needs: 'a network' | 'root';
+  readonly add: (containerId: string) => Promise<void>;
+}
+
+/** As somebody would at the command line. */
+async function connect(containerId: string): Promise<void> {
+  await rawDocker('POST', '/networks/none/disconnect', { Container: containerId });
+  await rawDocker('POST', `/networks/${network}/connect`, { Container: containerId });
+}
+
 /** The same engine, on a machine where something attaches networks to what it has started. */
 function meddled(engine: Engine, lines: readonly string[], given: string[]): Engine {
   return new Proxy(engine, {
@@ -131,6 +210,17 @@ async function addInterface(container: string, lines: readonly string[]): Promis
     execFileSync('nsenter', args, { stdio: 'pipe' });
   }
   return name;
+}
+
+async function makeNetwork(): Promise<string | undefined> {
+  const body = {
+    Name: `glovebox-test-${newId()}`,
+    Driver: 'bridge',
+    Internal: true,
+    Labels: { [testLabel]: 'isolation' },
+  };
+  const made = await rawDocker('POST', '/networks/create', body).catch(() => undefined);
+  return made?.['Id'] as string | undefined;
 }
 
 function ip(line: string, failure: 'throw' | 'ignore' = 'throw'): void {

@@ -32,13 +32,9 @@ export async function proveIsolation(sandbox: Prober, names: NamesInside): Promi
   const question = unlistedQuestion();
   const targets: readonly ProbeTarget[] = [...outside, { ...resolver, payload: question }];
   const { interfaces, results } = await probed(sandbox, targets);
-  const attempts = targets.map((target, n) => ({ to: textOf(target), end: endOf(results[n]) }));
+  const attempts = attemptsOf(targets, results);
   const wrong = [
-    ...interfaces
-      .filter((each) => !isHarmless(each))
-      .map(({ name }) => `it has the network interface ${JSON.stringify(name)}`),
-    ...(interfaces.some(isLoopback) ? [] : ['it has no loopback']),
-    ...outside.flatMap((_, n) => (isUnreachable(results[n]) ? [] : [said(attempts[n])])),
+    ...waysOut(interfaces, results, attempts),
     ...(isRefused(results[outside.length], names, question)
       ? []
       : [`a name that nobody listed: ${said(attempts.at(-1))}`]),
@@ -48,8 +44,39 @@ export async function proveIsolation(sandbox: Prober, names: NamesInside): Promi
   return { interfaces: interfaces.map(({ name }) => name), attempts, ms };
 }
 
+/**
+ * The same once more while it is used, but for names: a question costs what its policy has of them. What is wrong, in words;
+ * nothing when nothing is. Rejects where it could not be looked, as when there is no room for one more process.
+ */
+export async function findWaysOut(sandbox: Prober): Promise<readonly string[]> {
+  const targets = outside.map((target) => ({ ...target, timeoutMs: againMs }));
+  const { interfaces, results } = await sandbox.probe(targets);
+  return waysOut(interfaces, results, attemptsOf(targets, results));
+}
+
+function attemptsOf(targets: readonly ProbeTarget[], results: readonly ProbeResult[]): IsolationProof['attempts'] {
+  return targets.map((target, n) => ({ to: textOf(target), end: endOf(results[n]) }));
+}
+
+/** Of the interfaces, and of the attempts in `outside`, which come first. */
+function waysOut(
+  interfaces: readonly ProbedInterface[],
+  results: readonly ProbeResult[],
+  attempts: IsolationProof['attempts'],
+): readonly string[] {
+  return [
+    ...interfaces
+      .filter((each) => !isHarmless(each))
+      .map(({ name }) => `it has the network interface ${JSON.stringify(name)}`),
+    ...(interfaces.some(isLoopback) ? [] : ['it has no loopback']),
+    ...outside.flatMap((_, n) => (isUnreachable(results[n]) ? [] : [said(attempts[n])])),
+  ];
+}
+
 /** Every true answer comes at once; this much is for a machine that is too busy to look. */
 const timeoutMs = 10_000;
+/** An attempt without a route ends before it has begun: one that waits has left already. */
+const againMs = 1_000;
 
 const outside = [
   { kind: 'tcp', address: '192.0.2.1', port: 80, timeoutMs },

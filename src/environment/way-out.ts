@@ -3,16 +3,17 @@ import { canonicalJson, digestOf } from '../digest.ts';
 import { clientFolder } from '../egress/image-trust.ts';
 import type { DeniedEgress } from '../egress/checkpoint/denials.ts';
 import type { Fence } from '../egress/fence.ts';
+import { SealWatch } from '../egress/seal-watch.ts';
 import type { IsolationProof } from '../egress/self-test.ts';
 import type { Engine, SetUpNetwork } from '../engine/engine.ts';
 import { sandboxLabels } from '../engine/labels.ts';
-import { RunnerError } from '../errors.ts';
+import { RunnerError, messageOf } from '../errors.ts';
 import { inJournal, letsOut, seal, type FencingParts } from '../fencing.ts';
 import { newId } from '../ids.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SandboxLimits, SandboxSpec } from '../sandbox/container-body.ts';
-import { Sandbox } from '../sandbox/sandbox.ts';
+import { Sandbox, type SandboxLoss } from '../sandbox/sandbox.ts';
 import { FileError } from '../sandbox/spec.ts';
 import { findAptFiles } from './debian-mirror.ts';
 import type { Wanted } from './environment.ts';
@@ -91,7 +92,9 @@ export class WayOut {
           stopping.abort(new RunnerError(code, `the way out of setup is gone, and so it was ended: ${reason}`));
       });
       const files = await clientFiles(sandbox, egress);
-      return new WayOut({ spec, sandbox, fence, journal, record, profiles: egress.profiles }, files, stopping.signal);
+      const watch = new SealWatch({ sandbox, onFound: (error) => stopping.abort(error) });
+      const opened = { spec, sandbox, fence, journal, record, profiles: egress.profiles, watch };
+      return new WayOut(opened, files, stopping.signal);
     } catch (error) {
       await closeAll({ sandbox, fence, journal }, { outcome: 'failed', summary: 'the way out did not open', ms: 0 });
       throw error;
@@ -125,12 +128,22 @@ export class WayOut {
     return [...denied, ...this.#parts.record.failures];
   }
 
-  /** Nothing passes any more. Rejects when that cannot be recorded: then what was set up is not to be kept. */
+  /**
+   * Nothing passes any more. Rejects when that cannot be recorded, and when there was another way out: then what was set up is
+   * not to be kept.
+   */
   async close(outcome: 'finished' | 'failed', summary: string): Promise<void> {
     this.#over();
     const ms = Math.round(performance.now() - this.#startMs);
-    const unrecorded = await closeAll(this.#parts, { outcome, summary, ms });
-    if (unrecorded !== undefined && outcome === 'finished') throw unrecorded;
+    const { watch, sandbox } = this.#parts;
+    const isSealed = outcome === 'failed' || (await watch.holds());
+    await watch.stop();
+    const unsealed = isSealed ? undefined : lossOf(await sandbox.lost);
+    const end =
+      unsealed === undefined ? { outcome, summary } : { outcome: 'failed' as const, summary: messageOf(unsealed) };
+    const unrecorded = await closeAll(this.#parts, { ...end, ms });
+    const wrong = unsealed ?? unrecorded;
+    if (wrong !== undefined && outcome === 'finished') throw wrong;
   }
 }
 
@@ -147,6 +160,7 @@ interface Opened {
   readonly journal: Journal;
   readonly record: ToldRecord;
   readonly profiles: readonly string[];
+  readonly watch: SealWatch;
 }
 
 const MiB = 1024 * 1024;
@@ -209,6 +223,14 @@ async function readText({ files }: Sandbox, path: string, maxBytes: number): Pro
   }
 }
 
+function lossOf({ code, reason }: SandboxLoss): RunnerError {
+  return new RunnerError(code, `what was set up is not kept: ${reason}`);
+}
+
+function asIs(error: unknown): unknown {
+  return error;
+}
+
 interface End {
   readonly outcome: 'finished' | 'failed';
   readonly summary: string;
@@ -223,10 +245,7 @@ async function closeAll(
   await fence?.close('the setup is over');
   await sandbox?.close().catch(() => undefined);
   const data = { ...end, calls: 0, denied: 0, outputBytes: 0 };
-  const unrecorded = await journal.append({ type: 'run.closed', data }).then(
-    () => undefined,
-    (error: unknown) => error,
-  );
+  const unrecorded = await journal.append({ type: 'run.closed', data }).then(() => undefined, asIs);
   await journal.close();
   return unrecorded;
 }

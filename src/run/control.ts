@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { Controlled, RunState } from '../control/controlled.ts';
 import { Door } from '../control/door.ts';
 import type { Fence } from '../egress/fence.ts';
+import type { SealWatch } from '../egress/seal-watch.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { Journal } from '../journal/writer.ts';
 import { EgressRules } from '../policy/decisions/egress-rules.ts';
@@ -17,6 +18,8 @@ export interface ControlParts {
   readonly journal: Pick<Journal, 'append'>;
   /** Absent where the policy lets nothing out. */
   readonly fence: Pick<Fence, 'narrow' | 'revoke' | 'connect' | 'credentials' | 'close'> | undefined;
+  /** That there is no other way out. */
+  readonly seal?: Pick<SealWatch, 'holds' | 'stop'>;
 }
 
 /**
@@ -105,12 +108,16 @@ export class RunControl implements Controlled {
     }
   }
 
-  /** Nothing can be done to the run any more, and nothing passes. May be called twice; never rejects. */
-  async close(): Promise<void> {
+  /**
+   * Nothing can be done to the run any more, and nothing passes. Where nothing runs inside either, it is looked once more for
+   * another way out: the sandbox is lost that has one. May be called twice; never rejects.
+   */
+  async close(inside: 'ended' | 'goes on' = 'ended'): Promise<void> {
     this.#closed = true;
     await Promise.all([this.#door?.close(), this.#parts.fence?.close()]);
     const gateway = await this.#gateway?.catch(() => undefined);
     await gateway?.close();
+    await (inside === 'ended' ? this.#parts.seal?.holds() : this.#parts.seal?.stop());
   }
 
   #refuseClosed(): void {

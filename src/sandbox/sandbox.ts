@@ -15,6 +15,7 @@ import { endedBytes, Ledger, type LedgerLine } from './ledger.ts';
 import { endLeftover } from './leftover.ts';
 import { open, resume, type Joined } from './join.ts';
 import type { Link } from './link.ts';
+import { asLoss, type SandboxLoss } from './loss.ts';
 import { CallNumbers } from './call-numbers.ts';
 import { probe, type ProbeReport, type ProbeTarget } from './probe.ts';
 import type { ExecSpec, Files } from './spec.ts';
@@ -24,11 +25,7 @@ import { ensureSupervisor } from './supervisor-volume.ts';
 import { commandsMax } from './wire.ts';
 
 export type { SandboxSpec } from './container-body.ts';
-
-export interface SandboxLoss {
-  readonly code: 'sandbox_lost' | 'protocol_error' | 'run_not_open';
-  readonly reason: string;
-}
+export type { SandboxLoss } from './loss.ts';
 
 export interface ListedCall {
   readonly id: string | undefined;
@@ -238,6 +235,11 @@ export class Sandbox {
     await this.#destroyed;
   }
 
+  /** It is not what it was proven to be: whatever runs in it ends now. */
+  condemn(reason: string): void {
+    this.#lose({ code: 'isolation_unproven', reason });
+  }
+
   /** Lets go of it: everything inside runs on, for whoever adopts it next. Nothing more is heard of its calls here. */
   async handOver(): Promise<void> {
     if (this.#loss !== undefined) return;
@@ -392,8 +394,4 @@ export class Sandbox {
       await this.#ledger.close();
     }
   }
-}
-
-function asLoss(error: unknown): RunnerError {
-  return error instanceof RunnerError ? error : new RunnerError('sandbox_lost', messageOf(error));
 }
