@@ -250,6 +250,7 @@ async function poolOf(
   if (wanted === undefined || wanted.warmMax < 1) return undefined;
   const memoryBytes = wanted.memoryBytes ?? Math.floor((await engine.describe()).memoryBytes / 2);
   const quiet = async (): Promise<void> => {
+    await opens.quiet(patienceMs);
     await sleep(firstCallMs);
     await opens.quiet(patienceMs);
   };
