@@ -35,6 +35,7 @@ const together = [
   'real-project',
   'reconcile',
   'resume',
+  'resume-held',
   'recovery',
   'run',
   'sandbox',

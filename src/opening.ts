@@ -14,7 +14,7 @@ import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
 import type { Draft, EntryData } from './journal/entry.ts';
-import { Journal } from './journal/writer.ts';
+import { Journal, type JournalOptions } from './journal/writer.ts';
 import type { Placement, Placements } from './placement.ts';
 import type { Opens, OpensOptions } from './pool/opens.ts';
 import type { PoolOptions, Recipe, WarmPool } from './pool/pool.ts';
@@ -55,6 +55,8 @@ export interface RunnerOptions extends Reach {
   readonly engineAwayMs?: number;
   /** How often it is looked whether an open sandbox still has no network of its own; default 15,000. */
   readonly lookAgainMs?: number;
+  /** What entries and answers survive: the end of this process (default), or of the machine's power. */
+  readonly durability?: 'process' | 'power' | undefined;
   /** Sandboxes that are made before anybody asks for them. Default: none. */
   readonly pool?: PoolOptions;
   /** How many runs are opened at once, and how many may wait for that. */
@@ -112,6 +114,10 @@ interface Started {
 }
 
 export const waitingAfterMs = 10_000;
+
+export function durabilityOf({ durability }: RunnerOptions): JournalOptions {
+  return durability === undefined ? {} : { durability };
+}
 
 /** How a run asks people. */
 export function approvalOptions({ options }: RunnerParts, dir: RunDir, journal: Journal): ApprovalsOptions {
@@ -206,7 +212,7 @@ export class Opener {
         journal,
         budget,
         approvals,
-        answers: Answers.create(dir.answers),
+        answers: Answers.create(dir.answers, this.#parts.options.durability),
         gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
         waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
         scope: opening.scope,
@@ -241,7 +247,7 @@ export class Opener {
       const dir = await this.#parts.dataDir.createRun(id);
       await failpoint('open.directory');
       await writeFile(dir.policy, formatPolicyRecord(policy));
-      journal = await Journal.create(dir.journal, id);
+      journal = await Journal.create(dir.journal, id, durabilityOf(this.#parts.options));
       await failpoint('open.begun');
       await journal.append(opened);
       return { dir, journal };

@@ -8,7 +8,7 @@ import { failpoint } from './failpoint.ts';
 import { inJournal, seal, type Sealed } from './fencing.ts';
 import type { EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
-import { approvalOptions, waitingAfterMs, type RunnerParts } from './opening.ts';
+import { approvalOptions, durabilityOf, waitingAfterMs, type RunnerParts } from './opening.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { parsePolicyRecord } from './policy/policy-record.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
@@ -18,6 +18,7 @@ import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { keepRun, readKeptRun, type KeptRun } from './run/kept-run.ts';
 import { LeftCalls } from './run/left-calls.ts';
 import { Run } from './run/run.ts';
+import { SessionFiles } from './run/session-files.ts';
 import { RunStory } from './run/story.ts';
 import { placementFor } from './run/workspace.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
@@ -48,7 +49,7 @@ interface Found {
 export async function resumeRun(parts: RunnerParts, id: string, options: ResumeOptions): Promise<Run> {
   const dir = parts.dataDir.runDir(id);
   const kept = await readKeptRun(dir);
-  const { journal } = await Journal.resume(dir.journal);
+  const { journal } = await Journal.resume(dir.journal, durabilityOf(parts.options));
   try {
     await failpoint('resume.taken');
     const found = await find(dir, kept);
@@ -91,7 +92,7 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     sealed = await sealAgain(parts, found, sandbox, journal, stop);
     await failpoint('resume.sealed');
     const { fence, isolation } = sealed;
-    const answers = await Answers.reopen(dir.answers);
+    const answers = await Answers.reopen(dir.answers, parts.options.durability);
     const left = await LeftCalls.sort(found.story, calls, answers, dir);
     await journal.append({
       type: 'run.resumed',
@@ -145,6 +146,7 @@ async function assemble(
     strategy,
     placementFor({ runId: dir.id, sandbox: started.sandbox }, policy, scope, image, {}),
   );
+  const sessions = await new SessionFiles(dir.sessionsDir).readAll();
   const used = story.used(Date.now());
   const budget = new Budget(budgetLimits(policy.policy), undefined, used);
   const approvals = await Approvals.open({
@@ -170,7 +172,7 @@ async function assemble(
     approvals,
     gate,
     waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
-    resumed: { ...left.resumed, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
+    resumed: { ...left.resumed, sessions, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
   });
   approvals.askOn();
   return run;

@@ -67,6 +67,8 @@ const forksMax = 64;
 export class Runner {
   readonly #parts: RunnerParts;
   readonly #opener: Opener;
+  /** Open ones. */
+  readonly #runs = new Set<Run>();
 
   private constructor(parts: RunnerParts) {
     this.#parts = parts;
@@ -93,7 +95,13 @@ export class Runner {
 
   /** Everything or nothing: on any failure no container is left and the journal says why. */
   async open(asked: OpenRequest): Promise<Run> {
-    return this.#opener.open(await this.#plan(asked));
+    return this.#keep(await this.#opener.open(await this.#plan(asked)));
+  }
+
+  #keep(run: Run): Run {
+    this.#runs.add(run);
+    void run.over.then(() => this.#runs.delete(run));
+    return run;
   }
 
   /** So many sandboxes for such runs are kept ready from now on, within the bound of the pool; others come by themselves. */
@@ -159,7 +167,7 @@ export class Runner {
     );
     const runs = opened.flatMap((fork) => (fork.status === 'fulfilled' ? [fork.value] : []));
     const failed = opened.find((fork) => fork.status === 'rejected');
-    if (failed === undefined) return runs;
+    if (failed === undefined) return runs.map((run) => this.#keep(run));
     await Promise.allSettled(runs.map((run) => run.close('failed', 'another fork did not open')));
     throw failed.reason;
   }
@@ -221,13 +229,21 @@ export class Runner {
    * A run whose runner died, living again: same sandbox, journal and budget. `run_not_open`: it is closed;
    * `journal_unavailable`: somebody who lives has it; `sandbox_lost` and what is wrong with its directory: close it as lost.
    */
-  resume(id: string, options: ResumeOptions = {}): Promise<Run> {
-    return resumeRun(this.#parts, id, options);
+  async resume(id: string, options: ResumeOptions = {}): Promise<Run> {
+    return this.#keep(await resumeRun(this.#parts, id, options));
   }
 
   /** What cannot be resumed: its sandbox is removed and its journal closed. May be called twice. */
   closeLost(id: string, reason: string): Promise<void> {
     return closeLostRun(this.#parts.engine, this.#parts.dataDir, id, reason);
+  }
+
+  /** Its open runs are left running, for the next runner to resume; what waits here for a call is told `draining`. */
+  async release(): Promise<void> {
+    const left = await Promise.allSettled([...this.#runs].map((run) => run.handOver()));
+    await this.close();
+    const failed = left.find((each) => each.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** Its runs are closed before, one by one. What was made ahead goes with it. */

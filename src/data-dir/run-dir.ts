@@ -16,6 +16,8 @@ export class RunDir {
   readonly approvalsDir: string;
   /** For the next runner, should this one die; secret, and there while the run is open. */
   readonly kept: string;
+  /** The same of shell sessions. */
+  readonly sessionsDir: string;
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
@@ -30,6 +32,7 @@ export class RunDir {
     this.callsDir = join(path, 'calls');
     this.answers = join(path, 'answers.ndjson');
     this.kept = join(path, 'kept.json');
+    this.sessionsDir = join(path, 'sessions');
     this.approvalsDir = join(path, 'approvals');
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
@@ -48,7 +51,8 @@ export class RunDir {
 
   /** Nobody is to resume it any more. Absent is fine. */
   async dropKept(): Promise<void> {
-    await Promise.all([this.kept, `${this.kept}.new`].map((file) => rm(file, { force: true })));
+    const all = [this.kept, `${this.kept}.new`, this.sessionsDir];
+    await Promise.all(all.map((path) => rm(path, { recursive: true, force: true })));
   }
 
   /** When the journal was last written, or the directory made. */

@@ -2,36 +2,45 @@ import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:f
 import { open, type FileHandle } from 'node:fs/promises';
 import { messageOf, RunnerError } from '../errors.ts';
 
+/** What an answer survives once it is kept: the end of this process, or of the machine's power. */
+export type Durability = 'process' | 'power';
+
 /** Where an answer lies in its file: its first byte. */
 export type Place = number;
 
 /**
  * The answers of one run, a JSON line each, only ever appended to. Promises:
- *  - a line that `append` has resolved for is in the kernel's hands, whole and in its place: it survives this process;
+ *  - a line that `append` has resolved for is in the kernel's hands (with `power`: on the disk), whole and in its place;
  *  - after one that failed none is taken any more;
  *  - memory does not grow with it.
  */
 export class AnswerFile {
   readonly #path: string;
+  readonly #onDisk: boolean;
   #fd: number | undefined;
   #at: number;
   #queue: Promise<unknown> | undefined;
   #broken: RunnerError | undefined;
 
-  private constructor(path: string, at: number) {
+  private constructor(path: string, at: number, durability: Durability) {
     this.#path = path;
+    this.#onDisk = durability === 'power';
     this.#at = at;
   }
 
   /** Made with its first line. */
-  static create(path: string): AnswerFile {
-    return new AnswerFile(path, 0);
+  static create(path: string, durability: Durability = 'process'): AnswerFile {
+    return new AnswerFile(path, 0, durability);
   }
 
   /** Goes on after a crash; what was only half written was never said. */
-  static async reopen(path: string, onLine: (line: string, place: Place) => void): Promise<AnswerFile> {
+  static async reopen(
+    path: string,
+    onLine: (line: string, place: Place) => void,
+    durability: Durability = 'process',
+  ): Promise<AnswerFile> {
     const at = await readLines(path, onLine);
-    const file = new AnswerFile(path, at);
+    const file = new AnswerFile(path, at, durability);
     ftruncateSync(file.#open(), at);
     return file;
   }
@@ -39,7 +48,7 @@ export class AnswerFile {
   /** Resolves with where it lies. */
   append(line: string): Place | Promise<Place> {
     const bytes = Buffer.from(`${line}\n`);
-    if (this.#queue === undefined && bytes.length <= atOnceMax) return this.#writeAtOnce(bytes);
+    if (this.#queue === undefined && this.#isAtOnce(bytes)) return this.#writeAtOnce(bytes);
     const queued = (this.#queue ?? Promise.resolve()).then(() => this.#write(bytes));
     const settled = queued
       .catch(() => undefined)
@@ -72,6 +81,10 @@ export class AnswerFile {
     return this.#fd;
   }
 
+  #isAtOnce(bytes: Buffer): boolean {
+    return !this.#onDisk && bytes.length <= atOnceMax;
+  }
+
   #writeAtOnce(bytes: Buffer): Place {
     if (this.#broken !== undefined) throw this.#broken;
     try {
@@ -85,11 +98,12 @@ export class AnswerFile {
 
   async #write(bytes: Buffer): Promise<Place> {
     if (this.#broken !== undefined) throw this.#broken;
-    if (bytes.length <= atOnceMax) return this.#writeAtOnce(bytes);
+    if (this.#isAtOnce(bytes)) return this.#writeAtOnce(bytes);
     try {
       const file = await open(this.#path, 'a', 0o600);
       try {
         await file.writeFile(bytes);
+        if (this.#onDisk) await file.datasync();
       } finally {
         await file.close();
       }

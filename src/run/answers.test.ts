@@ -37,20 +37,23 @@ test('work is done once for an id, however many ask for it at a time', async () 
   await answers.close();
 });
 
-test('an answer is on disk before it leaves, and is found there by the next runner and after the run was closed', async () => {
-  const answers = Answers.create(dir.answers);
-  const texts = ['small', 'é\n"\\', 'x'.repeat(300_000), 'last'];
-  for (const [n, text] of texts.entries()) {
-    await answers.once(`call-${n}`, async () => result(`call-${n}`, text));
-    expect(await findAnswer(dir, `call-${n}`)).toEqual(result(`call-${n}`, text));
-  }
-  const next = await Answers.reopen(dir.answers);
-  for (const [n, text] of texts.entries())
-    expect(await next.once(`call-${n}`, never)).toEqual(result(`call-${n}`, text));
-  await Promise.all([answers.close(), next.close()]);
-  expect((await next.find('call-2'))?.text).toHaveLength(300_000);
-  expect(await findAnswer(dir, 'call-9')).toBeUndefined();
-});
+test.each(['process', 'power'] as const)(
+  'an answer is on disk before it leaves, and is found there later (%s)',
+  async (durability) => {
+    const answers = Answers.create(dir.answers, durability);
+    const texts = ['small', 'é\n"\\', 'x'.repeat(300_000), 'last'];
+    for (const [n, text] of texts.entries()) {
+      await answers.once(`call-${n}`, async () => result(`call-${n}`, text));
+      expect(await findAnswer(dir, `call-${n}`)).toEqual(result(`call-${n}`, text));
+    }
+    const next = await Answers.reopen(dir.answers);
+    for (const [n, text] of texts.entries())
+      expect(await next.once(`call-${n}`, never)).toEqual(result(`call-${n}`, text));
+    await Promise.all([answers.close(), next.close()]);
+    expect((await next.find('call-2'))?.text).toHaveLength(300_000);
+    expect(await findAnswer(dir, 'call-9')).toBeUndefined();
+  },
+);
 
 test('answers that come at the same time, large and small, do not mix', async () => {
   const answers = Answers.create(dir.answers);

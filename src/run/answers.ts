@@ -3,7 +3,7 @@ import type { RunDir } from '../data-dir/data-dir.ts';
 import { errorTable, isRunnerError, RunnerError, type ErrorCode } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
-import { AnswerFile, readLines, type Place } from './answer-file.ts';
+import { AnswerFile, readLines, type Durability, type Place } from './answer-file.ts';
 
 /**
  * The same call id twice is the same call. Promises:
@@ -22,14 +22,14 @@ export class Answers {
     this.#places = places;
   }
 
-  static create(path: string): Answers {
-    return new Answers(AnswerFile.create(path), new Map());
+  static create(path: string, durability?: Durability): Answers {
+    return new Answers(AnswerFile.create(path, durability), new Map());
   }
 
   /** Those of a runner that died. */
-  static async reopen(path: string): Promise<Answers> {
+  static async reopen(path: string, durability?: Durability): Promise<Answers> {
     const places = new Map<string, Place>();
-    const file = await AnswerFile.reopen(path, (line, place) => places.set(callIdOf(line), place));
+    const file = await AnswerFile.reopen(path, (line, place) => places.set(callIdOf(line), place), durability);
     return new Answers(file, places);
   }
 
@@ -60,6 +60,11 @@ export class Answers {
     const late = sleep(lastAnswersMs, undefined, { ref: false });
     await Promise.race([Promise.allSettled(this.#making.values()), late]);
     await this.#file.close();
+  }
+
+  /** Without waiting: who takes the run over reads what is here. */
+  handOver(): Promise<void> {
+    return this.#file.close();
   }
 
   async #make(callId: string, work: (making: Making) => Promise<ToolResult>): Promise<ToolResult> {

@@ -14,6 +14,7 @@ import type { RunControl } from './control.ts';
 import type { RunGate } from './gate.ts';
 import type { Intended } from './story.ts';
 import type { ToolCall } from '../tools/tool-call.ts';
+import type { ShellState } from '../tools/shell-state.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Base } from '../workspace/base/import.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
@@ -52,6 +53,8 @@ export interface Resumed {
   readonly open: ReadonlyMap<string, Intended>;
   /** Calls that were made, and whose answer nobody has given. */
   readonly unanswered: ReadonlySet<string>;
+  /** Shell sessions, as they stood. */
+  readonly sessions: ReadonlyMap<string, ShellState>;
   readonly outputBytes: number;
   readonly openedMsAgo: number;
 }

@@ -9,24 +9,24 @@ import type { EntryData } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
-import { findEndedCall, type EndedCall } from '../sandbox/ended-call.ts';
+import { findEndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers, Making } from './answers.ts';
-import { endOfCommand, endOfVerb } from './entries.ts';
+import { CallsUnderWay } from './calls-under-way.ts';
+import { Commands } from './commands.ts';
+import { endOfVerb } from './entries.ts';
 import type { Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
 import type { Refusal } from './gate.ts';
-import { outputDigest } from './output-digest.ts';
+import { SessionFiles } from './session-files.ts';
 import { RunFiles } from './run-files.ts';
-import type { Asked, Resumed, RunParts, Told } from './run-parts.ts';
+import type { Asked, RunParts, Told } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
-import { CallTable } from '../tools/call-table.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import { answerAgain, runTool } from '../tools/run-tool.ts';
-import { takeUpCall } from '../tools/take-up.ts';
 import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
@@ -50,18 +50,22 @@ export class Run {
   readonly sandbox: Sandbox;
   readonly image: RunImage;
   readonly base: Base;
+  /** Resolves when it is closed or handed over, however that went. */
+  readonly over: Promise<void>;
   readonly #parts: RunParts;
   readonly #context: ToolContext;
   readonly #files: RunFiles;
-  readonly #commands = new CallTable<RunningCall>();
+  readonly #commands: Commands;
+  readonly #underWay = new CallsUnderWay();
   readonly #answers: Answers;
   readonly #waiting = new Map<string, WaitingCall>();
   readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
-  readonly #recording = new Set<Promise<void>>();
+  /** Commands that calls which are being made have started. */
+  readonly #started = new Map<string, RunningCall>();
   readonly #openedMs: number;
   #closing: Promise<void> | undefined;
+  #tellOver: () => void = () => undefined;
   #candidate: Exported | undefined;
-  #outputBytes: number;
   #closedFor = '';
 
   constructor(parts: RunParts) {
@@ -69,7 +73,7 @@ export class Run {
     this.#files = new RunFiles(parts);
     this.#answers = parts.answers;
     this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
-    this.#outputBytes = parts.resumed?.outputBytes ?? 0;
+    this.#commands = new Commands(parts);
     this.id = parts.dir.id;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
     this.#context = new ToolContext({
@@ -77,14 +81,19 @@ export class Run {
       start: async (callId, spec) => {
         const command = await this.#start(callId, spec);
         this.#commands.add(command);
+        this.#started.set(callId, command);
         await failpoint('call.dispatched');
         return command;
       },
       egressDenied: (callId) => parts.fence?.deniedOf(callId) ?? [],
+      sessions: new SessionFiles(parts.dir.sessionsDir),
       findEnded: (callId) => findEndedCall(parts.dir.callsDir, callId),
     });
+    this.over = new Promise((resolve) => {
+      this.#tellOver = resolve;
+    });
     void this.#recordLoss();
-    if (parts.resumed !== undefined) this.#goOn(parts.resumed);
+    if (parts.resumed !== undefined) this.#commands.goOn(parts.resumed, this.#context);
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
@@ -98,10 +107,10 @@ export class Run {
       const dispatched = this.#dispatch(callId, { call, told }, waiting, making).finally(() =>
         this.#waiting.delete(callId),
       );
-      void waiting.asked.then(() => this.#track(dispatched.then(() => undefined)));
+      void waiting.asked.then(() => this.#commands.track(dispatched.then(() => undefined)));
       return dispatched;
     });
-    return waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer);
+    return this.#underWay.wait(waiting.answerWithin(this.#parts.waitingAfterMs, call.tool, callId, answer));
   }
 
   /** What was answered to a call, also once the run is closed; undefined where there is no answer yet. Nothing runs. */
@@ -160,6 +169,7 @@ export class Run {
   }
 
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
+    if (this.#underWay.over !== undefined) throw this.#underWay.over;
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
     const { journal, gate } = this.#parts;
@@ -173,17 +183,18 @@ export class Run {
       const end = await journal.intend({ ...asked, count: slot.number, ...tags });
       making.begun();
       const started = performance.now();
-      const result = withWarning(await this.#perform(callId, call, end, started), slot.warning);
+      const performed = this.#perform(callId, call, end, started);
+      const result = withWarning(
+        await (call.tool === 'exec' ? performed : this.#underWay.finish(performed)),
+        slot.warning,
+      );
       const kept = making.keep(result);
       await kept.catch(() => undefined); // how it ended is told all the same
-      const command = call.tool === 'exec' ? this.#commands.find(callId) : undefined;
-      if (command === undefined) {
+      const command = this.#started.get(callId);
+      if (command !== undefined) await this.#commands.record(command, end, slot.release);
+      else {
         await end(endOfVerb(result, performance.now() - started));
         slot.release();
-      } else {
-        const recorded = command.ended.then(() => this.#recordCommand(command, end, slot.release));
-        if (command.result === undefined) this.#track(recorded);
-        else await recorded;
       }
       await failpoint('call.recorded');
       await kept;
@@ -193,6 +204,7 @@ export class Run {
       throw error;
     } finally {
       this.#setEnv.delete(callId);
+      this.#started.delete(callId);
     }
   }
 
@@ -212,6 +224,7 @@ export class Run {
       await failpoint('call.ended');
       return result;
     } catch (error) {
+      if (this.#underWay.over !== undefined) throw error; // how it ended is for the next runner to tell
       const code = error instanceof RunnerError ? error.code : 'internal';
       await end({
         outcome: code === 'sandbox_lost' ? { kind: 'sandbox_lost', reason: messageOf(error) } : { kind: 'failed' },
@@ -237,38 +250,6 @@ export class Run {
     };
   }
 
-  /** Ends what still runs, descendants that were kept too, and waits until no process is left. */
-  async #endCommands(): Promise<void> {
-    const commands = this.#commands.list();
-    for (const command of commands) if (!command.output.finished) command.kill({ graceMs: 500 });
-    await Promise.all(commands.map((command) => command.gone));
-  }
-
-  async #recordCommand(command: RunningCall | EndedCall, end: End, release: () => void): Promise<void> {
-    const result = await command.ended;
-    release();
-    const bytes = result.output.totalBytes;
-    this.#outputBytes += bytes;
-    this.#parts.budget.countOutput(bytes);
-    this.#parts.budget.countCpu(result.cpuMs);
-    await end(endOfCommand(result, { bytes, digest: await outputDigest(command.output), ref: `calls/${command.id}` }));
-  }
-
-  /** Commands of the runner before: those that run are ours now, and how the others ended is told. */
-  #goOn({ running, ended, open }: Resumed): void {
-    const { journal, budget, fence } = this.#parts;
-    for (const command of running) {
-      this.#commands.add(command);
-      if (command.result === undefined) void fence?.calls.during(command.id, async () => command);
-    }
-    for (const command of [...running, ...ended]) {
-      const intended = open.get(command.id);
-      takeUpCall(this.#context, command, intended?.arguments);
-      if (intended === undefined) continue;
-      this.#track(this.#recordCommand(command, journal.endOf(command.id), budget.holdOn()));
-    }
-  }
-
   /** A call that the runner before has begun. Of a command its output tells; what became of another one nobody knows. */
   async #answerLate(callId: string, call: ToolCall, making: Making): Promise<ToolResult> {
     making.begun();
@@ -282,11 +263,6 @@ export class Run {
     throw new RunnerError('outcome_unknown', message);
   }
 
-  #track(work: Promise<void>): void {
-    const tracked = work.catch(() => undefined).finally(() => this.#recording.delete(tracked));
-    this.#recording.add(tracked);
-  }
-
   async #recordLoss(): Promise<void> {
     const loss = await this.sandbox.lost;
     if (loss.code === 'run_not_open') return;
@@ -297,34 +273,24 @@ export class Run {
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
   async diff(): Promise<Exported> {
     if (this.#candidate !== undefined) return this.#candidate;
-    this.#refuseWhileRunning('ask for the diff');
+    this.#commands.refuseWhileRunning('ask for the diff');
     return this.#files.collect();
   }
 
   /** Where the run stands, to fork from or to come back to. Call it while no command runs. */
   async snapshot({ after, ...options }: RunSnapshotOptions = {}): Promise<RunSnapshot> {
-    this.#refuseWhileRunning('take the snapshot');
+    this.#commands.refuseWhileRunning('take the snapshot');
     if (after !== undefined) {
       await after;
-      this.#refuseWhileRunning('take the snapshot');
+      this.#commands.refuseWhileRunning('take the snapshot');
     }
     return this.#files.snapshot(options);
   }
 
   /** Back to a snapshot of a run with the same base. Processes that the agent left, /tmp and home stay as they are. */
   async restore(snapshot: RunSnapshot): Promise<void> {
-    this.#refuseWhileRunning('restore the snapshot');
+    this.#commands.refuseWhileRunning('restore the snapshot');
     await this.#files.restore(snapshot);
-  }
-
-  #refuseWhileRunning(then: string): void {
-    const running = this.#commands.list().filter((command) => !command.output.finished);
-    if (running.length === 0) return;
-    const ids = running.map((command) => command.id).join(', ');
-    throw new RunnerError(
-      'invalid_request',
-      `commands are still running (${ids}); wait for them or end them with exec_kill, then ${then}`,
-    );
   }
 
   /**
@@ -333,8 +299,29 @@ export class Run {
    */
   close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
     if (this.#closing === undefined && summary !== '') this.#closedFor = `: ${summary}`;
-    this.#closing ??= this.#close(reason, summary);
+    this.#closing ??= this.#close(reason, summary).finally(() => this.#tellOver());
     return this.#closing;
+  }
+
+  /**
+   * Lets go of the run: its sandbox runs on, and its commands in it, for the next runner to resume (within three minutes). Calls
+   * that wait here are told `draining`. Nothing is recorded as closed.
+   */
+  handOver(): Promise<void> {
+    this.#closing ??= this.#handOver().finally(() => this.#tellOver());
+    return this.#closing;
+  }
+
+  async #handOver(): Promise<void> {
+    const { journal, sandbox, approvals, control } = this.#parts;
+    const text = `run ${this.id} is handed over to the next runner; make the call again, with its id, in a moment`;
+    await this.#underWay.drain(new RunnerError('draining', text), verbsWithinMs);
+    approvals.handOver();
+    this.#underWay.tell();
+    await control.close();
+    await sandbox.handOver();
+    await this.#answers.handOver();
+    await journal.close();
   }
 
   async #close(reason: CloseReason, summary: string): Promise<void> {
@@ -342,8 +329,7 @@ export class Run {
     try {
       this.#parts.approvals.cancelCalls();
       await this.#parts.approvals.settled();
-      await this.#endCommands();
-      await Promise.all(this.#recording);
+      await this.#commands.end();
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
       if (!lost) this.#candidate = await this.#files.collect(true);
@@ -375,7 +361,7 @@ export class Run {
   async #seal(outcome: EntryData<'run.closed'>['outcome'], summary: string): Promise<void> {
     const { journal } = this.#parts;
     const ms = Math.round(performance.now() - this.#openedMs);
-    const data = { outcome, summary, ...journal.totals, outputBytes: this.#outputBytes, ms };
+    const data = { outcome, summary, ...journal.totals, outputBytes: this.#commands.outputBytes, ms };
     await journal.append({ type: 'run.closed', data });
   }
 
@@ -386,6 +372,7 @@ export class Run {
 }
 
 const tagsMax = 64;
+const verbsWithinMs = 5_000;
 
 function withWarning(result: ToolResult, warning: string | undefined): ToolResult {
   return warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${warning}]` };

@@ -51,7 +51,11 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
     const store = Store.open(dataDir.path, options.durability === undefined ? {} : { durability: options.durability });
     closing.push(() => store.close());
     const desk = new ApprovalDesk(store);
-    const runner = await Runner.create(engine, dataDir, { ...options.runner, approver: desk.ask });
+    const runner = await Runner.create(engine, dataDir, {
+      ...options.runner,
+      approver: desk.ask,
+      durability: options.durability,
+    });
     closing.push(() => runner.close());
     await syncRuns(store, dataDir);
     const { resumed } = await reconcile({
@@ -77,7 +81,10 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
       runner,
       store,
       close: closeAll,
-      leave: closeAll,
+      leave: async () => {
+        await runner.release();
+        await closeAll();
+      },
     };
   } catch (error) {
     await closeAll();

@@ -52,7 +52,7 @@ async function dispatch(context: ToolContext, callId: string, call: ToolCall): P
     case 'output':
       return await exec.output(context, call);
     case 'session_reset':
-      context.sessions.reset(call.session);
+      await context.sessions.reset(call.session);
       return { kind: 'done' };
     case 'stat':
       return await files.stat(context, call);

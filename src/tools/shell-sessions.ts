@@ -5,11 +5,23 @@ import type { StartedCall } from './started-call.ts';
 
 const sessionsMax = 256;
 
+/** Where sessions stand, for whoever goes on after this process. */
+export interface SessionKeeper {
+  save(name: string, state: ShellState): Promise<void>;
+  drop(name: string): Promise<void>;
+}
+
 /** The named shell sessions of one sandbox. Two calls of a session at once both start from the same state; the later end wins. */
 export class ShellSessions {
   readonly #states = new Map<string, ShellState>();
   readonly #captures = new WeakMap<StartedCall, Promise<SessionCapture>>();
   readonly #running = new Set<{ readonly name: string; dropped: boolean }>();
+
+  readonly #keeper: SessionKeeper | undefined;
+
+  constructor(keeper?: SessionKeeper) {
+    this.#keeper = keeper;
+  }
 
   get(name: string): ShellState | undefined {
     return this.#states.get(name);
@@ -24,9 +36,10 @@ export class ShellSessions {
   }
 
   /** The next call of this name starts afresh, and what still runs in it leaves nothing behind. */
-  reset(name: string): void {
+  async reset(name: string): Promise<void> {
     this.#states.delete(name);
     for (const capture of this.#running) if (capture.name === name) capture.dropped = true;
+    await this.#keeper?.drop(name);
   }
 
   /** The spec of a script that starts where the session stands. */
@@ -52,12 +65,13 @@ export class ShellSessions {
     const defaults = environmentMap(callEnvironment(from.tty === undefined ? {} : { tty: from.tty }));
     const running = { name, dropped: false };
     this.#running.add(running);
-    const captured = call.ended.then((): SessionCapture => {
+    const captured = call.ended.then(async (): Promise<SessionCapture> => {
       this.#running.delete(running);
       if (running.dropped) return { name, saved: false, reason: 'the session was reset while the command ran' };
       const parsed = parseShellState(call.output.aux(), { defaults, callEnv: from.env, previous });
       if (parsed.kind === 'none') return { name, saved: false, reason: parsed.reason };
       this.set(name, parsed.state);
+      await this.#keeper?.save(name, parsed.state).catch(() => undefined); // it holds here; the next runner has the one before
       return { name, saved: true, reason: null };
     });
     this.#captures.set(call, captured);

@@ -1,7 +1,7 @@
 import type { ExecSpec, Files } from '../sandbox/spec.ts';
 import { CallTable, noSuchCall } from './call-table.ts';
 import { ShellFinder } from './shell-finder.ts';
-import { ShellSessions } from './shell-sessions.ts';
+import { ShellSessions, type SessionKeeper } from './shell-sessions.ts';
 import type { EgressDenied } from './tool-result.ts';
 import type { StartedCall } from './started-call.ts';
 
@@ -11,6 +11,8 @@ export interface ToolSandbox {
   start(callId: string, spec: ExecSpec): Promise<StartedCall>;
   /** What a call was refused on the network. Absent where there is none. */
   egressDenied?(callId: string): readonly EgressDenied[];
+  /** Absent where they end with this process. */
+  readonly sessions?: SessionKeeper;
   /** A call that ended long ago, or in the time of another runner. Absent where none is kept. */
   findEnded?(callId: string): Promise<StartedCall | undefined>;
 }
@@ -19,13 +21,14 @@ export interface ToolSandbox {
 export class ToolContext {
   readonly files: Files;
   readonly calls = new CallTable();
-  readonly sessions = new ShellSessions();
+  readonly sessions: ShellSessions;
   readonly shells: ShellFinder;
   readonly #sandbox: ToolSandbox;
 
   constructor(sandbox: ToolSandbox) {
     this.#sandbox = sandbox;
     this.files = sandbox.files;
+    this.sessions = new ShellSessions(sandbox.sessions);
     this.shells = new ShellFinder(sandbox.files);
   }
 
