@@ -104,6 +104,7 @@ async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean
     'journal.ndjson',
     'layer',
     basename(dir.kept),
+    basename(dir.sessionsDir),
     `${basename(dir.kept)}.new`,
     ...(outputs ? [] : ['calls', 'answers.ndjson']),
   ]);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RunnerError } from '../errors.ts';
+import type { RunnerError } from '../errors.ts';
 
 /** What waits for a call of one run, and what does something in its sandbox; both end when the run is handed over. */
 export class CallsUnderWay {
