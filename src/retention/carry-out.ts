@@ -78,8 +78,10 @@ async function remove(dataDir: DataDir, { kind, id, paths }: Removal): Promise<b
 async function buryCalls(dataDir: DataDir, callsDir: string, id: string): Promise<void> {
   const grave = dataDir.graveFor(`${id}-${basename(callsDir)}`);
   await rm(grave, { recursive: true, force: true });
-  await rename(callsDir, grave);
-  await mkdir(callsDir, { mode: 0o700 });
+  await rename(callsDir, grave).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error; // another sweep was faster
+  });
+  await mkdir(callsDir, { recursive: true, mode: 0o700 });
   await rm(grave, { recursive: true, force: true });
 }
 
