@@ -47,12 +47,28 @@ export class WorkspaceBed {
   }
 }
 
-/** One commit of all that is there. */
+/** One commit of all that is there. Nothing of git goes on behind it: that would be measured too. */
 export async function commitAll(root: string): Promise<void> {
   const env = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_NOSYSTEM: '1' };
   await execa('git', ['init', '-q', root], { env });
   await execa('git', ['add', '.'], { cwd: root, env });
-  await execa('git', ['-c', 'user.name=b', '-c', 'user.email=b@invalid', 'commit', '-qm', 'all'], { cwd: root, env });
+  await execa(
+    'git',
+    [
+      '-c',
+      'gc.auto=0',
+      '-c',
+      'maintenance.auto=false',
+      '-c',
+      'user.name=b',
+      '-c',
+      'user.email=b@invalid',
+      'commit',
+      '-qm',
+      'all',
+    ],
+    { cwd: root, env },
+  );
 }
 
 function policyText(image: string): string {

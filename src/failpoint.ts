@@ -36,7 +36,11 @@ export const resumeFailpoints = [
   'resume.settled',
 ] as const;
 
-export type Failpoint = (typeof failpoints | typeof poolFailpoints | typeof resumeFailpoints)[number];
+/** Of the import of a directory that was imported before (`src/workspace/base/crashes.test.ts`). */
+export const importFailpoints = ['import.read', 'import.written', 'import.published', 'import.noted'] as const;
+
+type Named = typeof failpoints | typeof poolFailpoints | typeof resumeFailpoints | typeof importFailpoints;
+export type Failpoint = Named[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {
   const wanted = process.env['GLOVEBOX_FAILPOINT'];

@@ -1,4 +1,4 @@
-import { link, lstat, mkdir, readFile, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
@@ -21,7 +21,7 @@ import { encodeTree } from './workspace/manifest.ts';
 import type { Ownership } from './workspace/base/ownership.ts';
 import { reopenBase } from './workspace/base/reopen.ts';
 import type { Scope } from './workspace/scope/scope.ts';
-import { nothing, type Selection } from './workspace/base/select.ts';
+import { nothing, type Selection, type SelectOptions } from './workspace/base/select.ts';
 import { countsOf, keyOf, type StoredBase } from './workspace/base/stored-base.ts';
 
 /**
@@ -104,6 +104,11 @@ export class Placements {
 
   static async open(engine: Engine, dataDir: DataDir, blobs: BlobStore): Promise<Placements> {
     return new Placements(engine, dataDir, blobs, await BaseStore.open(dataDir.basesDir));
+  }
+
+  /** The files of a directory that a scope lets in; where they were imported before, at the cost of a look at each. */
+  async select(root: string, scope: Scope, options: SelectOptions): Promise<Selection> {
+    return this.#bases.select(root, scope, options);
   }
 
   /** The files of a directory, or a base that is known by its key. */
@@ -271,7 +276,7 @@ export class Placements {
         if (runId !== undefined) await this.#dataDir.sandboxes.assign(sandbox, runId);
         // The engine looks for the directories when the container starts, and not before.
         const [upper, work] = [Layer.upperOf(dir.layer), Layer.workOf(dir.layer)];
-        const layers = { lower: base.directory, ...middle, upper, work };
+        const layers = { lower: base.files.directories, ...middle, upper, work };
         await Layer.announce(dir.layer);
         const laid = Layer.make(dir.layer, bound, base.meta.root).then(() => undefined);
         await settled(laid, this.#engine.createOverlay(workspaceVolume(sandbox), layers, { ...labels, ...ours() }));
@@ -290,7 +295,7 @@ export class Placements {
       counts: () => base.meta,
       looking: (dir) => ({
         layered: {
-          lower: base.directory,
+          lower: base.files,
           upper: Layer.upperOf(dir.layer),
           scratch: base.meta.scratch,
           checkWritten: async () => {
@@ -378,8 +383,7 @@ async function settled(beside: Promise<unknown>, awaited: Promise<void>): Promis
 /** All of it scratch, and nothing of it in the base: then it hides nothing, and nothing of it is ever a change. */
 async function fitsOver(base: StoredBase, results: string, scope: Scope): Promise<boolean> {
   const names = await readdir(results);
-  for (const name of names)
-    if ((await lstat(join(base.directory, name)).catch(() => undefined)) !== undefined) return false;
+  if (names.some((name) => base.files.shows(name))) return false;
   return names.length > 0 && (await isAllScratch(results, scope));
 }
 

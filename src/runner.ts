@@ -124,7 +124,8 @@ export class Runner {
     const [image, facts] = await Promise.all([this.#resolve(reference, request.policy), this.#parts.engine.describe()]);
     const { id = newId() } = request;
     const place = async (): Promise<Placement> => {
-      const source = request.base === undefined ? await select(request, scope) : { base: request.base };
+      const source =
+        request.base === undefined ? await select(request, scope, this.#parts.placements) : { base: request.base };
       const placed = placementFor({ runId: id, sandbox: newId() }, request.policy, scope, image, request);
       const placement = await this.#parts.placements.place(source, placed);
       const size = `${placement.files} files, ${Math.ceil(placement.sizeBytes / 1024)} KiB`;

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, wr
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { DataDir } from '../src/data-dir/data-dir.ts';
 import { digestOf, type Digest } from '../src/digest.ts';
 import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
@@ -14,6 +14,7 @@ import { Placements, workspaceVolume, type Placement } from '../src/placement.ts
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import type { Files } from '../src/sandbox/spec.ts';
+import { BaseStore } from '../src/workspace/base/bases.ts';
 import { BlobStore } from '../src/workspace/blobs.ts';
 import type { Node } from '../src/workspace/change-set.ts';
 import { collectChanges, type Collected, type Layered } from '../src/workspace/changes/collect.ts';
@@ -77,7 +78,7 @@ async function openBox(host: string, scope: Scope, bound: { bytes: number; inode
     inputs: [],
     deny: [],
   } as const;
-  const placement: Placement = await placements.place(await selectFiles(host, scope), options);
+  const placement: Placement = await placements.place(await placements.select(host, scope, {}), options);
   expect(placement.strategy).toBe('overlay');
   const dir = await dataDir.createRun(runId);
   const labels = sandboxLabels({
@@ -197,6 +198,29 @@ function hostTree(files: Readonly<Record<string, string>>): string {
   return host;
 }
 
+/** The same, whose base is a delta: in those directories some files were others, or not there, or more when it was whole. */
+async function changedTree(files: Readonly<Record<string, string>>, places: readonly string[], scope: Scope) {
+  const host = hostTree(files);
+  const write = (name: string, content: string) => {
+    mkdirSync(path.dirname(path.join(host, name)), { recursive: true });
+    writeFileSync(path.join(host, name), content);
+  };
+  for (const place of places) {
+    for (const name of ['a/one', 'b/old', 'deep/x/y', 'c/deep/z']) write(`${place}/${name}`, 'old\n');
+    rmSync(path.join(host, place, 'two'));
+  }
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 }); // files count as settled
+  const store = await BaseStore.open(dataDir.basesDir);
+  await store.hold(newId(), await store.select(host, scope), scope, blobs);
+  vi.useRealTimers();
+  for (const place of places) {
+    for (const name of ['b/old', 'deep/x', 'c/deep']) rmSync(path.join(host, place, name), { recursive: true });
+    for (const name of ['a/one', 'two']) write(`${place}/${name}`, files[`${place}/${name}`] ?? '');
+  }
+  return host;
+}
+
+const isDelta = { meta: { delta: { over: expect.any(String) as string } } };
 const everything = Scope.compile({ read: ['**'], write: ['**'], scratch: [], deny: [] });
 const roomy = { bytes: 128 * MiB, inodes: 100_000 };
 
@@ -211,10 +235,12 @@ describe('an overlay workspace', () => {
       for (const [name, content] of Object.entries(startingTree)) files[`s${n}/${name}`] = content;
       lines.push(`enter\ts${n}`, editScript(seed * 1_000_003 + n, 12));
     }
-    const host = hostTree(files);
+    const changed = Array.from({ length: scripts / 16 }, (_, n) => `s${n * 16}`);
+    const host = await changedTree(files, changed, mixed);
     const bound = { bytes: 192 * MiB, inodes: 200_000 };
     const [over, copy] = [await openBox(host, mixed, bound), await openCopy(host, mixed, bound)];
     try {
+      expect(over.base).toMatchObject(isDelta);
       for (const box of [over, copy])
         expect(await run(box, editor, lines.join('\n'), '/bin/perl')).toEqual({ code: 0, output: 'done\n' });
       const byLayer = await collect(over, mixed);
@@ -252,13 +278,16 @@ describe('an overlay workspace', () => {
     },
   ];
 
-  test('is right about every quirk of the layers', async () => {
-    const files: Record<string, string> = {};
+  test.each(['whole', 'delta'])('is right about every quirk of the layers over a %s base', async (kind) => {
+    const files: Record<string, string> = { kind }; // or it would be a base that is there already
     for (const index of quirks.keys())
       for (const [name, content] of Object.entries(startingTree)) files[`q${index}/${name}`] = content;
-    const host = hostTree(files);
+    for (let n = 0; n < 600; n++) files[`more/${n}`] = '';
+    const places = Array.from(quirks, (_, index) => `q${index}`);
+    const host = kind === 'whole' ? hostTree(files) : await changedTree(files, places, everything);
     const [over, copy] = [await openBox(host, everything, roomy), await openCopy(host, everything, roomy)];
     try {
+      if (kind === 'delta') expect(over.base).toMatchObject(isDelta);
       const script = quirks.map((quirk, index) => `cd /workspace/q${index} || exit 9\n${quirk.script}\n`).join('');
       for (const box of [over, copy]) expect(await run(box, `${script}exit 0`)).toEqual({ code: 0, output: '' });
       const byLayer = await collect(over, everything);

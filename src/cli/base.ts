@@ -32,10 +32,15 @@ export function baseCommand(program: Command, context: CliContext): void {
     .action(async (names: string[]) => {
       const store = await open();
       for (const name of names) {
-        const { key, holders } = findBase(await store.list(), name);
+        const bases = await store.list();
+        const { key, holders } = findBase(bases, name);
         if (!(await store.remove(key))) {
-          const message = `base ${name} is held by run ${holders.join(', ')}; close it, or see glovebox gc`;
-          throw new RunnerError('invalid_request', message);
+          const above = bases.filter(({ over }) => over === key).map((base) => base.key.slice(0, 12));
+          const why =
+            holders.length > 0 || above.length === 0
+              ? `is held by run ${holders.join(', ')}; close it, or see glovebox gc`
+              : `is what base ${above.join(', ')} lies over; remove that first`;
+          throw new RunnerError('invalid_request', `base ${name} ${why}`);
         }
         print(`removed base ${key.slice(0, 12)}`);
       }

@@ -208,7 +208,8 @@ export interface VolumeFile {
 
 /** Absolute paths without a comma, a colon, a backslash or white space. */
 export interface OverlayLayers {
-  readonly lower: string;
+  /** The first one is on top. */
+  readonly lower: readonly string[];
   /** Shown over `lower`, and read-only too. */
   readonly middle?: string;
   readonly upper: string;

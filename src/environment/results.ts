@@ -8,7 +8,7 @@ import { decodePath } from '../bytes-path.ts';
 import { RunnerError } from '../errors.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
-import { hostPath } from '../workspace/base/select.ts';
+import { hostPath } from '../workspace/base/host-path.ts';
 import { resultsDir } from './setup-script.ts';
 
 /**

@@ -1,9 +1,9 @@
-import type { PlacementRequest } from '../placement.ts';
+import type { PlacementRequest, Placements } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunImage } from './snapshot.ts';
 import type { ImportOptions } from '../workspace/base/import.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
-import { nothing, selectFiles, type Selection } from '../workspace/base/select.ts';
+import { nothing, type Selection } from '../workspace/base/select.ts';
 
 interface Progress {
   readonly onProgress?: (line: string) => void;
@@ -43,9 +43,10 @@ const progressEveryMs = 1000;
 export async function select(
   request: Progress & { readonly policy: LoadedPolicy; readonly workspace?: string },
   scope: Scope,
+  placements: Placements,
 ): Promise<Selection> {
   if (request.workspace === undefined) return nothing;
-  return selectFiles(request.workspace, scope, {
+  return placements.select(request.workspace, scope, {
     includeIgnored: request.policy.policy.files.includeIgnored ? ['**'] : [],
     ...(request.signal === undefined ? {} : { signal: request.signal }),
   });

@@ -18,6 +18,11 @@ export function encodeTree(tree: Tree): string {
   return encode('glovebox.tree/v1', tree);
 }
 
+/** As it stands in the text of its tree. */
+export function encodeTreeEntry(path: string, node: Node): string {
+  return encodeEntry(path, node);
+}
+
 /** Throws `invalid_request` on anything that is not exactly a change set. */
 export function parseChangeSet(json: string): ChangeSet {
   return { changes: parse(json, ChangeSetText, 'change set') };
@@ -64,8 +69,12 @@ const ChangeSetText = z.strictObject({
 /** `canonicalJson` of format and sorted entries, written out: of 50,000 entries in a fifth of the time. */
 function encode(format: string, entries: ReadonlyMap<string, Change>): string {
   const lines: string[] = [];
-  for (const [path, change] of sortedByBytes(entries)) lines.push(`[${JSON.stringify(path)},${encodeChange(change)}]`);
+  for (const [path, change] of sortedByBytes(entries)) lines.push(encodeEntry(path, change));
   return `{"entries":[${lines.join(',')}],"format":${JSON.stringify(format)}}`;
+}
+
+function encodeEntry(path: string, change: Change): string {
+  return `[${JSON.stringify(path)},${encodeChange(change)}]`;
 }
 
 function encodeChange(change: Change): string {

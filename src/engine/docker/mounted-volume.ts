@@ -39,17 +39,18 @@ export async function createMount(
  * the inode number it has below, which is how a directory that took another's place is told from the one that was there.
  */
 export function overlayOptions(layers: OverlayLayers): Readonly<Record<string, string>> {
-  for (const path of Object.values(layers) as readonly string[]) {
+  const { lower, middle, upper, work } = layers;
+  const lowers = middle === undefined ? lower : [middle, ...lower];
+  for (const path of [...lowers, upper, work]) {
     if (plainPath.test(path)) continue;
     throw new RunnerError(
       'policy_unenforceable',
       `An overlay cannot be made of ${JSON.stringify(path)}: its path must be absolute, without commas, colons or spaces.`,
     );
   }
-  const lower = layers.middle === undefined ? layers.lower : `${layers.middle}:${layers.lower}`;
   const o = [
     'nosuid,nodev',
-    `lowerdir=${lower},upperdir=${layers.upper},workdir=${layers.work}`,
+    `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work}`,
     'redirect_dir=on,index=off,metacopy=off,xino=auto',
   ].join(',');
   return { type: 'overlay', device: 'overlay', o };

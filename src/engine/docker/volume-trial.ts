@@ -57,7 +57,7 @@ const boundBytes = 1024 * 1024;
 function overlayTrial(layers: string): Readonly<Record<string, string>> {
   for (const part of ['lower', 'upper', 'work']) mkdirSync(join(layers, part));
   const at = (part: string): string => join(layers, part);
-  return overlayOptions({ lower: at('lower'), upper: at('upper'), work: at('work') });
+  return overlayOptions({ lower: [at('lower')], upper: at('upper'), work: at('work') });
 }
 
 function holder(name: string, image: string): Readonly<Record<string, unknown>> {

@@ -58,7 +58,7 @@ export function perhapsIn(base: StoredBase): EarlierBase {
     find(file) {
       const node = base.tree.get(file.path);
       if (node?.kind !== 'file' || file.kind !== 'file' || node.sizeBytes !== file.sizeBytes) return undefined;
-      return { directory: base.directory, node };
+      return { directory: base.files.directoryOf(file.path), node };
     },
   };
 }

@@ -1,6 +1,4 @@
 import {
-  chmodSync,
-  chownSync,
   closeSync,
   fchmodSync,
   fchownSync,
@@ -22,9 +20,10 @@ import { sameNode, sortedByBytes } from '../diff.ts';
 import { cloneTree, prune, type WholeBase } from './clone.ts';
 import type { ImportOptions } from './import.ts';
 import { defaultLimits } from '../limits.ts';
-import { planOwnership, type Ownership } from './ownership.ts';
+import { own, planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from '../scope/scope.ts';
-import { hostName, type SelectedFile, type Selection } from './select.ts';
+import { hostName } from './host-path.ts';
+import type { SelectedFile, Selection } from './select.ts';
 import { readingBuffer, readSteadily, type SteadyRead } from './steady-read.ts';
 
 /**
@@ -132,12 +131,6 @@ function makeDirectories(
   }
 }
 
-function own(target: Buffer | string, { owner, mode }: Ownership): void {
-  if (owner === 'tool') chownSync(target, toolUid, toolGid);
-  else chownSync(target, 0, 0); // in a copy it may have been the tools'
-  chmodSync(target, mode); // after the owner: the mask of this process does not count
-}
-
 /** Undefined when it is another content after all, or cannot have one more name. */
 function linked(
   root: string,
@@ -162,7 +155,8 @@ function linked(
   }
 }
 
-function copied(
+/** Writes what is read as a file that belongs to whom it is to belong to. */
+export function copied(
   root: string,
   file: SelectedFile,
   target: Buffer | string,

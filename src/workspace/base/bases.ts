@@ -1,33 +1,40 @@
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
 
-import { digestOf } from '../../digest.ts';
+import type { Digest } from '../../digest.ts';
 import { messageOf, RunnerError } from '../../errors.ts';
+import { failpoint } from '../../failpoint.ts';
 import { newId } from '../../ids.ts';
-import { isProcessAlive, thisProcess, type ProcessIdentity } from '../../process-identity.ts';
+import { thisProcess } from '../../process-identity.ts';
 import { howUnlike, perhapsIn, recognise, unlikeMax } from './alike.ts';
-import { writeBase, type EarlierBase } from './base-writer.ts';
+import { believed, importDelta, importWhole, type Imported } from './base-import.ts';
+import type { EarlierBase } from './base-writer.ts';
 import type { BlobStore } from '../blobs.ts';
+import { addHolder, holdersIn, removeDeadHolders, removeHolder } from './holders.ts';
+import { hostPath } from './host-path.ts';
 import type { ImportOptions } from './import.ts';
-import { encodeTree } from '../manifest.ts';
+import { differenceOf, isNothing, type NotedLook } from './look.ts';
 import type { Scope } from '../scope/scope.ts';
-import { hostPath, type Selection } from './select.ts';
-import { Sources, type SourceRecord } from './sources.ts';
-import { countsOf, keyOf, keyPattern, readMeta, StoredBase, type BaseMeta } from './stored-base.ts';
+import { selectFiles, type Selection, type SelectOptions } from './select.ts';
+import { Sources } from './sources.ts';
+import { keyOf, keyPattern, readMeta, StoredBase, type BaseMeta } from './stored-base.ts';
+import type { TreeText } from './tree-text.ts';
 
 /**
  * Imported trees by content, shared between runs. Promises:
  *  - a base is there whole or not at all, its name is the digest of what it holds, and nobody writes to it again;
  *  - the same directory under the same scope is recognised without opening its files, as long as none has changed;
  *    the same files in another directory, by reading them: nothing is written twice;
- *  - a base that a run holds is never removed; of the others the longest unused go first, down to the caps;
+ *  - an import of a directory that was imported before costs a look at each file, and what has changed: the base is then a
+ *    delta over a whole one, and their directories together, one over the other, are what it holds;
+ *  - a base that a run holds, or that another one is laid over, is never removed; of the others the longest unused go first,
+ *    down to the caps;
  *  - after a reboot a base is imported again: what the machine had not written to its disk yet may be missing.
  *
- *     <key>/tree/            the files, owned as in the sandbox
+ *     <key>/tree/            the files, owned as in the sandbox; of a delta those that are not as in the base below
  *     <key>/manifest.json    the same as a tree, <key>/meta.json its counts
  *     <key>/holders/<run>    who uses it, as a process
- *     sources/               which base a directory was when it was last imported
+ *     sources/               which base a directory was when it was last imported, and what it looked like
  */
 export class BaseStore {
   readonly #directory: string;
@@ -47,6 +54,11 @@ export class BaseStore {
     return new BaseStore(directory, caps);
   }
 
+  /** The files of a directory as `selectFiles` gives them, at the cost of a look at each where they were imported before. */
+  async select(root: string, scope: Scope, options: SelectOptions = {}): Promise<Selection> {
+    return selectFiles(root, scope, { ...options, last: (directory) => this.#sources.find(directory, scope) });
+  }
+
   /** The base of these files, held for that run: found, or imported. */
   async hold(
     runId: string,
@@ -55,30 +67,17 @@ export class BaseStore {
     blobs: BlobStore,
     options: ImportOptions = {},
   ): Promise<HeldBase> {
-    const unchanged = await this.#sources.findUnchanged(selection, scope);
-    const known = unchanged === undefined ? undefined : await this.#take(unchanged, runId);
-    if (known !== undefined) return { base: known, known: true };
-    const last = await this.#sources.findLast(selection, scope);
-    const before = last === undefined ? undefined : await this.#take(last.base, runId); // nobody removes it meanwhile
-    const alike = before === undefined ? await this.#findAlike(selection, scope) : undefined;
-    const same = alike && (await recognise(alike, selection, options));
-    const recognised = alike && same && (await this.#take(alike.key, runId));
-    if (recognised !== undefined) {
-      await this.#sources.note(selection, scope, { base: recognised.key, identities: same ?? new Map() });
-      return { base: recognised, known: true };
-    }
-    const earlier = before && last ? earlierBase(before, last) : alike && perhapsIn(alike);
+    const asked = { runId, selection, scope, blobs, options };
+    const last = selection.last ?? (await this.#sources.find(selection.root, scope));
+    const before = last && (await this.#take(last.base, runId)); // nobody removes it meanwhile
+    if (last === undefined || before === undefined) return this.#holdAnew(asked, last);
     let held: StoredBase | undefined;
     try {
-      const key = await this.#import(selection, scope, earlier, options);
-      held = await this.#take(key, runId);
-      if (held === undefined) throw new RunnerError('data_dir_unusable', `base ${key} vanished; try again`);
+      held = await this.#holdAfter(asked, before, last);
+      return { base: held, known: held.key === before.key };
     } finally {
-      if (before !== undefined && before.key !== held?.key) await this.release(before.key, runId);
+      if (before.key !== held?.key) await this.release(before.key, runId);
     }
-    await keepIgnoreFiles(held, blobs);
-    await this.collect();
-    return { base: held, known: false };
   }
 
   /** A base that is known by its key; undefined when it is not there (any more). */
@@ -88,7 +87,7 @@ export class BaseStore {
 
   /** May be called twice. */
   async release(key: string, runId: string): Promise<void> {
-    await rm(this.#holder(key, runId), { force: true });
+    await removeHolder(path.join(this.#directory, key), runId);
   }
 
   async find(key: string): Promise<StoredBase | undefined> {
@@ -96,6 +95,8 @@ export class BaseStore {
     const known = this.#recent.get(key);
     const meta = await readMeta(this.#directory, key); // of a base that is still there
     if (meta === undefined || meta.bootId !== thisProcess().bootId) return undefined;
+    const below = meta.delta && (await readMeta(this.#directory, meta.delta.over));
+    if (meta.delta !== undefined && below?.bootId !== meta.bootId) return undefined;
     return this.#remember(known ?? new StoredBase(path.join(this.#directory, key), meta));
   }
 
@@ -108,7 +109,7 @@ export class BaseStore {
       const used = await stat(file).catch(() => undefined);
       const meta = await readMeta(this.#directory, key);
       if (meta === undefined || used === undefined) continue;
-      const { files, bytes, source } = meta;
+      const { files, bytes, source, delta } = meta;
       const holders = await holdersIn(path.join(this.#directory, key));
       found.push({
         key,
@@ -118,21 +119,22 @@ export class BaseStore {
         usedMs: used.mtimeMs,
         holders,
         stale: meta.bootId !== thisProcess().bootId,
+        ...(delta === undefined ? {} : { over: delta.over }),
       });
     }
     return found.sort((a, b) => a.usedMs - b.usedMs);
   }
 
-  /** False when a run holds it. Absent is fine. */
+  /** False when a run holds it, or a base lies over it. Absent is fine. */
   async remove(key: string): Promise<boolean> {
     if (!keyPattern.test(key))
       throw new RunnerError('invalid_request', `${JSON.stringify(key)} is not the key of a base`);
     const directory = path.join(this.#directory, key);
-    if ((await holdersIn(directory)).length > 0) return false;
+    if (await this.#isNeeded(key, directory)) return false;
     const grave = path.join(this.#directory, `.removing-${newId()}`);
     await rename(directory, grave).catch(ignoreMissing);
-    // A run that got hold of it in between has seen it in its place, and gets it back there.
-    const taken = (await holdersIn(grave)).length > 0;
+    // Who got hold of it in between, or laid a base over it, has seen it in its place, and gets it back there.
+    const taken = await this.#isNeeded(key, grave);
     if (taken) await rename(grave, directory).catch(ignoreTaken);
     else this.#recent.delete(key);
     await rm(grave, { recursive: true, force: true });
@@ -158,14 +160,41 @@ export class BaseStore {
 
   /** Gives up the holds whose process is dead and whose run needs nothing any more. */
   async releaseDead(isNeeded: (runId: string) => Promise<boolean>): Promise<void> {
-    for (const { key } of await this.list()) {
-      for (const name of await readdir(path.join(this.#directory, key, 'holders')).catch(() => [])) {
-        const file = this.#holder(key, name);
-        const holder = await readHolder(file);
-        if (holder !== undefined && isProcessAlive(holder)) continue;
-        if (!(await isNeeded(name))) await rm(file, { force: true });
-      }
+    for (const { key } of await this.list()) await removeDeadHolders(path.join(this.#directory, key), isNeeded);
+  }
+
+  /** Where no earlier import helps. */
+  async #holdAnew(asked: Asked, last: NotedLook | undefined): Promise<HeldBase> {
+    const { runId, selection, scope, options } = asked;
+    const alike = await this.#findAlike(selection, scope);
+    const same = alike && (await recognise(alike, selection, options));
+    const recognised = alike && same && (await this.#take(alike.key, runId));
+    if (recognised !== undefined && same !== undefined) {
+      await this.#sources.note(selection.look, believed(selection.look, same), scope, recognised.key, last);
+      return { base: recognised, known: true };
     }
+    return { base: await this.#importWhole(asked, last, alike && perhapsIn(alike)), known: false };
+  }
+
+  /** The base of a directory that was another one before, which this run holds. */
+  async #holdAfter(asked: Asked, before: StoredBase, last: NotedLook): Promise<StoredBase> {
+    const { selection, scope, options } = asked;
+    if (before.kind === selection.kind) {
+      const difference = differenceOf(last, selection.look);
+      if (isNothing(difference)) return before;
+      const held = await this.#import(asked, last, (into) =>
+        importDelta(before, difference, selection, scope, into, options),
+      );
+      if (held !== undefined) return held;
+    }
+    return this.#importWhole(asked, last, earlierBase(before, last));
+  }
+
+  async #importWhole(asked: Asked, last: NotedLook | undefined, earlier: EarlierBase | undefined): Promise<StoredBase> {
+    const { selection, scope, options } = asked;
+    const held = await this.#import(asked, last, (into) => importWhole(selection, scope, into, earlier, options));
+    if (held !== undefined) return held;
+    throw new RunnerError('internal', `the import of ${selection.root} gave nothing; try again`);
   }
 
   /** The most similar one of another directory, by its counts. */
@@ -182,57 +211,51 @@ export class BaseStore {
 
   async #take(key: string, runId: string): Promise<StoredBase | undefined> {
     if (!keyPattern.test(key)) return undefined;
-    const file = this.#holder(key, runId);
+    const directory = path.join(this.#directory, key);
     try {
-      const draft = path.join(this.#directory, key, `.holder-${newId()}`);
-      await writeFile(draft, JSON.stringify(thisProcess()), { mode: 0o600 });
-      await rename(draft, file);
+      await addHolder(directory, runId);
     } catch (error) {
       return ignoreMissing(error as NodeJS.ErrnoException); // not there, or just removed
     }
     const base = await this.find(key);
-    if (base === undefined) await rm(file, { force: true });
-    else await utimes(path.join(this.#directory, key, 'meta.json'), new Date(), new Date());
+    if (base === undefined) await removeHolder(directory, runId);
+    else {
+      const used = Date.now();
+      await touch(directory, used);
+      // Used as long as what lies over it, and a moment longer: it can only be removed after that.
+      if (base.meta.delta !== undefined) await touch(path.join(this.#directory, base.meta.delta.over), used + 1);
+    }
     return base;
   }
 
-  #holder(key: string, runId: string): string {
-    return path.join(this.#directory, key, 'holders', runId);
+  async #isNeeded(key: string, directory: string): Promise<boolean> {
+    if ((await holdersIn(directory)).length > 0) return true;
+    for (const name of await readdir(this.#directory)) {
+      const meta = keyPattern.test(name) ? await readMeta(this.#directory, name) : undefined;
+      if (meta?.delta?.over === key && meta.bootId === thisProcess().bootId) return true;
+    }
+    return false;
   }
 
+  /** Holds what was written; undefined where nothing was. */
   async #import(
-    selection: Selection,
-    scope: Scope,
-    earlier: EarlierBase | undefined,
-    options: ImportOptions,
-  ): Promise<string> {
+    { runId, selection, scope, blobs, options }: Asked,
+    last: NotedLook | undefined,
+    write: (into: string) => Promise<Imported | undefined>,
+  ): Promise<StoredBase | undefined> {
     const partial = path.join(this.#directory, `.partial-${newId()}`);
+    let key: string;
+    let ignoreFiles: ReturnType<typeof ignoreFilesIn>;
     try {
       await mkdir(path.join(partial, 'holders'), { recursive: true, mode: 0o700 });
-      const written = await writeBase(selection, scope, path.join(partial, 'tree'), earlier, options);
-      const manifest = encodeTree(written.tree);
-      const digest = digestOf(manifest);
-      const key = keyOf({ digest, scopeDigest: scope.digest, kind: selection.kind });
-      const { kind, root: source } = selection;
-      const meta: BaseMeta = {
-        format: 'glovebox.base/v1',
-        digest,
-        scopeDigest: scope.digest,
-        kind,
-        root: written.root,
-        source,
-        bootId: thisProcess().bootId,
-        ...countsOf(written.tree, scope),
-      };
-      await writeFile(path.join(partial, 'manifest.json'), manifest, { mode: 0o600 });
-      await writeFile(path.join(partial, 'meta.json'), JSON.stringify(meta), { mode: 0o600 });
-      if ((await this.find(key)) === undefined) {
-        await this.remove(key); // of an earlier boot
-        await rename(partial, path.join(this.#directory, key)).catch(ignoreTaken);
-        this.#remember(new StoredBase(path.join(this.#directory, key), meta, written.tree));
-      }
-      await this.#sources.note(selection, scope, { base: key, identities: written.identities });
-      return key;
+      const imported = await write(partial);
+      if (imported === undefined) return undefined;
+      await failpoint('import.written');
+      key = await this.#publish(partial, imported, selection, scope);
+      await failpoint('import.published');
+      await this.#sources.note(selection.look, imported.rows, scope, key, last);
+      await failpoint('import.noted');
+      ignoreFiles = ignoreFilesIn(imported.text);
     } catch (cause) {
       if (cause instanceof RunnerError || options.signal?.aborted === true) throw cause;
       const message = `the import of ${selection.root} into ${this.#directory} failed: ${messageOf(cause)}; make room there`;
@@ -240,6 +263,28 @@ export class BaseStore {
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
+    const held = await this.#take(key, runId);
+    if (held === undefined) throw new RunnerError('data_dir_unusable', `base ${key} vanished; try again`);
+    await keepIgnoreFiles(held, ignoreFiles, blobs);
+    await this.collect();
+    return held;
+  }
+
+  /** Under its name, unless it is there already. */
+  async #publish(partial: string, imported: Imported, selection: Selection, scope: Scope): Promise<string> {
+    const { text, digest, root, counts, delta, tree } = imported;
+    const { kind, root: source } = selection;
+    const key = keyOf({ digest, scopeDigest: scope.digest, kind });
+    if ((await this.find(key)) !== undefined) return key;
+    const { bootId } = thisProcess();
+    const about = { digest, scopeDigest: scope.digest, kind, root, source, bootId, ...counts };
+    const meta: BaseMeta = { format: 'glovebox.base/v1', ...about, ...(delta === undefined ? {} : { delta }) };
+    await writeFile(path.join(partial, 'manifest.json'), text.bytes, { mode: 0o600 });
+    await writeFile(path.join(partial, 'meta.json'), JSON.stringify(meta), { mode: 0o600 });
+    await this.remove(key); // of an earlier boot
+    await rename(partial, path.join(this.#directory, key)).catch(ignoreTaken);
+    this.#remember(new StoredBase(path.join(this.#directory, key), meta, tree));
+    return key;
   }
 
   #remember(base: StoredBase): StoredBase {
@@ -272,51 +317,58 @@ export interface BaseInfo {
   readonly holders: readonly string[];
   /** Of an earlier boot: never used again. */
   readonly stale: boolean;
+  /** The key of the base it is laid over. */
+  readonly over?: string;
 }
 
 const defaultCaps: BaseCaps = { count: 64, bytes: 32 * 1024 ** 3 };
 const recentMax = 4;
 
-const Holder = z.object({ pid: z.int(), startTicks: z.string(), bootId: z.string(), pidNamespace: z.string() });
-
-async function readHolder(file: string): Promise<ProcessIdentity | undefined> {
-  try {
-    return Holder.parse(JSON.parse(await readFile(file, 'utf8')));
-  } catch {
-    return undefined;
-  }
+/** What one import is about. */
+interface Asked {
+  readonly runId: string;
+  readonly selection: Selection;
+  readonly scope: Scope;
+  readonly blobs: BlobStore;
+  readonly options: ImportOptions;
 }
 
-/** Runs. Those of an earlier boot have nothing mounted any more. */
-async function holdersIn(base: string): Promise<readonly string[]> {
-  const holders = path.join(base, 'holders');
-  const found: string[] = [];
-  for (const run of await readdir(holders).catch(() => [])) {
-    const holder = await readHolder(path.join(holders, run));
-    if (holder === undefined || holder.bootId === thisProcess().bootId) found.push(run);
-  }
-  return found;
-}
-
-function earlierBase(base: StoredBase, { identities }: SourceRecord): EarlierBase {
-  const { tree, directory } = base;
+function earlierBase(base: StoredBase, last: NotedLook): EarlierBase {
+  const places = new Map(last.names.map((name, at) => [name, at]));
   return {
-    whole: base,
+    ...(base.meta.delta === undefined ? { whole: base } : {}),
     find(file) {
-      if (file.kind !== 'file' || file.seen === undefined || identities.get(file.path) !== file.seen.identity) return;
-      const node = tree.get(file.path);
-      if (node?.kind !== 'file') return undefined;
-      return { directory, node, identity: file.seen.identity };
+      if (file.kind !== 'file' || file.seen === undefined) return undefined;
+      const { identity } = file.seen;
+      const place = places.get(file.path);
+      const node = base.tree.get(file.path);
+      if (place === undefined || node?.kind !== 'file' || last.rows.seen(place).identity !== identity) return undefined;
+      return { directory: base.files.directoryOf(file.path), node, identity };
     },
   };
 }
 
+function ignoreFilesIn(text: TreeText): ReadonlyMap<string, Digest> {
+  return new Map(
+    text.pathsOf('.gitignore').flatMap((name) => {
+      const node = text.find(name);
+      return node?.kind === 'file' ? [[name, node.digest]] : [];
+    }),
+  );
+}
+
 /** What a diff asks for before it knows of any change. */
-async function keepIgnoreFiles({ tree, directory }: StoredBase, blobs: BlobStore): Promise<void> {
-  for (const [name, node] of tree) {
-    if (node.kind !== 'file' || (name !== '.gitignore' && !name.endsWith('/.gitignore'))) continue;
-    if (!(await blobs.has(node.digest))) await blobs.put(await readFile(hostPath(directory, name)));
-  }
+async function keepIgnoreFiles(
+  { files }: StoredBase,
+  found: ReadonlyMap<string, Digest>,
+  blobs: BlobStore,
+): Promise<void> {
+  for (const [name, digest] of found)
+    if (!(await blobs.has(digest))) await blobs.put(await readFile(hostPath(files.directoryOf(name), name)));
+}
+
+async function touch(base: string, usedMs: number): Promise<void> {
+  await utimes(path.join(base, 'meta.json'), new Date(usedMs), new Date(usedMs)).catch(ignoreMissing);
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {

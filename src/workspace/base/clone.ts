@@ -1,6 +1,6 @@
 import { rmdirSync, rmSync, unlinkSync } from 'node:fs';
 import type { Tree } from '../change-set.ts';
-import { hostName } from './select.ts';
+import { hostName } from './host-path.ts';
 
 /** A base that is kept while it is copied, and what it holds. */
 export interface WholeBase {

@@ -11,7 +11,8 @@ import { defaultLimits, type WorkspaceLimits } from '../limits.ts';
 import { digestOfTree } from '../manifest.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from '../scope/scope.ts';
-import { hostPath, liesAt, type SelectedFile, type Selection } from './select.ts';
+import { hostPath, liesAt } from './host-path.ts';
+import type { SelectedFile, Selection } from './select.ts';
 import { TreeIndex } from '../changes/tree-index.ts';
 
 /**

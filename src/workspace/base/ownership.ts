@@ -1,6 +1,8 @@
+import { chmodSync, chownSync } from 'node:fs';
+
+import { toolGid, toolUid } from '../../sandbox/environment.ts';
 import { parentOf } from '../diff.ts';
 import type { Scope } from '../scope/scope.ts';
-import type { Selection } from './select.ts';
 
 /** Whom an entry belongs to inside the sandbox; the kernel then enforces the write scope. */
 export interface Ownership {
@@ -16,7 +18,7 @@ export interface Ownership {
  * `of('')` is the workspace itself.
  */
 export function planOwnership(
-  selection: Pick<Selection, 'files' | 'directories'>,
+  selection: { readonly files: readonly { readonly path: string }[]; readonly directories: readonly string[] },
   scope: Scope,
 ): { of(path: string): Ownership } {
   const children = new Map<string, Set<string>>();
@@ -41,4 +43,11 @@ export function planOwnership(
     if (owner === 'root' && directory !== '') holdsLocked.add(parentOf(directory));
   }
   return { of: (path) => planned.get(path) ?? { owner: 'root', mode: 0o755 } };
+}
+
+/** Of a directory that was just made, or that is a copy of another. */
+export function own(target: Buffer | string, { owner, mode }: Ownership): void {
+  if (owner === 'tool') chownSync(target, toolUid, toolGid);
+  else chownSync(target, 0, 0);
+  chmodSync(target, mode); // after the owner: the mask of this process does not count
 }

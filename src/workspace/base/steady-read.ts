@@ -5,7 +5,7 @@ import { digestOf, type Digest } from '../../digest.ts';
 import { messageOf, RunnerError } from '../../errors.ts';
 import type { Node } from '../change-set.ts';
 import { fileSeen, isSettled } from './seen.ts';
-import { hostPath, liesAt } from './select.ts';
+import { hostPath, liesAt } from './host-path.ts';
 
 /** What was read of a file of the host that did not change meanwhile. */
 export interface SteadyRead {
@@ -45,7 +45,7 @@ export function readSteadily(
       if (sizeBytes !== before.size || fileSeen(fstatSync(source)).identity !== seen.identity) continue;
       return {
         node: { kind: 'file', mode, digest, sizeBytes },
-        identity: isSettled(seen, readMs) ? seen.identity : undefined,
+        identity: isSettled(seen.changedMs, readMs) ? seen.identity : undefined,
       };
     }
   } finally {

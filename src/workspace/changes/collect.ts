@@ -16,7 +16,8 @@ import { defaultLimits, type WorkspaceLimits } from '../limits.ts';
 import { isGitName } from './names.ts';
 import { scanWorkspace, unknownDigest, type Scan, type ScannedEntry } from './scan.ts';
 import type { PathClass, Scope } from '../scope/scope.ts';
-import { hostPath } from '../base/select.ts';
+import type { BaseFiles } from '../base/base-files.ts';
+import { hostPath } from '../base/host-path.ts';
 import { TreeIndex } from './tree-index.ts';
 
 /**
@@ -192,13 +193,13 @@ async function look(
 async function keepBefore(
   changes: ReadonlyMap<string, Change>,
   base: Base,
-  directory: string,
+  lower: BaseFiles,
   blobs: BlobStore,
 ): Promise<void> {
   for (const path of changes.keys()) {
     const before = base.tree.get(path);
     if (before?.kind !== 'file' || (await blobs.has(before.digest))) continue;
-    const file = hostPath(directory, path);
+    const file = hostPath(lower.directoryOf(path), path);
     const digest =
       before.sizeBytes <= wholeBytesMax
         ? await blobs.put(readFileSync(file))

@@ -1,6 +1,3 @@
-import { lstatSync, readdirSync } from 'node:fs';
-
-import { decodePath } from '../../bytes-path.ts';
 import type { Digest } from '../../digest.ts';
 import {
   FileError,
@@ -15,13 +12,13 @@ import { parentOf, sameNode } from '../diff.ts';
 import type { Findings } from '../changes/findings.ts';
 import type { WorkspaceLimits } from '../limits.ts';
 import { nameProblem, plainPath, scannedOf, type ScannedEntry } from '../changes/scan.ts';
-import { hostPath } from '../base/select.ts';
+import type { BaseFiles } from '../base/base-files.ts';
 import { wantedDirectories } from './upper.ts';
 
 /** An overlay as this machine sees it from outside: the tree below, and the directory that took the writes. */
 export interface Layering {
   /** Of the base, on this machine. */
-  readonly lower: string;
+  readonly lower: BaseFiles;
   /** Hostile, and only ever listed. */
   readonly upper: string;
 }
@@ -311,12 +308,12 @@ class Scanner {
 
   /** The overlay shows a directory of the base under the number it has there, marked as not of the upper file system. */
   #isOfBase(path: string, entry: FileEntry): boolean {
-    const below = lstatSync(hostPath(this.#layering.lower, path), { bigint: true, throwIfNoEntry: false });
+    const below = this.#layering.lower.lookAt(path);
     return below?.isDirectory() === true && entry.inode > low && (entry.inode & low) === (below.ino & low);
   }
 
   #below(place: string): readonly string[] {
-    return namesIn(this.#layering.lower, place);
+    return [...this.#layering.lower.namesIn(place)].filter((path) => this.#base.has(path));
   }
 
   #deleteBelow(root: string): void {
@@ -338,13 +335,6 @@ class Scanner {
 }
 
 const low = 0xffff_ffffn;
-
-function namesIn(root: string, place: string): string[] {
-  const directory = place === '' ? Buffer.from(root) : hostPath(root, place);
-  return readdirSync(directory, 'buffer').map((name) =>
-    place === '' ? decodePath(name) : `${place}/${decodePath(name)}`,
-  );
-}
 
 function isGit(path: string): boolean {
   return path === '.git' || path.endsWith('/.git');

@@ -2,7 +2,8 @@ import { encodePath } from '../../bytes-path.ts';
 import { sortedByBytes } from '../diff.ts';
 import { askGit, splitNames } from '../base/host-git.ts';
 import { Scope, secretGlobs, type FileScope, type ScopeReason } from './scope.ts';
-import { selectFiles, type LeftOutReason, type Selection, type SelectOptions } from '../base/select.ts';
+import type { LeftOutReason } from '../base/left-out.ts';
+import { selectFiles, type Selection, type SelectOptions } from '../base/select.ts';
 
 /**
  * What a run on this directory would find in its workspace, path by path, and why: the same selection and the same scope
