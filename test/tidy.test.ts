@@ -16,6 +16,7 @@ const leaves = [
   'failpoint.ts',
   'process-identity.ts',
   'slots.ts',
+  'version.ts',
 ];
 const mayImport: Record<string, readonly string[]> = {
   'errors.ts': [],
@@ -24,6 +25,7 @@ const mayImport: Record<string, readonly string[]> = {
   'bytes-path.ts': [],
   'failpoint.ts': [],
   'slots.ts': [],
+  'version.ts': [],
   'deadline.ts': ['errors.ts'],
   'process-identity.ts': ['errors.ts'],
   engine: leaves,
@@ -144,7 +146,7 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   // What services and clients say to each other: schemas, and nothing that does anything.
   contract: [...leaves, 'approvals', 'policy', 'store', 'tools'],
-  api: [...leaves, 'contract', 'control', 'journal', 'sandbox', 'service', 'store', 'tools'],
+  api: [...leaves, 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
     ...leaves,

@@ -58,8 +58,16 @@ function operationOf(route: Route): Json {
     ...(body === undefined ? {} : { requestBody: requestBodyOf(body) }),
     responses: {
       [String(reply.status ?? 200)]: responseOf(reply),
-      default: { $ref: '#/components/responses/Problem' },
+      default: reply.refusal === undefined ? { $ref: '#/components/responses/Problem' } : refusalOf(reply.refusal),
     },
+  };
+}
+
+function refusalOf(schema: z.ZodType): Json {
+  const problem = { schema: { $ref: '#/components/schemas/Problem' } };
+  return {
+    description: 'What went wrong.',
+    content: { 'application/problem+json': problem, 'application/json': { schema: schemaOf(schema, 'output') } },
   };
 }
 

@@ -60,6 +60,8 @@ export interface ReplySpec {
   readonly schema?: z.ZodType;
   /** Other forms, by content type. */
   readonly also?: readonly string[];
+  /** Refusals of a protocol that has words of its own for them, as JSON; what we refuse ourselves is a problem all the same. */
+  readonly refusal?: z.ZodType;
 }
 
 interface Common {

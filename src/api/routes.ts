@@ -5,6 +5,7 @@ import { callRoutes } from './routes/call-routes.ts';
 import { exportRoutes } from './routes/export-routes.ts';
 import { fileRoutes } from './routes/file-routes.ts';
 import { keyRoutes } from './routes/key-routes.ts';
+import { mcpRoutes } from './routes/mcp-routes.ts';
 import { outputRoutes } from './routes/output-routes.ts';
 import { runRoutes } from './routes/run-routes.ts';
 import { serviceRoutes } from './routes/service-routes.ts';
@@ -21,6 +22,7 @@ export function allRoutes(): readonly Route[] {
     ...exportRoutes,
     ...approvalRoutes,
     ...keyRoutes,
+    ...mcpRoutes(),
   ];
   let document: unknown;
   routes.push(...serviceRoutes(() => (document ??= openApiDocument(routes))));

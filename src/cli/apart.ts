@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
+import { isatty } from 'node:tty';
 
 const mark = 'GLOVEBOX_APART';
 
@@ -14,6 +15,7 @@ export async function standIn(): Promise<number | undefined> {
     leaveWithStandIn();
     return undefined;
   }
+  if (isatty(0)) return undefined; // a person, who waits; and a terminal is read in its own session alone
   const [program, ...args] = [...process.execArgv, ...process.argv.slice(1)];
   const worker = spawn(process.execPath, [program ?? '', ...args], {
     detached: true,

@@ -8,7 +8,7 @@ import { LateRun, serveRun } from './late-run.ts';
 import { withRunOptions, type RunOptions } from './open-run.ts';
 import { closingLines } from './summary.ts';
 import { say } from './terminal.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
 export function mcpCommand(program: Command, context: CliContext): void {
   withRunOptions(program.command('mcp'))

@@ -6,7 +6,7 @@ import { standIn } from './apart.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { watchOutput } from './interruption.ts';
 import { say } from './terminal.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
 type Register = (program: Command, context: CliContext) => void;
 

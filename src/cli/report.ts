@@ -13,7 +13,7 @@ import { sarifOf } from '../report/sarif.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { atRun, type RunPlace } from './run-place.ts';
 import { durationText, print, printJson } from './terminal.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
 interface Options {
   readonly junit?: string;

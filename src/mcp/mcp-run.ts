@@ -23,6 +23,7 @@ import { Progress } from './progress.ts';
 import { readResource, resourceList } from './resources.ts';
 import { toolList } from './tool-list.ts';
 import { failureReply, toolReply } from './tool-reply.ts';
+import { WaitingCalls } from './waiting-calls.ts';
 
 export interface McpRunOptions {
   /** Of glovebox. */
@@ -31,6 +32,8 @@ export interface McpRunOptions {
   readonly textOnly?: boolean;
   /** What will be offered, where that is known before the run is there. */
   readonly offer?: () => Promise<Offer>;
+  /** Of this caller, where several servers share a run. */
+  readonly waiting?: WaitingCalls;
   /** Who asks the person at the client; without it, calls that wait for people say so. */
   readonly approvals?: ElicitedApprovals;
 }
@@ -38,7 +41,6 @@ export interface McpRunOptions {
 /** `_meta` of a call: its id, where the client has one of its own. The same id again is the same call. */
 const callIdKey = 'glovebox/callId';
 const callsMax = 64;
-const waitingMax = 64;
 const answerMs = 3_600_000;
 const roundsMax = 8;
 
@@ -57,13 +59,13 @@ export class McpRun {
   readonly #opened: () => Promise<DelegatedRun>;
   readonly #options: McpRunOptions;
   readonly #rounds = createRequestStateCodec<Round>({ key: randomBytes(32), ttlSeconds: answerMs / 1000 });
-  /** Ids of calls that wait for people, by what they ask: a model has no id to repeat, it makes the same call again. */
-  readonly #waiting = new Map<string, string>();
+  readonly #waiting: WaitingCalls;
   #calls = 0;
 
   constructor(opened: () => Promise<DelegatedRun>, options: McpRunOptions) {
     this.#opened = opened;
     this.#options = options;
+    this.#waiting = options.waiting ?? new WaitingCalls();
   }
 
   /** A server for one connection, or one request. */
@@ -98,7 +100,7 @@ export class McpRun {
     const { name, arguments: given = {} } = params;
     const round = ctx.mcpReq.requestState<Round>();
     const asked = digestOf(canonicalJson({ name, given }));
-    const callId = round?.callId ?? givenCallId(ctx) ?? this.#waiting.get(asked) ?? newId();
+    const callId = round?.callId ?? givenCallId(ctx) ?? this.#waiting.find(asked) ?? newId();
     if (this.#calls >= callsMax)
       return failureReply(
         callId,
@@ -120,7 +122,7 @@ export class McpRun {
         approvals: elicits ? this.#options.approvals : undefined,
       });
       if ('inputRequests' in end) return end;
-      this.#noteWaiting(asked, callId, end);
+      this.#waiting.note(asked, callId, end);
       return toolReply(end, this.#options);
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
@@ -183,14 +185,6 @@ export class McpRun {
       await sleep(cancelEveryMs, undefined, { signal: settled.signal }).catch(() => undefined);
     }
     await run.cancel(callId).catch(() => undefined);
-  }
-
-  #noteWaiting(asked: string, callId: string, { error }: ToolResult): void {
-    this.#waiting.delete(asked);
-    if (error?.code !== 'waiting_for_approval') return;
-    this.#waiting.set(asked, callId);
-    const [oldest] = this.#waiting.keys();
-    if (this.#waiting.size > waitingMax && oldest !== undefined) this.#waiting.delete(oldest);
   }
 }
 
