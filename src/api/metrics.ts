@@ -111,6 +111,11 @@ export class Metrics {
       help: 'Approvals that wait for somebody.',
       value: () => service.desk.pending,
     });
+    this.gauge({
+      name: 'glovebox_calls_waiting',
+      help: 'Calls that wait for the turn of their team.',
+      value: () => service.waitingCalls,
+    });
     this.gauge({ name: 'glovebox_http_streams_open', help: 'Streams and sockets.', value: () => admission.streams });
     this.gauge({ name: 'glovebox_http_requests_open', help: 'Requests under way.', value: () => admission.requests });
     this.gauge({

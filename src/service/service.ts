@@ -162,6 +162,11 @@ export class Service {
     return this.#opening.size;
   }
 
+  /** For the turn of their team. */
+  get waitingCalls(): number {
+    return this.#calls.waiting;
+  }
+
   async openRun(principal: Principal, asked: OpenAsked, options: OpenOptions = {}): Promise<RunView> {
     return this.#view(await this.#opening.open(principal, asked, options));
   }
