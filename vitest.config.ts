@@ -10,6 +10,8 @@ const together = [
   'adopt',
   'bridge-codex',
   'cli',
+  'cli-service',
+  'client',
   'common-tools',
   'control',
   'credentials',

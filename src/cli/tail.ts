@@ -44,23 +44,20 @@ async function follow(client: GloveboxClient, run: RemoteRun, options: Options, 
   const before = await run.entries(signal);
   const shown = options.number === 0 ? [] : before.slice(-options.number);
   const outputs = new Map<string, Promise<void>>();
-  const ended = new Set(before.flatMap((entry) => (entry.type === 'call.ended' ? [entry.data.callId] : [])));
   const show = async (entry: Entry): Promise<void> => {
+    // The last lines of a command come before the line that says how it ended.
+    if (entry.type === 'call.ended') await outputs.get(entry.data.callId);
     if (options.json === true) printJson(entry);
     else print(colored(entry));
     if (entry.type === 'approval.requested' && options.json !== true) await showApproval(client, entry.data.id);
     if (entry.type !== 'call.intended' || entry.data.tool !== 'exec' || !options.output) return;
     const { callId } = entry.data;
-    if (!ended.has(callId)) outputs.set(callId, copyOutput(run, callId, options, signal));
+    outputs.set(callId, copyOutput(run, callId, options, signal));
   };
   for (const entry of shown) await show(entry);
   if (before.at(-1)?.type !== 'run.closed') {
     const after = before.at(-1)?.seq ?? 0;
-    for await (const entry of run.journal({ after, signal })) {
-      // The last lines of a command come before the line that says how it ended.
-      if (entry.type === 'call.ended') await outputs.get(entry.data.callId);
-      await show(entry);
-    }
+    for await (const entry of run.journal({ after, signal })) await show(entry);
   }
   await Promise.all(outputs.values());
 }

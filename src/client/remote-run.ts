@@ -179,7 +179,7 @@ export class RemoteRun {
   }
 
   async restore(snapshot: string): Promise<void> {
-    await this.#post('/restore', { snapshot });
+    await this.#requests.bytes(this.#posting('/restore', { snapshot }));
   }
 
   async fork(options: Partial<ForkRun> = {}): Promise<readonly RemoteRun[]> {
@@ -220,12 +220,11 @@ export class RemoteRun {
   }
 
   #post<T>(path: string, body: object): Promise<T> {
-    return this.#requests.json({
-      method: 'POST',
-      path: this.#path + path,
-      ...jsonBody(body),
-      silenceMs: answerMs,
-    });
+    return this.#requests.json(this.#posting(path, body));
+  }
+
+  #posting(path: string, body: object): Ask {
+    return { method: 'POST', path: this.#path + path, ...jsonBody(body), silenceMs: answerMs };
   }
 }
 
