@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 const setupFiles = ['test/fixtures/seed.ts'];
@@ -8,6 +9,7 @@ const setupFiles = ['test/fixtures/seed.ts'];
  */
 const together = [
   'adopt',
+  'ci',
   'bridge-codex',
   'cli',
   'cli-service',
@@ -60,6 +62,7 @@ export default defineConfig({
         test: {
           name: 'together',
           setupFiles,
+          alias: { 'glovebox/client': fileURLToPath(new URL('src/client/client.ts', import.meta.url)) },
           include: together,
           maxWorkers: 3,
           sequence: { groupOrder: 1 },

@@ -125,7 +125,7 @@ test('a service that is killed while a command line waits is said in so many wor
   await bench.cli(['open', '--name', 'killed', '-p', policy]);
   const env = { GLOVEBOX_URL: `unix:${socketPath}` };
   const waiting = bench.cli(['exec', 'killed', '--call-id', 'w', '--', 'sh', '-c', 'echo up; sleep 30'], { env });
-  waiting.stdout.on('data', () => void killService('SIGKILL'));
+  waiting.stdout.once('data', () => void killService('SIGKILL'));
   const ran = await waiting;
   expect(ran.exitCode).toBe(125);
   expect(ran.stderr).toMatch(/the connection was lost .*; asking again, 1 of 5: GET/);
@@ -137,8 +137,7 @@ test('a service of one’s own that is killed comes back, and the command goes o
   await bench.cli(['open', '--name', 'back', '-p', policy]);
   const script = 'for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.4; done; exit 9';
   const waiting = bench.cli(['exec', 'back', '--', 'sh', '-c', script]);
-  let killed: Promise<void> | undefined;
-  waiting.stdout.on('data', () => (killed ??= killService('SIGKILL')));
+  waiting.stdout.once('data', () => void killService('SIGKILL'));
   const ran = await waiting;
   expect(ran.stdout, ran.stderr).toBe(Array.from({ length: 8 }, (_, i) => `line ${i + 1}`).join('\n'));
   expect(ran.exitCode).toBe(9);

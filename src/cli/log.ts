@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { digestPattern, type Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
+import { formatEntry } from '../journal/chain.ts';
 import { checkJournal, formatCheck } from '../journal/check.ts';
 import type { Entry } from '../journal/entry.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
@@ -17,12 +18,12 @@ export function logCommand(program: Command, context: CliContext): void {
     .description('the journal of a run: what was asked, decided, done')
     .argument('<run>', 'name, id, or the beginning of one')
     .option('-f, --follow', 'go on as entries come, until the run is closed')
-    .option('--json', 'the entries as they are on disk')
+    .option('--json', 'the entries as they are on disk: glovebox check takes them')
     .action(async (id: string, options: { follow?: boolean; json?: boolean }) => {
       await atRun(context, id, async (place) => {
         let closed = false;
         for await (const entry of entriesAt(place, options.follow === true)) {
-          if (options.json === true) printJson(entry);
+          if (options.json === true) print(formatEntry(entry));
           else print(renderEntry(entry));
           closed = entry.type === 'run.closed';
         }

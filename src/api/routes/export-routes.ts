@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { RunId, queryNumber } from '../../contract/fields.ts';
 import { RunState } from '../../control/controlled.ts';
 import { RunnerError } from '../../errors.ts';
+import { formatEntry } from '../../journal/chain.ts';
 import type { Entry } from '../../journal/entry.ts';
 import { followEntries, readEntries } from '../../journal/read.ts';
 import { eventStream, pulledStream, type Sent } from '../event-stream.ts';
@@ -112,7 +113,7 @@ function lines(asked: OfJournal, path: string, after: number): Reply {
   const entries = readEntries(path, { fromSeq: after + 1 });
   const next = async (): Promise<Uint8Array | undefined> => {
     const { done, value } = await entries.next();
-    return done === true ? undefined : Buffer.from(`${JSON.stringify(value)}\n`);
+    return done === true ? undefined : Buffer.from(`${formatEntry(value)}\n`);
   };
   const onEnd = (): void => {
     void entries.return();
