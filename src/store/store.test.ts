@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { Database } from './database.ts';
-import type { RunRow } from './runs.ts';
+import { Runs, type RunRow } from './runs.ts';
 import { Store, storeFile } from './store.ts';
 
 let root: string;
@@ -195,6 +195,28 @@ describe('a file that is not as it should be', () => {
       return;
     }
     expect(() => Store.open('/')).toThrow(/cannot be opened/);
+  });
+
+  test('that finds no room says so, is read as before, and goes on once there is some', () => {
+    store();
+    const database = Database.open(storeFile(dir), { durability: 'process', busyMs: 0 });
+    const runs = new Runs(database);
+    database.all('PRAGMA max_page_count = 40');
+    const kept: string[] = [];
+    const fill = (): void => {
+      for (let n = 0; n < 10_000; n++) {
+        const row = runRow({ id: newId(n), policy: 'x'.repeat(500) });
+        runs.insert(row);
+        kept.push(row.id);
+      }
+    };
+    expect(fill).toThrow(/state\.db could not be read or written: .*full; see to its disk: is there room\?/);
+    expect(kept.length).toBeGreaterThan(10);
+    expect(runs.list({ limit: 10_000 }).map(({ id }) => id)).toEqual(kept.toReversed());
+    database.all('PRAGMA max_page_count = 1000');
+    runs.insert(runRow());
+    expect(database.damage()).toEqual([]);
+    database.close();
   });
 
   test('held by another writer is waited for so long, then refused with a reason', () => {
