@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataDir } from './data-dir/data-dir.ts';
-import { digestPattern, type Digest } from './digest.ts';
+import { canonicalJson, digestPattern, type Digest } from './digest.ts';
 import type { Engine } from './engine/engine.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
 import { findWanted, type Wanted } from './environment/environment.ts';
@@ -69,6 +69,8 @@ export class Runner {
   readonly #opener: Opener;
   /** Open ones. */
   readonly #runs = new Set<Run>();
+  /** Images that the engine is being asked for. */
+  readonly #resolving = new Map<string, Promise<string>>();
 
   private constructor(parts: RunnerParts) {
     this.#parts = parts;
@@ -211,14 +213,22 @@ export class Runner {
     });
   }
 
+  /** Fifty who ask for one image at once are one question to the engine. */
   async #resolve(reference: string, { policy }: LoadedPolicy): Promise<RunImage> {
     const policyIds = policy.images.filter((name) => digestPattern.test(name));
     const accepted = await readAccepted(this.#parts.dataDir.path);
     const { engine, pool } = this.#parts;
     const known = findAccepted(accepted, reference, policyIds);
-    const isRunning = pool?.has(({ image }) => image === known) === true;
-    const id = known !== undefined && isRunning ? known : await resolveImage(engine, accepted, reference, policyIds);
-    return { reference, id: id as Digest };
+    if (known !== undefined && pool?.has(({ image }) => image === known) === true)
+      return { reference, id: known as Digest };
+    const key = canonicalJson([reference, policyIds, accepted]);
+    const asking = this.#resolving.get(key) ?? resolveImage(engine, accepted, reference, policyIds);
+    this.#resolving.set(key, asking);
+    try {
+      return { reference, id: (await asking) as Digest };
+    } finally {
+      if (this.#resolving.get(key) === asking) this.#resolving.delete(key);
+    }
   }
 
   /** Closes what a runner that died has left: containers, and journals without an end. Safe at any time, and twice. */

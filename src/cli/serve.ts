@@ -53,11 +53,7 @@ export function serveCommand(program: Command, context: CliContext): void {
     )
     .option('--max-runs <n>', 'open at once (default: 256)', wholeNumber(1))
     .option('--warm <n>', 'sandboxes that are kept ready for who comes next; 0: none', wholeNumber(0), 4)
-    .option(
-      '--open-at-once <n>',
-      'runs for which a sandbox is made at once (default: four a processor)',
-      wholeNumber(1),
-    )
+    .option('--open-at-once <n>', 'runs for which a sandbox is made at once (default: two a processor)', wholeNumber(1))
     .option('--drain-timeout <ms>', 'on SIGTERM running calls have so long', wholeNumber(0), 30_000)
     .option('--leave-runs', 'on SIGTERM open runs are left for the next service, not closed')
     .option(
