@@ -33,6 +33,7 @@ const together = [
   'isolation',
   'mcp',
   'mcp-clients',
+  'mcp-http',
   'overlay',
   'policy-run',
   'pool',
