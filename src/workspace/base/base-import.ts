@@ -54,11 +54,23 @@ export async function importDelta(
   const rows = selection.look.rows.copy();
   const written = await writeDelta(before, difference, selection, scope, into, rows, options);
   if (written === undefined) return undefined;
-  for (const [at, fate] of selection.look.fates.entries())
-    if (fate !== fates.file && !isSettled(rows.seen(at).changedMs, selection.look.beganMs)) rows.disbelieve(at);
+  disbelieveUnsettled(selection.look, rows);
   const { text, counts, root, count: names } = written;
   const over = before.meta.delta?.over ?? before.key;
   return { text, digest: digestOf(text.bytes), root, counts, rows, delta: { over, names } };
+}
+
+/** What was seen now, where it is all that the last import saw. */
+export function stillBelieved(look: Look): SeenRows {
+  const rows = look.rows.copy();
+  disbelieveUnsettled(look, rows);
+  return rows;
+}
+
+/** Links and what is not brought in; of files, who reads them knows. */
+function disbelieveUnsettled(look: Look, rows: SeenRows): void {
+  for (const [at, fate] of look.fates.entries())
+    if (fate !== fates.file && !isSettled(rows.seen(at).changedMs, look.beganMs)) rows.disbelieve(at);
 }
 
 /** The rows of those whose content cannot have changed unseen since it was read. */

@@ -7,7 +7,7 @@ import { failpoint } from '../../failpoint.ts';
 import { newId } from '../../ids.ts';
 import { thisProcess } from '../../process-identity.ts';
 import { howUnlike, perhapsIn, recognise, unlikeMax } from './alike.ts';
-import { believed, importDelta, importWhole, type Imported } from './base-import.ts';
+import { believed, importDelta, importWhole, stillBelieved, type Imported } from './base-import.ts';
 import type { EarlierBase } from './base-writer.ts';
 import type { BlobStore } from '../blobs.ts';
 import { addHolder, holdersIn, removeDeadHolders, removeHolder } from './holders.ts';
@@ -181,7 +181,13 @@ export class BaseStore {
     const { selection, scope, options } = asked;
     if (before.kind === selection.kind) {
       const difference = differenceOf(last, selection.look);
-      if (isNothing(difference)) return before;
+      if (isNothing(difference)) {
+        // Other names than before, of which nothing is brought in: the next look is to find them as they are now.
+        const { look } = selection;
+        if (selection.last !== undefined && look.names !== last.names)
+          await this.#sources.note(look, stillBelieved(look), scope, before.key, last);
+        return before;
+      }
       const held = await this.#import(asked, last, (into) =>
         importDelta(before, difference, selection, scope, into, options),
       );

@@ -227,6 +227,21 @@ describe.runIf(root)('a base of which little has changed', () => {
     expect((await store.hold(newId(), selection, scope, blobs)).base.key).toBe(first.base.key);
   });
 
+  test('costs one look once more, after names came and went of which nothing is brought in', async () => {
+    execFileSync('git', ['init', '-q'], { cwd: host, env });
+    write('.gitignore', '*.log\n');
+    const first = await hold();
+    const isSameLook = async (): Promise<boolean> => {
+      const { look, last } = await store.select(host, scope);
+      return look.names === last?.names;
+    };
+    expect(await isSameLook()).toBe(true);
+    write('s0/x.log', 'ignored\n');
+    expect(await isSameLook()).toBe(false);
+    expect((await hold()).base.key).toBe(first.base.key);
+    expect(await isSameLook()).toBe(true);
+  });
+
   test('lies over a whole one alone, however often it changes, and is whole again when much has changed', async () => {
     const first = await hold();
     const entries = first.base.meta.files + first.base.meta.directories;
