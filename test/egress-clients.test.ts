@@ -166,6 +166,90 @@ END`;
   });
 });
 
+describe('curl', () => {
+  test.each(['by name', 'by proxy'])(
+    '%s, over HTTP, TLS that is looked into and TLS that is passed through',
+    async (how) => {
+      const [http, https] = [servers.port('http'), servers.port('https')];
+      const script = `curl() { command curl -sS --max-time 10 -w '%{http_code} %{header_json}\\n' "$@" 2>&1 | tr -d '\\n'; echo; }
+curl http://plain.test:${http}/1; curl https://api.test:${https}/ok/2; curl --insecure https://raw.test:${https}/3
+curl https://api.test:${https}/ok/4 -d 'a body'; curl https://api.test:${https}/no; curl https://raw.test:${https}/5; curl http://else.test:${http}/`;
+      const said = (how === 'by name' ? await inside.direct(script) : await inside.sh(script)).split('\n');
+      expect(said[0]).toMatch(/^hello from \/1200 /);
+      expect(said[1]).toMatch(/^hello from \/ok\/2200 /);
+      expect(said[2]).toMatch(/^hello from \/3200 /);
+      expect(said[3]).toMatch(/200 /);
+      expect(said[4]).toMatch(/403 .*"glovebox-egress":\["denied"\]/);
+      expect(said[5], 'nobody has told it to trust that server').toMatch(/SSL certificate problem/);
+      expect(said[6]).toMatch(how === 'by name' ? /Could not resolve host/ : /403 .*"glovebox-egress":\["denied"\]/);
+      expect(servers.arrived.map((line) => line.replace(/ [\d.]+$/, ''))).toEqual([
+        'GET plain.test /1',
+        'GET api.test /ok/2',
+        'GET raw.test /3',
+        'POST api.test /ok/4',
+      ]);
+      const decided = (await inside.decided()).filter(({ host, kind }) => host === 'api.test' && kind === 'request');
+      expect(decided.at(-1)).toMatchObject({ path: '/no', via: how === 'by name' ? 'name' : 'proxy' });
+    },
+  );
+});
+
+/**
+ * As Java's HTTP clients and Netty's resolver do it, in Python for want of a small JRE: proxy variables are nothing to them, names are
+ * asked for without AI_ADDRCONFIG or of the resolver's port itself, IPv6 is tried where there is an address, HTTP/2 is offered over
+ * plain HTTP, connections are kept and used again.
+ */
+describe('a client that knows of no proxy and keeps its connections', () => {
+  const client = (addresses: string): string => `import socket, struct
+${addresses}
+def opened(host, port):
+    for address in addresses_of(host, port):
+        try: return socket.create_connection(address, 10)
+        except OSError as error: failed = error
+    raise failed
+pool = {}
+def ask(host, port, path):
+    s, f = pool.get((host, port)) or (opened(host, port), None)
+    f = f or s.makefile('rb'); pool[host, port] = (s, f)
+    s.sendall(f'GET {path} HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nConnection: Upgrade, HTTP2-Settings\\r\\nUpgrade: h2c\\r\\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\\r\\n\\r\\n'.encode())
+    status, headers = f.readline().split()[1].decode(), {}
+    while (line := f.readline().strip()): name, _, value = line.partition(b':'); headers[name.lower()] = value.strip()
+    assert b'transfer-encoding' not in headers
+    return status, f.read(int(headers[b'content-length'])).decode().strip()
+for path in ('/1', '/2', '/3'): print(*ask('plain.test', ${servers.port('http')}, path))
+print(len(pool), 'connection')
+try: ask('else.test', ${servers.port('http')}, '/')
+except OSError as error: print('refused:', error)`;
+
+  test.each([
+    [
+      'by getaddrinfo',
+      `def addresses_of(host, port):
+    return [found[4][:2] for found in socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, 0)]`,
+      /refused: .*Name or service not known/,
+    ],
+    [
+      'by a resolver of its own',
+      `server = [line.split()[1] for line in open('/etc/resolv.conf') if line.startswith('nameserver')][0]
+def answers(host, kind):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.connect((server, 53))
+    question = b''.join(bytes([len(label)]) + label.encode() for label in host.split('.')) + bytes([0]) + struct.pack('>HH', kind, 1)
+    s.send(struct.pack('>HHHHHH', 7, 0x0100, 1, 0, 0, 0) + question); answer = s.recv(512)
+    if answer[3] & 15: raise OSError('NXDOMAIN' if answer[3] & 15 == 3 else 'failed')
+    count, = struct.unpack('>H', answer[6:8])
+    return [] if count == 0 else [answer[-4:] if kind == 1 else answer[-16:]]
+def addresses_of(host, port):
+    return [(socket.inet_ntop(family, found), port) for family, kind in ((socket.AF_INET6, 28), (socket.AF_INET, 1)) for found in answers(host, kind)]`,
+      /refused: NXDOMAIN/,
+    ],
+  ])('%s', async (_, addresses, refused) => {
+    const said = await inside.sh(`python3 - <<'END'\n${client(addresses)}\nEND`);
+    expect(said).toContain('200 hello from /1\n200 hello from /2\n200 hello from /3\n1 connection\n');
+    expect(said).toMatch(refused);
+    expect(servers.arrived).toEqual(['GET plain.test /1 1.1', 'GET plain.test /2 1.1', 'GET plain.test /3 1.1']);
+  });
+});
+
 test('apt-get reads a repository through the proxy of its variables', async () => {
   const said = await inside.sh(`mkdir -p apt/lists/partial apt/cache/archives/partial && cd apt
 echo 'deb [trusted=yes] http://deb.test:${servers.port('http')}/debian stable main' > sources.list
