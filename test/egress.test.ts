@@ -1,12 +1,15 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
 import type { Runtime } from '../src/engine/engine.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { checkJournal } from '../src/journal/check.ts';
 import { readEntries } from '../src/journal/read.ts';
+import { parsePolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { Bench, smallPolicyText } from './fixtures/bench.ts';
 import { Outside } from './fixtures/outside.ts';
 import { underEachRuntime } from './security/fixtures/host.ts';
 
@@ -30,9 +33,13 @@ afterAll(async () => {
 
 /** `a.test` is looked into, `raw.test` passed through, `plain.test` is HTTP, `db.internal` an upstream. */
 function policyWith(runtime: Runtime, extra = '') {
+  return parsePolicy(policyText(runtime, extra), 'test policy');
+}
+
+function policyText(runtime: Runtime, extra = '') {
   const { http, https, echo } = outside.ports;
   const own = 'addresses: [127.0.0.0/8]';
-  return smallPolicy(`runtime: ${runtime}\negress:
+  return smallPolicyText(`runtime: ${runtime}\negress:
   use: [web, db]
 ${extra}  upstreams: [{ id: db, host: db.internal, port: 5432, to: "127.0.0.1:${echo}" }]
   profiles:
@@ -203,6 +210,14 @@ underEachRuntime(facts, (runtime) => {
       outcome: 'failed',
       summary: expect.stringContaining('more than 5 distinct names'),
     });
+  });
+
+  test('who runs a command that way is told why it was cancelled', async () => {
+    const file = join(bench.folder, `stop-${runtime}.yaml`);
+    await writeFile(file, policyText(runtime, '  dns: { max_unlisted: 5, on_excess: stop_run }\n'));
+    const script = 'for n in $(seq 40); do getent hosts x$n.test; done; sleep 20';
+    const { stderr } = await bench.cli(['run', '-p', file, '--', 'sh', '-c', script]);
+    expect(stderr).toMatch(/glovebox: cancelled: the run was stopped: .*more than 5 distinct names/);
   });
 
   test("what is to be trusted inside is root's, and holds the authority of the image and of the run", async () => {

@@ -5,10 +5,10 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { exitCodes } from './context.ts';
 import { say } from './terminal.ts';
 
-/** The exit code that a command's result comes to; one that the command did not choose is explained. */
-export function exitOf(result: Pick<ToolResult, 'data' | 'text'>): number {
+/** The exit code that a command's result comes to; one that the command did not choose is explained. `why`: what its run was ended for. */
+export function exitOf(result: Pick<ToolResult, 'data' | 'text'>, why = ''): number {
   if (result.data?.kind === 'exec' && result.data.outcome !== null) {
-    explain(result.data.outcome);
+    explain(result.data.outcome, why);
     for (const line of describeDenied(result.data.egressDenied)) say(`glovebox: ${printable(line)}`);
     return exitCodeOf(result.data.outcome);
   }
@@ -16,7 +16,7 @@ export function exitOf(result: Pick<ToolResult, 'data' | 'text'>): number {
   return exitCodes.runner;
 }
 
-function explain(outcome: Outcome): void {
+function explain(outcome: Outcome, why: string): void {
   switch (outcome.kind) {
     case 'exited':
       return;
@@ -39,7 +39,7 @@ function explain(outcome: Outcome): void {
     case 'signaled':
       return say(`glovebox: the command was ended by signal ${outcome.signal}`);
     case 'cancelled':
-      return say('glovebox: cancelled');
+      return say(`glovebox: cancelled${why === '' ? '' : `: the run was ${printable(why)}`}`);
     case 'denied':
       return say(`glovebox: denied: ${outcome.reason} (rule ${outcome.rule})`);
     case 'sandbox_lost':

@@ -34,7 +34,7 @@ export function runCommand(program: Command, context: CliContext): void {
       );
       if (options.json === true) printJson({ ...runSummary(run), result: value });
       else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
-      throw new Exit(exitOf(value));
+      throw new Exit(exitOf(value, run.summary));
     });
 }
 

@@ -171,7 +171,7 @@ export class Run {
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
     if (this.#underWay.over !== undefined) throw this.#underWay.over;
     if (this.#closing !== undefined)
-      throw new RunnerError('run_not_open', `run ${this.id} is closed${this.#closedFor}; open another one`);
+      throw new RunnerError('run_not_open', `run ${this.id} is closed${colon(this.#closedFor)}; open another one`);
     const { journal, gate } = this.#parts;
     const slot = await gate.admit(callId, call, waiting.onAsked);
     if (slot.kind === 'refused') return this.#deny(callId, { call, told }, slot);
@@ -298,7 +298,7 @@ export class Run {
    * A sandbox that is lost has no diff; the journal says so.
    */
   close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
-    if (this.#closing === undefined && summary !== '') this.#closedFor = `: ${summary}`;
+    if (this.#closing === undefined) this.#closedFor = summary;
     this.#closing ??= this.#close(reason, summary).finally(() => this.#tellOver());
     return this.#closing;
   }
@@ -365,6 +365,11 @@ export class Run {
     await journal.append({ type: 'run.closed', data });
   }
 
+  /** What it was closed with, or stopped for; empty where nobody said. */
+  get summary(): string {
+    return this.#closedFor;
+  }
+
   /** What was taken at close; undefined before it, and when the sandbox was lost. */
   get candidate(): Exported | undefined {
     return this.#candidate;
@@ -376,6 +381,10 @@ const verbsWithinMs = 5_000;
 
 function withWarning(result: ToolResult, warning: string | undefined): ToolResult {
   return warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${warning}]` };
+}
+
+function colon(text: string): string {
+  return text === '' ? '' : `: ${text}`;
 }
 
 type End = Awaited<ReturnType<Journal['intend']>>;
