@@ -39,7 +39,8 @@ describe('the shipped images', () => {
       expect(dockerfile).toContain(`ARG BASE=${recipe.registryBase}\n`);
       expect(dockerfile.trimEnd().split('\n').at(-1)).toBe(`RUN ["/bin/sh", "/finish.sh", "${recipe.suite}"]`);
       expect(/^ADD files\.tar \/$/m.test(dockerfile)).toBe(recipe.npm.length > 0);
-      expect(dockerfile).not.toMatch(/https?:|curl|wget|ADD (?!files)/);
+      const commands = dockerfile.replace(/^ {4}curl \\$/m, ''); // a package of the list
+      expect(commands).not.toMatch(/https?:|curl|wget|ADD (?!files)/);
     },
   );
 });
