@@ -112,6 +112,7 @@ export class App {
         principal = this.#principal(request, arrival);
         this.#parts.service.access.require(principal, route.scope);
       }
+      if (route.lasting && request.method === 'HEAD') throw new RunnerError('invalid_request', 'a stream has no HEAD');
       leave = this.#enter(principal, route);
       const asked = this.#asked(about, route, {
         request,

@@ -129,7 +129,9 @@ export class ApiServer {
       const headers = new Headers();
       for (const [name, value] of Object.entries(incoming.headers))
         if (typeof value === 'string') headers.set(name, value);
-      const request = new Request(new URL(incoming.url ?? '/', 'http://service'), { headers });
+      const leaving = new AbortController();
+      socket.once('close', () => leaving.abort());
+      const request = new Request(new URL(incoming.url ?? '/', 'http://service'), { headers, signal: leaving.signal });
       const found = await this.#app.upgrade(request, arrival);
       if (found instanceof Response) await sendResponse(socket, found);
       else this.#sockets.take(incoming, socket, head, found);

@@ -23,6 +23,7 @@ export class Sockets {
   readonly #open = new Set<WebSocket>();
 
   take(request: IncomingMessage, socket: Duplex, head: Buffer, { accept, isAllowed, end }: Accepted): void {
+    if (socket.destroyed) return end();
     socket.once('close', end);
     this.#server.handleUpgrade(request, socket, head, (opened) => {
       this.#watch(opened, isAllowed);

@@ -70,6 +70,7 @@ describe('events', () => {
     const { admission } = api;
     const answers = await Promise.all([1, 2, 3].map(() => api.ask(key, 'GET', '/v1/events', undefined, sse)));
     expect(admission.streams).toBe(3);
+    expect((await api.ask(key, 'HEAD', '/v1/events', undefined, sse)).status).toBe(400);
     for (const answer of answers) await answer.body?.cancel();
     expect(admission.streams).toBe(0);
   });

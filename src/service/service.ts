@@ -30,6 +30,7 @@ import { Quotas } from './quota.ts';
 import { RunRecords, type WaitFor } from './run-records.ts';
 import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
 import { runView, type OpenedRun } from './run-views.ts';
+import { TeamTerms } from './team-terms.ts';
 import { WorkspaceRoots } from './workspace-roots.ts';
 
 export interface ServiceParts {
@@ -93,8 +94,9 @@ export class Service {
     this.store = store;
     this.policies = policies;
     this.access = new Access(store.runs);
-    this.#calls = new CallRecord(this.events, (team) => store.teams.find(team)?.weight ?? 1);
-    this.#quotas = new Quotas({ teamQuota: (team) => store.teams.find(team)?.quota });
+    const terms = new TeamTerms(store.teams);
+    this.#calls = new CallRecord(this.events, (team) => terms.find(team)?.weight ?? 1);
+    this.#quotas = new Quotas({ teamQuota: (team) => terms.find(team)?.quota });
     this.#open = new LiveRuns(store.runs, this.events, this.#quotas);
     this.#opening = new RunOpening({
       runner,

@@ -37,9 +37,11 @@ export const socketRoutes: readonly Route[] = [
     scope: 'call',
     params: { run: RunId, port: PortParam },
     reply: { status: 101, description: 'The socket.' },
-    accept: async ({ service, principal, params: { run, port } }) => {
+    accept: async ({ service, principal, params: { run, port }, gone }) => {
       const inner = await service.find(principal, run, 'call').run.forward(Number(port));
       inner.on('error', () => inner.destroy());
+      gone().addEventListener('abort', () => inner.destroy());
+      if (gone().aborted) inner.destroy();
       return (socket) => void forward(socket, inner);
     },
   }),
