@@ -32,7 +32,7 @@ export class ServiceBed {
   static async make(): Promise<ServiceBed> {
     const directory = await mkdtemp(join(tmpdir(), 'glovebox-bench-serve-'));
     await copyFile(join((await DataDir.open()).path, 'images.json'), join(directory, 'images.json'));
-    const started = spawn(process.execPath, [program, 'serve', '--json', '--log-level', 'error'], {
+    const started = spawn(process.execPath, [program, 'serve', '--json', '--log-level', 'error', '--warm', '0'], {
       env: { ...process.env, GLOVEBOX_DATA: directory },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
