@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -78,39 +79,52 @@ test(`${runs} runs one after another leave nothing, take no more memory, and the
     expect(await checkJournal(dir.journal)).toMatchObject({ verdict: 'closed', findings: [] });
 });
 
-test(`${parallel} at once, half of them killed from outside: each ends as what it is, and nothing is left`, async () => {
-  const runner = await Runner.create(await own.connect(), bench.dataDir);
-  const before = await countThings(own);
-  const startMs = performance.now();
-  const opened = await Promise.all(Array.from({ length: parallel }, () => runner.open({ policy })));
-  const upMs = performance.now() - startMs;
-  await Promise.all(
-    opened.map(async (run, n) => {
-      const { text } = await call(run, 'echo', { tool: 'exec', script: `echo number ${n}` });
-      expect(text).toContain(`number ${n}`);
-      await call(run, 'sleeping', { tool: 'exec', script: 'sleep 300', yieldMs: 50 });
-    }),
-  );
-  const killed = opened.filter((_, n) => n % 2 === 0);
-  await own.docker('kill', ...killed.map((run) => run.sandbox.containerId));
-  await Promise.all(killed.map((run) => run.sandbox.lost));
-  const closingMs = performance.now();
-  await Promise.all(opened.map((run) => run.close()));
-  const closedMs = performance.now() - closingMs;
-  for (const run of opened) {
-    const check = await checkJournal(run.dir.journal);
-    expect(check).toMatchObject({ verdict: 'closed', findings: [], calls: 2 });
-    const last = await call(run, 'poll', { tool: 'exec_poll', callId: 'sleeping' });
-    const kind = killed.includes(run) ? 'sandbox_lost' : 'cancelled';
-    expect(last.data).toMatchObject({ state: 'ended', outcome: { kind } });
-  }
-  const left = await leftOver(own, before);
-  console.log(
-    `${parallel} at once: up in ${Math.round(upMs)} ms, closed in ${Math.round(closedMs)} ms, left ${JSON.stringify(left)}`,
-  );
-  await runner.close();
-  expect(left).toEqual({});
-});
+test.each([
+  ['', {}],
+  [' and sandboxes that are ready', { pool: { warmMax: 8, memoryBytes: 2 ** 40 } }],
+])(
+  `${parallel} at once%s, half of them killed from outside: each ends as what it is, and nothing is left`,
+  async (_, options) => {
+    const runner = await Runner.create(await own.connect(), bench.dataDir, options);
+    await openEchoClose(runner); // what the first one leaves is for all
+    const before = await countThings(own);
+    if (runner.poolStats !== undefined) {
+      await runner.keepReady({ policy }, 8);
+      while ((runner.poolStats?.warm ?? 8) < 8) await sleep(100);
+    }
+    const startMs = performance.now();
+    const opened = await Promise.all(Array.from({ length: parallel }, () => runner.open({ policy })));
+    const upMs = performance.now() - startMs;
+    await Promise.all(
+      opened.map(async (run, n) => {
+        const { text } = await call(run, 'echo', { tool: 'exec', script: `echo number ${n}` });
+        expect(text).toContain(`number ${n}`);
+        await call(run, 'sleeping', { tool: 'exec', script: 'sleep 300', yieldMs: 50 });
+      }),
+    );
+    const killed = opened.filter((_, n) => n % 2 === 0);
+    await own.docker('kill', ...killed.map((run) => run.sandbox.containerId));
+    await Promise.all(killed.map((run) => run.sandbox.lost));
+    const closingMs = performance.now();
+    await Promise.all(opened.map((run) => run.close()));
+    const closedMs = performance.now() - closingMs;
+    for (const run of opened) {
+      const check = await checkJournal(run.dir.journal);
+      expect(check).toMatchObject({ verdict: 'closed', findings: [], calls: 2 });
+      const last = await call(run, 'poll', { tool: 'exec_poll', callId: 'sleeping' });
+      const kind = killed.includes(run) ? 'sandbox_lost' : 'cancelled';
+      expect(last.data).toMatchObject({ state: 'ended', outcome: { kind } });
+    }
+    const { poolStats } = runner;
+    await runner.close();
+    const left = await leftOver(own, before);
+    console.log(
+      `${parallel} at once: up in ${Math.round(upMs)} ms, closed in ${Math.round(closedMs)} ms, left ${JSON.stringify(left)}`,
+      poolStats === undefined ? '' : JSON.stringify(poolStats),
+    );
+    expect(left).toEqual({});
+  },
+);
 
 test('three runners at a time that are killed at every failpoint, beside one that goes on: gc leaves nothing', async () => {
   const runner = await Runner.create(await own.connect(), bench.dataDir);
