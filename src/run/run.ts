@@ -318,7 +318,7 @@ export class Run {
     await this.#underWay.drain(new RunnerError('draining', text), verbsWithinMs);
     approvals.handOver();
     this.#underWay.tell();
-    await control.close();
+    await control.close('goes on');
     await sandbox.handOver();
     await this.#answers.handOver();
     await journal.close();
