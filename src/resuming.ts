@@ -174,7 +174,7 @@ async function assemble(
     waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
     resumed: { ...left.resumed, sessions, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
   });
-  approvals.askOn();
+  await approvals.askOn();
   return run;
 }
 

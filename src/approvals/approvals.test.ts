@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { newId } from '../ids.ts';
 import { bindingOf, type ApprovalRequest, type Approver, type Verdict } from './approval.ts';
-import { Approvals, type ApprovalEvent, type Ask, type Terms } from './approvals.ts';
+import { Approvals, type ApprovalEvent, type Ask, type RecordedApproval, type Terms } from './approvals.ts';
 
 const run = newId();
 const policy = `sha256:${'a'.repeat(64)}` as const;
@@ -181,6 +181,86 @@ describe('after a restart', () => {
       kind: 'approved',
     });
     expect(await second.ask(ask('once'))).toMatchObject({ kind: 'denied' });
+  });
+});
+
+describe('of a run that goes on', () => {
+  const never: Approver = () => new Promise(() => undefined);
+  const goOn = (approver: Approver, recorded: [string, RecordedApproval][], nowMs?: () => number): Promise<Approvals> =>
+    Approvals.open({
+      run,
+      directory,
+      approver,
+      record: async (event) => void events.push(event),
+      recorded: new Map(recorded),
+      ...(nowMs === undefined ? {} : { nowMs }),
+    });
+  const unanswered: RecordedApproval = { outcome: undefined, used: false };
+
+  async function waiting(): Promise<string> {
+    const first = await open(never);
+    void first.ask(ask('x'));
+    await expect.poll(() => events.length).toBe(1);
+    return events[0]?.request.id ?? '';
+  }
+
+  test('people are asked on without the call, once, and their answer is its own', async () => {
+    const id = await waiting();
+    const seen: string[] = [];
+    const next = await goOn(async (request) => (seen.push(request.id), [yes('ada')]), [[id, unanswered]]);
+    await next.askOn();
+    await expect.poll(() => events.length).toBe(2);
+    expect(await next.ask(ask('x'))).toMatchObject({ kind: 'approved', by: ['ada'] });
+    expect(seen).toEqual([id]);
+    await next.ask(ask('x'));
+    expect(seen, 'used once: the same call again is asked for anew').toHaveLength(2);
+  });
+
+  test('a no that came meanwhile is the answer, and nobody is asked again for that call', async () => {
+    const id = await waiting();
+    const seen: string[] = [];
+    const next = await goOn(
+      async (request) => (seen.push(request.id), [{ approve: false, by: 'bob' }]),
+      [[id, unanswered]],
+    );
+    await next.askOn();
+    expect(await next.ask(ask('x'))).toMatchObject({ kind: 'denied', by: ['bob'] });
+    expect(seen).toEqual([id]);
+  });
+
+  test('what was approved and never done is approved still; what was done or denied is not', async () => {
+    for (const [used, asked] of [
+      [false, 0],
+      [true, 1],
+    ] as const) {
+      const id = await waiting();
+      let times = 0;
+      const told: RecordedApproval = { outcome: { kind: 'approved', by: ['ada'], reason: '' }, used };
+      const next = await goOn(async () => [yes(`${++times}`)], [[id, told]]);
+      expect(next.pending).toEqual([]);
+      expect(await next.ask(ask('x'))).toMatchObject({ kind: 'approved' });
+      expect(times).toBe(asked);
+      events = [];
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test('what is not on record was not asked; what expired meanwhile is recorded as that', async () => {
+    const id = await waiting();
+    expect((await goOn(never, [])).pending).toEqual([]);
+    const later = await goOn(never, [[id, unanswered]], () => Date.now() + 61_000);
+    await later.askOn();
+    expect(events.at(-1)).toMatchObject({ kind: 'decided', outcome: { kind: 'expired' }, request: { id } });
+  });
+
+  test('that hands it over decides nothing more', async () => {
+    const first = await open(never);
+    let decided = false;
+    void first.ask(ask('x')).then(() => (decided = true));
+    await expect.poll(() => events.length).toBe(1);
+    first.handOver();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect([decided, events.length]).toEqual([false, 1]);
   });
 });
 

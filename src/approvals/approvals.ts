@@ -74,6 +74,8 @@ export class Approvals {
   readonly #asking = new Map<string, Promise<ApprovalOutcome>>();
   /** Asked for in the name of a runner that died, and not claimed by their calls yet. */
   readonly #askedOn = new Map<string, AskedOn>();
+  /** Their time was over while nobody was there. */
+  readonly #lapsed: ApprovalRequest[] = [];
   readonly #handedOver = new AbortController();
 
   private constructor(options: ApprovalsOptions) {
@@ -86,7 +88,8 @@ export class Approvals {
     const approvals = new Approvals(options);
     for (const kept of await approvals.#files.readAll()) {
       const { request, outcome, used } = await approvals.#asRecorded(kept);
-      if (outcome === null && !approvals.#isExpired(request)) approvals.#pending.set(keyOf(request), request);
+      if (outcome === null && approvals.#isExpired(request)) approvals.#lapsed.push(request);
+      else if (outcome === null) approvals.#pending.set(keyOf(request), request);
       if (outcome?.kind === 'approved' && !used) approvals.#approved.set(keyOf(request), request);
     }
     return approvals;
@@ -154,14 +157,19 @@ export class Approvals {
 
   /**
    * For a run that goes on: people are asked on for calls that waited when its runner died. Their answer waits for the call to be
-   * made again; nobody is asked twice.
+   * made again; nobody is asked twice. Resolves once it is on record which of them have expired meanwhile.
    */
-  askOn(): void {
+  async askOn(): Promise<void> {
     for (const [key, request] of this.#pending) {
       if (request.at !== 'call' || this.#askedOn.has(key)) continue;
       const decided = this.#decideAhead(key, request);
       decided.catch(() => undefined); // whoever makes the call hears of it
       this.#askedOn.set(key, { request, decided });
+    }
+    const outcome: ApprovalOutcome = { kind: 'expired', by: [], reason: 'its time was over' };
+    for (const request of this.#lapsed.splice(0)) {
+      await this.#options.record({ kind: 'decided', request, outcome });
+      await this.#files.write(request, outcome, true);
     }
   }
 
