@@ -95,6 +95,33 @@ test('Ctrl-C ends the command and nothing else', async () => {
   expect((await bench.cli(['close', '-q', 'stop'])).exitCode).toBe(0);
 });
 
+test('what waits for people is listed as it would happen, and who asked cannot approve it', async () => {
+  const asking = join(bench.folder, 'asking.yaml');
+  const rules = `approvals:
+  categories: { touching: { timeout: 20s } }
+commands:
+  - { id: touch, match: { program: touch }, effect: require_approval, category: touching, tests: { match: [touch x] } }
+  - { id: rest, match: { program: "*" }, effect: allow, tests: { match: [ls] } }
+`;
+  await writeFile(asking, smallPolicyText(rules));
+  await bench.cli(['open', '--name', 'ask', '-p', asking]);
+  expect((await bench.cli(['approvals'])).stdout).toMatch(/nothing waits/);
+  const waiting = bench.cli(['exec', 'ask', '--', 'touch', '/tmp/x']);
+  let asked: { id: string; category: string }[] = [];
+  while (asked.length === 0) asked = await json(['approvals', 'ls', '--run', 'ask', '--json']);
+  const id = asked[0]?.id ?? '';
+  expect((await bench.cli(['approvals'])).stdout).toMatch(/touching {2}pending[^]*\/tmp\/x/);
+  const own = await bench.cli(['approvals', 'approve', id]);
+  expect(own).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/forbidden/) as string });
+  const key = ['key', 'create', '--team', 'local', '--identity', 'ada', '--json', '--scope', 'read', 'approve'];
+  const { secret } = await json<{ secret: string }>(key);
+  const env = { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY: secret };
+  expect((await bench.cli(['approvals', 'deny', id, '-r', 'not today'], { env })).stdout).toMatch(/denied/);
+  const denied = await waiting;
+  expect(denied).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/not today/) as string });
+  expect((await bench.cli(['close', '-q', 'ask'])).exitCode).toBe(0);
+});
+
 test('--tty is a terminal inside, and this one for as long', async () => {
   await bench.cli(['open', '--name', 'term', '-p', policy]);
   const glovebox = `${process.execPath} ${program} exec --tty term -- sh -c 'stty size; read a; echo got $a; exit 5'`;

@@ -115,7 +115,11 @@ describe.each([
 
   test('aborting exec ends the command with its whole tree, and throws the reason', async () => {
     const client = await connect();
-    const run = await client.runs.open(request());
+    // Who started it may stop it, whatever the policy offers to agents.
+    const run = await client.runs.open({
+      ...request(),
+      policy: { text: smallPolicyText('tools: { allow: [exec] }\n') },
+    });
     const stop = new AbortController();
     const running = run.exec('sleep 61 & sleep 62', {
       callId: 'long',

@@ -226,6 +226,14 @@ export class Service {
     return this.#calls.make(entry, principal, callId, input);
   }
 
+  /** Whoever may call may stop, as `closeRun` does, whatever the policy offers; twice is fine. Throws `call_not_found`. */
+  async cancel(principal: Principal, runId: string, callId: string): Promise<ToolResult> {
+    const command = this.find(principal, runId, 'call').run.findCommand(callId);
+    if (command === undefined) await this.answer(principal, runId, callId, 0);
+    else if (command.result === undefined) command.kill();
+    return { callId, tool: 'exec_kill', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
+  }
+
   /** A command as it stands now, else what was recorded; throws `call_not_found`. Makes no call. */
   async answer(principal: Principal, runId: string, callId: string, waitMs: number): Promise<ToolResult> {
     this.access.require(principal, 'call');

@@ -46,7 +46,21 @@ export const callRoutes: readonly Route[] = [
       json(await service.answer(principal, run, callId, query.waitMs ?? 0)),
   }),
   control('stdin', 'writeInput', 'Writes to the standard input of a running command.', 'exec_write'),
-  control('kill', 'killCall', 'Ends a command with its whole process tree.', 'exec_kill'),
+  route({
+    method: 'POST',
+    path: '/v1/runs/{run}/calls/{callId}/kill',
+    operation: 'killCall',
+    tag,
+    summary:
+      'Ends a command with its whole process tree. No tool call: it works whatever the policy offers and the budget has left, ' +
+      'and of a command that has ended it changes nothing.',
+    scope: 'call',
+    params,
+    body: { kind: 'json', schema: z.strictObject({}), optional: true, maxBytes: 1_024 },
+    reply: { description: 'It is being ended, or has ended.', schema: ToolResult },
+    handle: async ({ service, principal, params: { run, callId } }) =>
+      json(await service.cancel(principal, run, callId)),
+  }),
   control('signal', 'signalCall', 'Sends a signal, such as INT for Ctrl-C.', 'exec_signal'),
   control('resize', 'resizeCall', 'Changes the size of the terminal of a call.', 'exec_resize'),
 ];
@@ -56,7 +70,7 @@ function control(
   name: string,
   operation: string,
   summary: string,
-  tool: 'exec_write' | 'exec_kill' | 'exec_signal' | 'exec_resize',
+  tool: 'exec_write' | 'exec_signal' | 'exec_resize',
 ): Route {
   const whole = ToolCall.options.find((option) => option.shape.tool.value === tool);
   if (whole === undefined) throw new Error(`there is no tool ${tool}`);
