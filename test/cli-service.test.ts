@@ -33,10 +33,14 @@ test('five command lines at once start one service, and each gets its run', asyn
   expect(listed.map(({ name }) => name).sort()).toEqual(['n1', 'n2', 'n3', 'n4', 'n5']);
   const closed = await Promise.all([1, 2, 3, 4, 5].map((n) => bench.cli(['close', '-q', `n${n}`])));
   expect(closed.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0, 0]);
+  await stopService(); // with the sandboxes that it keeps ready
   expect(await bench.containers()).toEqual([]);
 });
 
-test('a run that stays open is worked in by its name, from open to report', async () => {
+/** Forty command lines. */
+const longMs = 120_000;
+
+test('a run that stays open is worked in by its name, from open to report', { timeout: longMs }, async () => {
   const workspace = await bench.workspace({ 'src/a.txt': 'one\n', 'README.md': 'x\n' });
   const opened = await bench.cli(['open', '--name', 'box', '-p', policy, '-w', workspace, '--intent', 'a test']);
   const id = opened.stdout.trim();
