@@ -71,7 +71,7 @@ test('SIGTERM lets a running call come to its end and closes runs with their dif
   const { journal } = bench.dataDir.runDir(run);
   expect(await checkJournal(journal)).toMatchObject({ verdict: 'closed' });
 
-  const { process: next } = await serve();
+  const { process: next } = await serve('--warm', '0');
   expect((await ask('GET', `/v1/runs/${run}`)).json).toMatchObject({ state: 'closed', outcome: 'cancelled' });
   expect((await ask('GET', `/v1/runs/${run}/diff`)).json).toMatchObject({
     changes: expect.arrayContaining([expect.objectContaining({ path: 'src/late' })]),
@@ -94,7 +94,7 @@ test('a second service on the data directory is refused and told whose it is; so
 });
 
 test('with --leave-runs a run and its command go on without a service, and the next one has them', async () => {
-  const { process: service } = await serve('--leave-runs');
+  const { process: service } = await serve('--leave-runs', '--warm', '0');
   const run = String((await ask('POST', '/v1/runs', { policy })).json['id']);
   const script = 'echo first; sleep 2; echo last';
   await ask('PUT', `/v1/runs/${run}/calls/c1`, { tool: 'exec', script, yieldMs: 0 });
@@ -102,7 +102,7 @@ test('with --leave-runs a run and its command go on without a service, and the n
   service.kill('SIGTERM');
   expect(await service).toMatchObject({ exitCode: 0 });
   expect(await bench.containers()).toEqual(before);
-  const { process: next } = await serve();
+  const { process: next } = await serve('--warm', '0');
   const ended = await ask('GET', `/v1/runs/${run}/calls/c1?waitMs=10000`);
   expect(ended.json).toMatchObject({ data: { state: 'ended', exitCode: 0, output: { text: 'first\nlast\n' } } });
   expect((await ask('PUT', `/v1/runs/${run}/calls/c2`, { tool: 'exec', script: 'echo on' })).json).toMatchObject({
