@@ -125,6 +125,21 @@ describe('what a key may', () => {
     }
   });
 
+  test('with a policy of its own it names no directory and no secret of the machine', async () => {
+    const head = 'apiVersion: glovebox/v1\nkind: Policy\nname: own\nimages: [base]\nfiles: { read: ["**"] }\n';
+    const key = api.key({ policies: 'any' });
+    const open = async (more: string): Promise<number> =>
+      (
+        await api.ask(key, 'POST', '/v1/runs', {
+          policy: { text: `${head}budget: { max_actions_per_run: 5 }\n${more}` },
+        })
+      ).status;
+    expect(await open('')).toBe(201);
+    expect(await open('inputs: [{ source: /etc/ssl, target: /inputs/x }]\n')).toBe(403);
+    const egress = 'egress: { profiles: { p: [{ id: a, host: [a.example], credential: gh }] }, use: [p] }\n';
+    expect(await open(`${egress}credentials: { gh: { source: "file:/etc/shadow", host: a.example } }\n`)).toBe(403);
+  });
+
   test('it gives no more than it has to another key', async () => {
     const admin = api.key({ scopes: ['admin', 'read'], policies: ['default'] });
     const make = async (more: object): Promise<number> => {
@@ -180,3 +195,39 @@ function headersOf(route: Route): Record<string, string> {
   const body = route.kind === 'http' ? route.body : undefined;
   return body?.kind === 'bytes' ? { 'content-type': body.contentType } : {};
 }
+
+describe('who had a hand in a run', () => {
+  let api: Api;
+  beforeAll(async () => {
+    api = await Api.open();
+  });
+  afterAll(() => api.close());
+  const mayDecide = (secret: string, run: string): boolean => {
+    const { service } = api.fake;
+    try {
+      return service.access.mayDecide(service.authenticate(secret), run).id === run;
+    } catch {
+      return false;
+    }
+  };
+
+  test('answers for no fork of it either, whoever made that', async () => {
+    const [ann, bob, eve] = [api.key(), api.key({ identity: 'bob' }), api.key({ identity: 'eve' })];
+    const { id } = await api.open(ann);
+    await api.ask(eve, 'PUT', `/v1/runs/${id}/calls/c1`, { tool: 'exec', argv: ['true'] });
+    const answer = await api.ask(bob, 'POST', `/v1/runs/${id}/forks`, {});
+    const { runs } = (await answer.json()) as { runs: { id: string }[] };
+    const fork = runs[0]?.id ?? '';
+    expect([ann, bob, eve].map((key) => mayDecide(key, fork))).toEqual([false, false, false]);
+    expect(mayDecide(api.key({ identity: 'kim' }), fork)).toBe(true);
+  });
+
+  test('by putting it back to a snapshot does not answer for it', async () => {
+    const [ann, bob] = [api.key(), api.key({ identity: 'bob' })];
+    const { id } = await api.open(ann);
+    const taken = (await (await api.ask(ann, 'POST', `/v1/runs/${id}/snapshots`, {})).json()) as { id: string };
+    expect(mayDecide(bob, id)).toBe(true);
+    expect((await api.ask(bob, 'POST', `/v1/runs/${id}/restore`, { snapshot: taken.id })).status).toBe(204);
+    expect(mayDecide(bob, id)).toBe(false);
+  });
+});

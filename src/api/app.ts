@@ -76,7 +76,7 @@ export class App {
   /** Of a request to upgrade: who may have the socket, or the problem to answer with. */
   async upgrade(request: Request, arrival: Arrival): Promise<Upgraded | Response> {
     const found = findSocketRoute(this.#parts.routes, new URL(request.url).pathname);
-    if (found === undefined) return this.fetch(request, arrival);
+    if (found === undefined) return this.#refuse(this.#begin(undefined, undefined), notUpgraded());
     const { route, params } = found;
     const about = this.#begin(route, params['run']);
     let end = (): void => undefined;
@@ -129,7 +129,8 @@ export class App {
         if (about.run !== undefined) this.#parts.service.access.find(principal, about.run);
         throw new RunnerError('invalid_request', 'this route is a WebSocket; upgrade to it');
       }
-      const given = route.body === undefined ? undefined : await readBody(request, route.body, this.#parts.bodies);
+      const room = { room: this.#parts.bodies, team: principal.team };
+      const given = route.body === undefined ? undefined : await readBody(request, route.body, room);
       if (given !== undefined) {
         release = given.release;
         this.#parts.watch.metrics.bytes('in', given.bytes);
@@ -273,6 +274,11 @@ export class App {
     const ms = performance.now() - startedMs;
     this.#parts.watch.metrics.request(route?.operation ?? 'none', route?.method ?? 'ANY', status, ms);
   }
+}
+
+/** Whatever its method and its body were: they have not been read. */
+function notUpgraded(): RunnerError {
+  return new RunnerError('invalid_request', 'nothing here is upgraded but the sockets; ask again without Upgrade');
 }
 
 function refuseOdd({ isOdd }: Arrival): void {

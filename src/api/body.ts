@@ -5,9 +5,10 @@ import type { BodySpec } from './route.ts';
 const jsonBytesMax = 1_048_576;
 const depthMax = 64;
 
-/** What the bodies of all requests together may hold while they arrive and are worked on. */
+/** What the bodies of all requests together may hold while they arrive and are worked on; those of one team half of it. */
 export class BodyRoom {
   readonly #most: number;
+  readonly #byTeam = new Map<string, number>();
   #used = 0;
 
   constructor(mostBytes: number) {
@@ -15,16 +16,21 @@ export class BodyRoom {
   }
 
   /** Throws `queue_full`. */
-  take(bytes: number): void {
-    if (this.#used + bytes > this.#most)
+  take(team: string, bytes: number): void {
+    const theirs = (this.#byTeam.get(team) ?? 0) + bytes;
+    if (this.#used + bytes > this.#most || theirs > this.#most / 2)
       throw new RunnerError('queue_full', 'too many large requests arrive at once; send it again', {
         retryAfterMs: 500,
       });
     this.#used += bytes;
+    this.#byTeam.set(team, theirs);
   }
 
-  give(bytes: number): void {
+  give(team: string, bytes: number): void {
     this.#used -= bytes;
+    const theirs = (this.#byTeam.get(team) ?? 0) - bytes;
+    if (theirs > 0) this.#byTeam.set(team, theirs);
+    else this.#byTeam.delete(team);
   }
 }
 
@@ -32,7 +38,7 @@ export class BodyRoom {
 export async function readBody(
   request: Request,
   spec: BodySpec,
-  room: BodyRoom,
+  { room, team }: { readonly room: BodyRoom; readonly team: string },
 ): Promise<{ body: unknown; bytes: number; release: () => void }> {
   refuseType(request, spec);
   const most = spec.maxBytes ?? jsonBytesMax;
@@ -42,8 +48,8 @@ export async function readBody(
   if (declared !== null) {
     const bytes = Number(declared);
     if (!(bytes <= most)) throw tooLarge();
-    room.take(bytes);
-    const release = (): void => room.give(bytes);
+    room.take(team, bytes);
+    const release = (): void => room.give(team, bytes);
     try {
       // Node holds the client to its word, so there is nothing to count.
       return { body: parse(Buffer.from(await request.arrayBuffer()), spec), bytes, release };
@@ -57,13 +63,13 @@ export async function readBody(
   try {
     for await (const part of request.body ?? []) {
       if (held + part.length > most) throw tooLarge();
-      room.take(part.length);
+      room.take(team, part.length);
       held += part.length;
       parts.push(part);
     }
-    return { body: parse(Buffer.concat(parts), spec), bytes: held, release: () => room.give(held) };
+    return { body: parse(Buffer.concat(parts), spec), bytes: held, release: () => room.give(team, held) };
   } catch (error) {
-    room.give(held);
+    room.give(team, held);
     throw error instanceof RunnerError ? error : cutOff();
   }
 }

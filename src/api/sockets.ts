@@ -4,6 +4,8 @@ import { WebSocketServer, type WebSocket } from 'ws';
 
 const frameBytesMax = 1_048_576;
 const pingMs = 15_000;
+/** Who asks for answers and takes none is not answered any more. */
+const unsentMax = 1_048_576;
 
 interface Accepted {
   readonly accept: (socket: WebSocket) => void;
@@ -19,6 +21,7 @@ export class Sockets {
     maxPayload: frameBytesMax,
     perMessageDeflate: false,
     clientTracking: false,
+    autoPong: false,
   });
   readonly #open = new Set<WebSocket>();
 
@@ -43,6 +46,10 @@ export class Sockets {
     let answered = true;
     socket.on('pong', () => {
       answered = true;
+    });
+    socket.on('ping', (data) => {
+      if (socket.bufferedAmount > unsentMax) socket.terminate();
+      else socket.pong(data);
     });
     socket.on('error', () => socket.terminate());
     const timer = setInterval(() => {

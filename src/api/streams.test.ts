@@ -57,6 +57,23 @@ describe('events', () => {
     for (const { data } of [...first, ...rest]) expect(JSON.parse(data ?? '')).toMatchObject({ run, team: 'red' });
   });
 
+  test('of another team leave no trace, not even a sign of life', async () => {
+    const following = await api.ask(api.key({ team: 'green' }), 'GET', '/v1/events', undefined, sse);
+    const reader = (following.body ?? new ReadableStream<Uint8Array>()).getReader();
+    await reader.read(); // that it is open
+    const next = reader.read();
+    await api.open(key);
+    await api.open(key);
+    await api.open(api.key({ team: 'green' }));
+    expect(Buffer.from((await next).value ?? []).toString()).toContain('event: run.opened');
+    await reader.cancel();
+  });
+
+  test('are not followed by way of an upgrade, which no reader holds up', async () => {
+    const answer = await api.upgrade(key, '/v1/events');
+    expect([answer.status, api.admission.streams]).toEqual([400, 0]);
+  });
+
   test('after an id that was never given out are refused; after one of a service before this one there is a gap', async () => {
     for (const id of ['x', '5', `${api.fake.service.events.idOf(0).split('-')[0]}-999999`]) {
       const answer = await api.ask(key, 'GET', '/v1/events', undefined, { ...sse, 'last-event-id': id });

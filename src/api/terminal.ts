@@ -31,7 +31,10 @@ const waitMs = 15_000;
 const startWaitMs = 10_000;
 /** What a peer may owe us before nothing more is read for it. */
 const unsentMax = 262_144;
-const inputsMax = 256;
+/** What a peer may have typed that its command has not read. */
+const unreadMax = 2_097_152;
+/** Of an input, beside its bytes. */
+const inputBytes = 1_024;
 
 /**
  * One person at the terminal of a command. Attaching is a tool call of its own (`exec_write` of nothing), so policy and budget
@@ -42,7 +45,7 @@ export class Terminal {
   readonly #output: CallOutput;
   #offset: number;
   #typing: Promise<void> = Promise.resolve();
-  #typed = 0;
+  #unread = 0;
   #gone = false;
 
   private constructor(
@@ -136,14 +139,18 @@ export class Terminal {
 
   /** In order; a peer that types faster than the command reads is held up. */
   #type(socket: WebSocket, bytes: Buffer): void {
-    this.#typed += 1;
-    if (this.#typed >= inputsMax) socket.pause();
+    this.#queue(socket, bytes.length, () => this.#command.write(bytes));
+  }
+
+  #queue(socket: WebSocket, bytes: number, work: () => Promise<void>): void {
+    this.#unread += bytes + inputBytes;
+    if (this.#unread >= unreadMax) socket.pause();
     this.#typing = this.#typing
-      .then(() => this.#command.write(bytes))
+      .then(work)
       .catch(() => undefined) // it has ended, which the peer is told by the socket's end
       .finally(() => {
-        this.#typed -= 1;
-        if (socket.isPaused) socket.resume();
+        this.#unread -= bytes + inputBytes;
+        if (socket.isPaused && this.#unread < unreadMax) socket.resume();
       });
   }
 
@@ -151,7 +158,7 @@ export class Terminal {
     try {
       if ('resize' in control) this.#command.resize(control.resize.columns, control.resize.rows);
       else if ('signal' in control) this.#command.signal(constants.signals[`SIG${control.signal}`], 'foreground');
-      else this.#typing = this.#typing.then(() => this.#command.closeStdin()).catch(() => undefined);
+      else this.#queue(socket, 0, () => this.#command.closeStdin());
     } catch (error) {
       socket.close(1007, messageOf(error).slice(0, 100));
     }

@@ -13,7 +13,7 @@ let desk: KeyDesk;
 let admin: Principal;
 const quota: Quota = { openRuns: 2, callsPerMinute: 60, cpuMillis: 4000, diskBytes: 1000 };
 const soon = new Date(Date.now() + 3_600_000).toISOString();
-const draft: KeyDraft = { team: 'a', identity: 'bot', scopes: ['call'], policies: ['ci'], quota, expiresAt: soon };
+const draft: KeyDraft = { team: 'a', identity: 'ada', scopes: ['call'], policies: ['ci'], quota, expiresAt: soon };
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'glovebox-desk-'));
   store = Store.open(dir);
@@ -40,6 +40,7 @@ describe('who may make keys', () => {
       { scopes: ['approve'] },
       /scope approve/,
     ],
+    ['another name, as it answers approvals: it could ask under that one', { identity: 'bot' }, /identity "bot"/],
     ['the making of keys', { scopes: ['admin'] }, /scope admin/],
     ['a policy that it does not have', { policies: ['ci', 'prod'] }, /policy "prod"/],
     ['every policy', { policies: 'any' }, /every policy/],

@@ -6,7 +6,8 @@ import { localKeyId, type Principal } from './principal.ts';
 /**
  * Keys, as those who have the scope `admin` make them. Promises:
  *  - nobody gives more than they have: no other team, scope, policy or quota, and for no longer;
- *  - only the owner of the machine gives `approve` and `admin`: else who asks could make itself another identity that answers.
+ *  - only the owner of the machine gives `approve` and `admin`, and who answers approvals gives keys in its own name alone: else one
+ *    person could ask as one identity and answer as another.
  */
 export class KeyDesk {
   readonly #keys: Keys;
@@ -54,6 +55,8 @@ function whatIsMore(principal: Principal, endsAt: string | null, draft: KeyDraft
   if (draft.team !== principal.team) return `team ${JSON.stringify(draft.team.slice(0, 64))}`;
   const scope = draft.scopes.find((one) => ofOwnerAlone.includes(one) || !principal.scopes.has(one));
   if (scope !== undefined) return `the scope ${scope}`;
+  if (principal.scopes.has('approve') && draft.identity !== principal.identity)
+    return `the identity ${JSON.stringify(draft.identity.slice(0, 64))}, as it answers approvals,`;
   const { policies } = principal;
   if (policies !== 'any') {
     if (draft.policies === 'any') return 'every policy';

@@ -9,6 +9,7 @@ import type { Store } from '../store/store.ts';
 import type { Access } from './access.ts';
 import type { LiveRuns } from './live-runs.ts';
 import type { OpenRun } from './open-run.ts';
+import { refuseHostNames } from './own-policy.ts';
 import type { PolicySource } from './policy-source.ts';
 import type { Principal } from './principal.ts';
 import { costOf, type Quotas } from './quota.ts';
@@ -46,6 +47,8 @@ const ownText = 'text:';
 export class RunOpening {
   readonly #parts: RunOpeningParts;
   readonly #opening = new Map<string, Promise<OpenRun>>();
+  /** Being made. */
+  #forking = 0;
   #over = false;
 
   constructor(parts: RunOpeningParts) {
@@ -63,6 +66,7 @@ export class RunOpening {
     const { taskClass, intent, name, image, base } = asked;
     const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
     const policy = await policies.load(asked.policy, workspace, task);
+    if ('text' in asked.policy) await refuseHostNames(principal, policy.policy, roots);
     this.#refuseMore(1);
     const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
     const row = newRow(principal, policy, called, name);
@@ -94,11 +98,12 @@ export class RunOpening {
     { count, intent, snapshot }: ForkRun,
     signal?: AbortSignal,
   ): Promise<readonly RunRow[]> {
-    const { access, quotas, runner, store, live } = this.#parts;
+    const { access, quotas, runner } = this.#parts;
     const { policy } = source.run;
     const called = source.row.policy;
     access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
     this.#refuseMore(count);
+    this.#forking += count;
     const ids = Array.from({ length: count }, () => newId());
     try {
       for (const id of ids) quotas.open(principal, id, costOf(policy.policy));
@@ -109,12 +114,9 @@ export class RunOpening {
         ...(intent === undefined ? {} : { intent }),
         ...(signal === undefined ? {} : { signal }),
       });
-      return runs.map((run) => {
-        const row = { ...newRow(principal, policy, called, undefined), id: run.id };
-        store.runs.insert(row);
-        return live.admit(run, row).row;
-      });
+      return await this.#keepForks(source, runs, () => newRow(principal, policy, called, undefined));
     } finally {
+      this.#forking -= count;
       for (const id of ids) quotas.close(id); // from `admit` on each counts under its own id
     }
   }
@@ -129,10 +131,27 @@ export class RunOpening {
     if (this.#over)
       throw new RunnerError('draining', 'the service is about to stop and opens no runs', { retryAfterMs: 5_000 });
     const { live, runsMax } = this.#parts;
-    if (live.size + this.#opening.size + count <= runsMax) return;
+    if (live.size + this.#opening.size + this.#forking + count <= runsMax) return;
     throw new RunnerError('queue_full', `${runsMax} runs are open, as many as this service takes; close one`, {
       retryAfterMs: 1_000,
     });
+  }
+
+  /** What is in them others have made: who worked on the source answers for no fork of it. */
+  async #keepForks(source: OpenRun, runs: readonly OpenedRun[], rowFor: () => RunRow): Promise<readonly RunRow[]> {
+    const { store, live } = this.#parts;
+    const callers = [source.row.identity, ...store.runs.callers(source.row.id)];
+    try {
+      return runs.map((run) => {
+        const row = { ...rowFor(), id: run.id };
+        store.runs.insert(row);
+        for (const caller of callers) store.runs.addCaller(row.id, caller);
+        return live.admit(run, row).row;
+      });
+    } catch (error) {
+      await giveUp(runs);
+      throw error;
+    }
   }
 
   async #begin(
@@ -144,7 +163,13 @@ export class RunOpening {
     const { quotas, store, live } = this.#parts;
     try {
       quotas.open(principal, row.id, costOf(policy.policy));
-      return live.admit(await open(), row);
+      const run = await open();
+      try {
+        return live.admit(run, row);
+      } catch (error) {
+        await giveUp([run]);
+        throw error;
+      }
     } catch (error) {
       quotas.close(row.id);
       store.requests.forget(row.id);
@@ -166,6 +191,11 @@ export class RunOpening {
     await this.#opening.get(runId);
     return this.#parts.access.find(principal, runId);
   }
+}
+
+/** Runs that the store cannot take: nobody could find them again. */
+async function giveUp(runs: readonly OpenedRun[]): Promise<void> {
+  await Promise.allSettled(runs.map((run) => run.close('failed', 'it could not be put on record')));
 }
 
 function requester({ team, identity, keyId }: Principal, name: string | undefined): NonNullable<OpenRequest['by']> {

@@ -201,6 +201,13 @@ export class Service {
     throw new RunnerError('run_not_open', `run ${runId} is ${state}; open another one`);
   }
 
+  /** One that this principal has a hand in from now on, by what is no tool call: it answers for that run no more. */
+  act(principal: Principal, runId: string): OpenRun {
+    const entry = this.find(principal, runId, 'call');
+    this.#noteCaller(principal, entry);
+    return entry;
+  }
+
   /** Twice is fine. */
   async closeRun(principal: Principal, runId: string, { reason, summary }: CloseRun): Promise<RunView> {
     this.access.require(principal, 'call');
@@ -219,10 +226,7 @@ export class Service {
     }
     const entry = this.find(principal, runId, 'call');
     this.#quotas.call(principal);
-    if (!entry.callers.has(principal.identity)) {
-      this.store.runs.addCaller(runId, principal.identity);
-      entry.callers.add(principal.identity);
-    }
+    this.#noteCaller(principal, entry);
     return this.#calls.make(entry, principal, callId, input);
   }
 
@@ -268,7 +272,7 @@ export class Service {
   }
 
   async restore(principal: Principal, runId: string, snapshot: string): Promise<void> {
-    const entry = this.find(principal, runId, 'call');
+    const entry = this.act(principal, runId);
     await entry.run.restore(entry.snapshot(snapshot));
   }
 
@@ -279,6 +283,12 @@ export class Service {
     await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');
+  }
+
+  #noteCaller({ identity }: Principal, { row, callers }: OpenRun): void {
+    if (callers.has(identity)) return;
+    this.store.runs.addCaller(row.id, identity);
+    callers.add(identity);
   }
 
   #ofRun(principal: Principal, runId: string): [RunDir, OpenRun | undefined] {

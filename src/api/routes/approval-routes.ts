@@ -60,22 +60,25 @@ export const approvalRoutes: readonly Route[] = [
       const last = header('last-event-id');
       let at = last === undefined ? events.last : events.numberOf(last);
       const next = async (waitMs: number): Promise<readonly Sent[] | null> => {
-        const found = at === undefined ? undefined : events.after(at);
-        if (found === undefined) {
-          at = events.last;
-          return [{ id: events.idOf(at), event: 'gap', data: '{}' }];
-        }
-        const from = at ?? 0;
-        const wanted = found.flatMap((event, index) =>
-          event.team === principal.team && (query.run === undefined || event.run === query.run)
-            ? [{ id: events.idOf(from + index + 1), event: event.type, data: JSON.stringify(event) }]
-            : [],
-        );
-        at = from + found.length;
-        if (wanted.length > 0) return wanted;
         const byMs = performance.now() + waitMs;
-        if (found.length === 0) await events.waitBeyond(at, waitMs);
-        return events.last > at && performance.now() < byMs ? [] : null;
+        for (;;) {
+          const found = at === undefined ? undefined : events.after(at);
+          if (found === undefined) {
+            at = events.last;
+            return [{ id: events.idOf(at), event: 'gap', data: '{}' }];
+          }
+          const from = at ?? 0;
+          const wanted = found.flatMap((event, index) =>
+            event.team === principal.team && (query.run === undefined || event.run === query.run)
+              ? [{ id: events.idOf(from + index + 1), event: event.type, data: JSON.stringify(event) }]
+              : [],
+          );
+          at = from + found.length;
+          const leftMs = byMs - performance.now();
+          if (wanted.length > 0) return wanted;
+          if (leftMs <= 0) return null;
+          await events.waitBeyond(at, leftMs); // of what others do not even a sign of life is sent
+        }
       };
       return { kind: 'stream', contentType: 'text/event-stream', body: eventStream(next, asked) };
     },
