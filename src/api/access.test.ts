@@ -128,14 +128,16 @@ describe('what a key may', () => {
   test('with a policy of its own it names no directory and no secret of the machine', async () => {
     const head = 'apiVersion: glovebox/v1\nkind: Policy\nname: own\nimages: [base]\nfiles: { read: ["**"] }\n';
     const key = api.key({ policies: 'any' });
-    const open = async (more: string): Promise<number> =>
+    const open = async (more: string, text = head): Promise<number> =>
       (
         await api.ask(key, 'POST', '/v1/runs', {
-          policy: { text: `${head}budget: { max_actions_per_run: 5 }\n${more}` },
+          policy: { text: `${text}budget: { max_actions_per_run: 5 }\n${more}` },
         })
       ).status;
     expect(await open('')).toBe(201);
     expect(await open('inputs: [{ source: /etc/ssl, target: /inputs/x }]\n')).toBe(403);
+    const image = `images: ["sha256:${'a'.repeat(64)}"]\n`;
+    expect(await open(image, head.replace('images: [base]\n', ''))).toBe(403);
     const egress = 'egress: { profiles: { p: [{ id: a, host: [a.example], credential: gh }] }, use: [p] }\n';
     expect(await open(`${egress}credentials: { gh: { source: "file:/etc/shadow", host: a.example } }\n`)).toBe(403);
   });
