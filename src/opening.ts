@@ -140,7 +140,7 @@ export class Opener {
   /** On any failure no container is left and the journal says why. */
   async open(planned: Planned): Promise<Run> {
     const { opens, pool } = this.#parts;
-    const inTurn: Runs = (work) => opens.turn(work, planned.signal);
+    const inTurn: Runs = (work) => opens.turn(work, planned.signal, planned.by?.team);
     return await opens.during(async () => {
       if (pool !== undefined && planned.quick) return await this.#openPlaced(planned, await planned.place(), inTurn);
       return await inTurn(async () => this.#openPlaced(planned, await planned.place()));

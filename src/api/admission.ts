@@ -1,4 +1,5 @@
 import { RunnerError } from '../errors.ts';
+import type { Holder } from '../service/quota.ts';
 
 export interface AdmissionLimits {
   /** Requests under way. */
@@ -18,7 +19,7 @@ export const standardAdmission: AdmissionLimits = {
 
 const retryAfterMs = 1_000;
 
-/** Bounds on what is under way, over all and for each key: who comes too late is told so at once. */
+/** Bounds on what is under way, over all, for each key, and half of all for each team: who comes too late is told so at once. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #requests = new Counter();
@@ -30,20 +31,26 @@ export class Admission {
   }
 
   /** Returns how to leave, once. Throws `queue_full` or `rate_limited`. */
-  enter(keyId: string, lasting: boolean): () => void {
+  enter({ keyId, team }: Holder, lasting: boolean): () => void {
     const { requestsMax, requestsPerKeyMax, streamsMax, streamsPerKeyMax } = this.#limits;
     const what = lasting ? 'streams' : 'requests';
     const counter = lasting ? this.#streams : this.#requests;
-    if (counter.total >= (lasting ? streamsMax : requestsMax))
+    const max = lasting ? streamsMax : requestsMax;
+    if (counter.total >= max)
       throw new RunnerError('queue_full', `the service has as many ${what} as it takes`, { retryAfterMs });
-    if (counter.of(keyId) >= (lasting ? streamsPerKeyMax : requestsPerKeyMax))
+    const [key, all] = [`key ${keyId}`, `team ${team}`];
+    if (counter.of(key) >= (lasting ? streamsPerKeyMax : requestsPerKeyMax))
       throw new RunnerError('rate_limited', `this key has as many ${what} under way as it may`, { retryAfterMs });
-    counter.add(keyId, 1);
+    if (counter.of(all) >= Math.ceil(max / 2)) {
+      const message = `this team has ${counter.of(all)} ${what} under way, and leaves as many to other teams`;
+      throw new RunnerError('rate_limited', message, { retryAfterMs });
+    }
+    counter.add([key, all], 1);
     let inside = true;
     return () => {
       if (!inside) return;
       inside = false;
-      counter.add(keyId, -1);
+      counter.add([key, all], -1);
       this.#idleSinceMs = performance.now();
     };
   }
@@ -63,17 +70,20 @@ export class Admission {
 }
 
 class Counter {
-  readonly #byKey = new Map<string, number>();
+  readonly #of = new Map<string, number>();
   total = 0;
 
-  of(key: string): number {
-    return this.#byKey.get(key) ?? 0;
+  of(who: string): number {
+    return this.#of.get(who) ?? 0;
   }
 
-  add(key: string, by: 1 | -1): void {
-    const now = this.of(key) + by;
+  /** One more, or one less, that counts for each of these. */
+  add(whose: readonly string[], by: 1 | -1): void {
     this.total += by;
-    if (now === 0) this.#byKey.delete(key);
-    else this.#byKey.set(key, now);
+    for (const who of whose) {
+      const now = this.of(who) + by;
+      if (now === 0) this.#of.delete(who);
+      else this.#of.set(who, now);
+    }
   }
 }

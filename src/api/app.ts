@@ -157,7 +157,7 @@ export class App {
   }
 
   #enter(principal: Principal, route: Route): () => void {
-    return this.#parts.admission.enter(principal.keyId, route.lasting);
+    return this.#parts.admission.enter(principal, route.lasting);
   }
 
   /** What lasts ends when its key does. */

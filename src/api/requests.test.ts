@@ -182,6 +182,25 @@ describe('a call', () => {
     expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0);
     expect(await refused?.json()).toMatchObject({ code: 'rate_limited' });
   });
+
+  test.each([
+    ['the answer of a call', 'GET', 'calls/c1'],
+    ['a call of a run that is closed', 'PUT', 'calls/none'],
+    ['the diff', 'GET', 'diff'],
+    ['the patch', 'GET', 'patch'],
+    ['the journal', 'GET', 'journal'],
+    ['a snapshot', 'POST', 'snapshots'],
+    ['a fork', 'POST', 'forks'],
+  ])('for %s counts as a call does, and to stop a command does not', async (_, method, path) => {
+    const slow = api.key({ quota: { callsPerMinute: 1 } });
+    const own = (await api.open(slow)).id;
+    if (path === 'calls/none') await api.ask(slow, 'POST', `/v1/runs/${own}/close`, {});
+    const body = method === 'GET' ? undefined : method === 'PUT' ? { tool: 'exec', argv: ['true'] } : {};
+    const ask = (): Promise<Response> => api.ask(slow, method, `/v1/runs/${own}/${path}`, body);
+    expect((await ask()).status).not.toBe(429);
+    expect((await ask()).status).toBe(429);
+    expect((await api.ask(slow, 'POST', `/v1/runs/${own}/calls/c1/kill`, {})).status).not.toBe(429);
+  });
 });
 
 describe('opening', () => {

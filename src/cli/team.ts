@@ -27,7 +27,7 @@ export function teamCommand(program: Command, context: CliContext): void {
       withStore(context, ({ teams }) => {
         const rows = teams.list();
         if (options.json === true) return printJson(rows);
-        if (rows.length === 0) return print('nothing was said of any team; each key has its own quota');
+        if (rows.length === 0) return print('nothing was said of any team: it has what the largest of its keys has');
         print(
           table([['TEAM', 'WEIGHT', 'QUOTA'], ...rows.map((row) => [row.team, `${row.weight}`, quotaText(row.quota)])]),
         );

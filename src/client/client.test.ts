@@ -73,6 +73,17 @@ describe('what is asked again', () => {
 });
 
 describe('what is refused', () => {
+  test('while a command is waited for is asked for again when it may be', async () => {
+    const problem = { code: 'rate_limited', detail: 'too many', retryAfterMs: 10, status: 429 };
+    await using fake = await FakeService.start((_, response) => {
+      if (fake.asked.length > 2) answerJson(response, { ...done, tool: 'exec' });
+      else answerJson(response, problem, 429);
+    });
+    const client = await fake.client();
+    expect(await client.runs.get(run).command('c1').ended()).toMatchObject({ callId: 'c1', ok: true });
+    expect(fake.asked).toHaveLength(3);
+  });
+
   test('a problem is an error with its code, its request id and when to ask again', async () => {
     const problem = { code: 'rate_limited', detail: 'too many', requestId: 'r-1', retryAfterMs: 1500, status: 429 };
     await using fake = await FakeService.start((_, response) => answerJson(response, problem, 429));

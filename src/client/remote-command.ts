@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Duplex } from 'node:stream';
+import { isRunnerError, RunnerError } from '../errors.ts';
 import type { ToolName } from '../tools/tool-call.ts';
 import { OutputStream, type OutputOptions } from './output-stream.ts';
 import { jsonBody, type Requests } from './requests.ts';
@@ -48,12 +49,17 @@ export class RemoteCommand {
     return this.#requests.json({ method: 'GET', path, repeatable: true, signal });
   }
 
-  /** Waits until it has ended. Aborting ends the wait, not the command. */
+  /** Waits until it has ended, however many calls others make meanwhile. Aborting ends the wait, not the command. */
   async ended(signal?: AbortSignal): Promise<ResultOf<'exec'>> {
     for (;;) {
-      const result = await this.poll({ waitMs, signal });
-      if (result.data?.state !== 'running') return result;
-      await sleep(pauseMs, undefined, signal === undefined ? {} : { signal });
+      const result = await this.poll({ waitMs, signal }).catch((error: unknown) => {
+        if (isRunnerError(error, 'rate_limited')) return error;
+        throw error;
+      });
+      const isRefused = result instanceof RunnerError;
+      if (!isRefused && result.data?.state !== 'running') return result;
+      const againMs = isRefused ? Math.min(waitMs, result.retryAfterMs ?? pauseMs) : pauseMs;
+      await sleep(againMs, undefined, signal === undefined ? {} : { signal });
     }
   }
 

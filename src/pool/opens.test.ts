@@ -72,6 +72,32 @@ test('who gives up while it waits leaves the line, and holds nobody up', async (
   await expect(opens.turn(later.work, impatient.signal)).rejects.toThrow('enough');
 });
 
+test('teams that wait are served one after the other, and half of the line is as much as one may have of it', async () => {
+  const opens = new Opens({ atOnce: 1, waitingMax: 4 });
+  const order: string[] = [];
+  const gate = held();
+  const ask = (team: string): Promise<void> =>
+    opens.turn(
+      () => {
+        order.push(team);
+        return gate.work();
+      },
+      undefined,
+      team,
+    );
+  const all = [ask('red'), ask('red'), ask('red')];
+  await expect(ask('red')).rejects.toMatchObject({ code: 'queue_full' });
+  all.push(ask('blue'), ask('blue'));
+  await expect(ask('green')).rejects.toMatchObject({ code: 'queue_full' });
+  for (const _ of all) {
+    await settled();
+    gate.end();
+  }
+  await Promise.all(all);
+  expect(order).toEqual(['red', 'red', 'blue', 'red', 'blue']);
+  expect(opens.stats()).toMatchObject({ waiting: 0, refused: 2 });
+});
+
 test('a turn that fails is given on', async () => {
   const opens = new Opens({ atOnce: 1 });
   const failing = opens.turn(() => Promise.reject(new Error('no disk')));

@@ -24,7 +24,8 @@ export interface OpensStats {
 export class Opens {
   readonly #atOnce: number;
   readonly #waitingMax: number;
-  readonly #line: Waiting[] = [];
+  /** Who waits, by team; the first team is served next. */
+  readonly #line = new Map<string, Set<Waiting>>();
   readonly #quiet = new Set<() => void>();
   #under = 0;
   #turns = 0;
@@ -47,15 +48,18 @@ export class Opens {
     }
   }
 
-  /** First come, first served. Throws `queue_full`, or the reason of `signal` while it waits. */
-  async turn<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    await this.#take(signal);
+  /**
+   * Teams that wait are served one after the other, within a team first come first served; what names no team is one too. Half of
+   * the line is as much as a team by name may have of it. Throws `queue_full`, or the reason of `signal` while it waits.
+   */
+  async turn<T>(work: () => Promise<T>, signal?: AbortSignal, team?: string): Promise<T> {
+    await this.#take(signal, team);
     const startMs = performance.now();
     try {
       return await work();
     } finally {
       this.#turnMs += (performance.now() - startMs - this.#turnMs) / 8;
-      const next = this.#line.shift();
+      const next = this.#next();
       if (next === undefined) this.#turns--;
       else next.go();
     }
@@ -77,20 +81,42 @@ export class Opens {
   }
 
   stats(): OpensStats {
-    const [opening, waiting, refused] = [this.#under, this.#line.length, this.#refused];
+    const [opening, waiting, refused] = [this.#under, this.#waiting, this.#refused];
     return { opening, waiting, atOnce: this.#atOnce, waitingMax: this.#waitingMax, refused };
   }
 
-  async #take(signal: AbortSignal | undefined): Promise<void> {
+  get #waiting(): number {
+    return [...this.#line.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Whose team has waited longest for one; it is the last in the round then. */
+  #next(): Waiting | undefined {
+    for (const [team, waiting] of this.#line) {
+      this.#line.delete(team);
+      const [first] = waiting;
+      if (first === undefined) continue;
+      waiting.delete(first);
+      if (waiting.size > 0) this.#line.set(team, waiting);
+      return first;
+    }
+    return undefined;
+  }
+
+  async #take(signal: AbortSignal | undefined, team: string | undefined): Promise<void> {
     signal?.throwIfAborted();
     if (this.#turns < this.#atOnce) {
       this.#turns++;
       return;
     }
-    if (this.#line.length >= this.#waitingMax) throw this.#full();
+    const name = team ?? '';
+    const theirs = this.#line.get(name) ?? new Set();
+    if (this.#waiting >= this.#waitingMax) throw this.#full(`${this.#waiting} wait, which is all that may`);
+    if (team !== undefined && theirs.size >= Math.ceil(this.#waitingMax / 2))
+      throw this.#full(`${theirs.size} of team ${team} wait, which is all of one team that may`);
     await new Promise<void>((resolve, reject) => {
       const leave = (): void => {
-        this.#line.splice(this.#line.indexOf(waiting), 1);
+        theirs.delete(waiting);
+        if (theirs.size === 0) this.#line.delete(name);
         reject(signal?.reason as Error);
       };
       const waiting: Waiting = {
@@ -100,16 +126,16 @@ export class Opens {
         },
       };
       signal?.addEventListener('abort', leave, { once: true });
-      this.#line.push(waiting);
+      this.#line.set(name, theirs.add(waiting));
     });
   }
 
-  #full(): RunnerError {
+  #full(why: string): RunnerError {
     this.#refused++;
-    const retryAfterMs = Math.ceil(Math.max(100, (this.#turnMs * (this.#line.length + 1)) / this.#atOnce));
+    const retryAfterMs = Math.ceil(Math.max(100, (this.#turnMs * (this.#waiting + 1)) / this.#atOnce));
     return new RunnerError(
       'queue_full',
-      `${this.#atOnce} runs are being opened and ${this.#line.length} wait, which is all that may; ask again in ${retryAfterMs} ms`,
+      `${this.#atOnce} runs are being opened and ${why}; ask again in ${retryAfterMs} ms`,
       { retryAfterMs },
     );
   }

@@ -30,6 +30,8 @@ export class FakeRun {
   candidate: object | undefined;
   /** Calls wait for it. */
   gate: Promise<void> = Promise.resolve();
+  /** What closing fails with. */
+  stuck: Error | undefined;
   readonly #answers = new Map<string, Promise<ToolResult>>();
   #lose: (loss: { code: string; reason: string }) => void = () => undefined;
 
@@ -110,6 +112,7 @@ export class FakeRun {
   }
 
   async close(): Promise<void> {
+    if (this.stuck !== undefined) throw this.stuck;
     this.candidate ??= {};
     this.#lose({ code: 'run_not_open', reason: 'closed' });
   }
@@ -118,6 +121,8 @@ export class FakeRun {
 export class FakeRunner implements RunnerPort {
   readonly runs = new Map<string, FakeRun>();
   readonly #dataDir: DataDir;
+  /** How often what could not be closed was to be removed, and what that fails with. */
+  readonly removals = { asked: 0, error: undefined as Error | undefined };
   /** Openings wait for it. */
   gate: Promise<void> = Promise.resolve();
 
@@ -133,6 +138,11 @@ export class FakeRunner implements RunnerPort {
 
   async fork({ policy }: RunSnapshot, { count = 1 }: ForkRequest): Promise<readonly OpenedRun[]> {
     return Array.from({ length: count }, () => this.#add(newId(), policy));
+  }
+
+  async closeLost(): Promise<void> {
+    this.removals.asked += 1;
+    if (this.removals.error !== undefined) throw this.removals.error;
   }
 
   get(id: string): FakeRun {

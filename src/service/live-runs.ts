@@ -8,21 +8,35 @@ import type { OpenedRun } from './run-views.ts';
 /** How long after its wall clock a run is closed that nobody has closed. */
 const abandonedMs = 60_000;
 const timerMax = 2 ** 31 - 1;
+/** What could not be closed is removed again so often, so long apart; after that it is for the next service to find. */
+const removals = { atMost: 10, everyMs: 30_000 };
+
+export interface LiveRunsParts {
+  readonly rows: Runs;
+  readonly events: EventLog;
+  readonly quotas: Quotas;
+  /** Removes what may be left of a run that could not be closed. Twice is fine. */
+  readonly closeLost: (id: string, reason: string) => Promise<void>;
+}
 
 /**
- * The runs that are open in this process. Promises: each is in the store as open before it is found here, and as closed once it is;
- * one whose sandbox is lost, or whose time is over, is closed though nobody asks.
+ * The runs that are open in this process. Promises:
+ *  - each is in the store as open before it is found here, and as closed once it is;
+ *  - one whose sandbox is lost, or whose time is over, is closed though nobody asks;
+ *  - one that could not be closed is here, and counts, until nothing of it is left, or so many tries to remove it have failed.
  */
 export class LiveRuns {
   readonly #rows: Runs;
   readonly #events: EventLog;
   readonly #quotas: Quotas;
+  readonly #closeLost: LiveRunsParts['closeLost'];
   readonly #open = new Map<string, OpenRun>();
 
-  constructor(rows: Runs, events: EventLog, quotas: Quotas) {
+  constructor({ rows, events, quotas, closeLost }: LiveRunsParts) {
     this.#rows = rows;
     this.#events = events;
     this.#quotas = quotas;
+    this.#closeLost = closeLost;
   }
 
   get(id: string): OpenRun | undefined {
@@ -73,12 +87,31 @@ export class LiveRuns {
   async #close({ run }: OpenRun, reason: CloseReason, summary: string): Promise<void> {
     try {
       await run.close(reason, summary);
-      this.recordClosed(run.id, run.candidate === undefined ? 'lost' : reason);
     } catch (error) {
-      this.recordClosed(run.id, 'failed');
+      await this.#remove(run.id, removals.atMost);
       throw error;
+    }
+    this.#forget(run.id, run.candidate === undefined ? 'lost' : reason);
+  }
+
+  /** Its sandbox may live still. */
+  async #remove(id: string, times: number): Promise<void> {
+    try {
+      await this.#closeLost(id, 'it did not close');
+    } catch {
+      if (times > 1) {
+        setTimeout(() => void this.#remove(id, times - 1).catch(() => undefined), removals.everyMs).unref();
+        return;
+      }
+    }
+    this.#forget(id, 'failed');
+  }
+
+  #forget(id: string, outcome: string): void {
+    try {
+      this.recordClosed(id, outcome);
     } finally {
-      this.#open.delete(run.id);
+      this.#open.delete(id);
     }
   }
 }

@@ -26,4 +26,4 @@ export function localPrincipal(uid: number, quota: Quota = standardQuota): Princ
   return { keyId: localKeyId, team: localTeam, identity, scopes: new Set(scopes), policies: 'any', quota };
 }
 
-const localTeam = 'local';
+export const localTeam = 'local';

@@ -24,7 +24,7 @@ export interface Usage {
 }
 
 export interface QuotaOptions {
-  /** What a team may have with all of its keys; undefined: what its keys add up to. */
+  /** What a team may have with all of its keys; undefined: nobody bounds it. */
   readonly teamQuota: (team: string) => Quota | undefined;
   /** Milliseconds that never go back; default `performance.now`. */
   readonly monotonicMs?: () => number;

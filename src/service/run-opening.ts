@@ -20,6 +20,8 @@ import type { WorkspaceRoots } from './workspace-roots.ts';
 export interface RunnerPort {
   open(request: OpenRequest): Promise<OpenedRun>;
   fork(source: RunSnapshot, request: ForkRequest): Promise<readonly OpenedRun[]>;
+  /** Of one that could not be closed: what may be left of its sandbox goes. Twice is fine. */
+  closeLost(id: string, reason: string): Promise<void>;
 }
 
 export interface OpenOptions {
@@ -37,7 +39,7 @@ export interface RunOpeningParts {
   readonly live: LiveRuns;
   readonly policies: PolicySource;
   readonly roots: WorkspaceRoots;
-  /** Open and opening together. */
+  /** Open and opening together; of one team half of it, where others have keys. */
   readonly runsMax: number;
 }
 
@@ -67,7 +69,7 @@ export class RunOpening {
     const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
     const policy = await policies.load(asked.policy, workspace, task);
     if ('text' in asked.policy) await refuseHostNames(principal, policy.policy, roots);
-    this.#refuseMore(1);
+    this.#refuseMore(principal.team, 1);
     const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
     const row = newRow(principal, policy, called, name);
     if (idempotencyKey === undefined) store.runs.insert(row);
@@ -102,7 +104,7 @@ export class RunOpening {
     const { policy } = source.run;
     const called = source.row.policy;
     access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
-    this.#refuseMore(count);
+    this.#refuseMore(principal.team, count);
     this.#forking += count;
     const ids = Array.from({ length: count }, () => newId());
     try {
@@ -127,14 +129,18 @@ export class RunOpening {
     await Promise.allSettled(this.#opening.values());
   }
 
-  #refuseMore(count: number): void {
+  #refuseMore(team: string, count: number): void {
     if (this.#over)
       throw new RunnerError('draining', 'the service is about to stop and opens no runs', { retryAfterMs: 5_000 });
-    const { live, runsMax } = this.#parts;
-    if (live.size + this.#opening.size + this.#forking + count <= runsMax) return;
-    throw new RunnerError('queue_full', `${runsMax} runs are open, as many as this service takes; close one`, {
-      retryAfterMs: 1_000,
-    });
+    const { live, quotas, store, runsMax } = this.#parts;
+    const refuse = (message: string): never => {
+      throw new RunnerError('queue_full', `${message}; close one`, { retryAfterMs: 1_000 });
+    };
+    if (live.size + this.#opening.size + this.#forking + count > runsMax)
+      refuse(`${runsMax} runs are open, as many as this service takes`);
+    const { openRuns } = quotas.usage({ team });
+    if (openRuns + count > Math.ceil(runsMax / 2) && store.keys.hasOthers(team))
+      refuse(`team ${team} has ${openRuns} of ${runsMax} runs open, and leaves half of them to other teams`);
   }
 
   /** What is in them others have made: who worked on the source answers for no fork of it. */

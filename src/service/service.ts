@@ -10,7 +10,6 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
-import { Deadline } from '../deadline.ts';
 import { RunnerError } from '../errors.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
@@ -19,6 +18,7 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { Access } from './access.ts';
 import type { ApprovalDesk } from './approval-desk.ts';
 import { CallRecord } from './call-record.ts';
+import { EngineProbe } from './engine-probe.ts';
 import { KeyDesk } from './key-desk.ts';
 import { EventLog } from './event-log.ts';
 import type { CallOutput } from './call-output.ts';
@@ -52,18 +52,18 @@ export interface ServiceParts {
 export interface ServiceOptions {
   /** Directories below which workspaces may be; default none: then only the local owner may name one. */
   readonly workspaces?: readonly string[];
-  /** Open and opening together; more are refused with `queue_full`. Default 256. */
+  /** Open and opening together; one team has half of it where others have keys. Default 256. */
   readonly runsMax?: number;
 }
 
 const runsMax = 256;
-const probeMs = 3_000;
 /** Nobody bounds the owner of the machine. */
 const ownerQuota = { openRuns: 100_000, callsPerMinute: 1_000_000, cpuMillis: 100_000_000, diskBytes: 2 ** 50 };
 
 /**
  * What all doors ask, whoever is behind them: HTTP, MCP, a bridge. Promises:
  *  - every method begins with who asks: a scope is needed, and another team's run is one that does not exist;
+ *  - whatever reads what a run has left, or makes more of it, counts as a call against the quotas, before anything is looked for;
  *  - a run is in the store before it exists, and a call's caller before the call is made;
  *  - nobody who stops waiting for a call ends it.
  */
@@ -76,7 +76,7 @@ export class Service {
   readonly store: Store;
   readonly keys: KeyDesk;
   readonly images: NonNullable<ServiceParts['images']>;
-  readonly #probe: NonNullable<ServiceParts['probe']>;
+  readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
   readonly #calls: CallRecord;
@@ -88,16 +88,21 @@ export class Service {
     const { runner, desk, dataDir, store, policies, options = {} } = parts;
     this.keys = new KeyDesk(store.keys);
     this.images = parts.images ?? (() => Promise.resolve([]));
-    this.#probe = parts.probe ?? (() => Promise.resolve());
+    this.#probe = new EngineProbe(parts.probe ?? (() => Promise.resolve()));
     this.desk = desk;
     this.dataDir = dataDir;
     this.store = store;
     this.policies = policies;
     this.access = new Access(store.runs);
-    const terms = new TeamTerms(store.teams);
-    this.#calls = new CallRecord(this.events, (team) => terms.find(team)?.weight ?? 1);
-    this.#quotas = new Quotas({ teamQuota: (team) => terms.find(team)?.quota });
-    this.#open = new LiveRuns(store.runs, this.events, this.#quotas);
+    const terms = new TeamTerms(store);
+    this.#calls = new CallRecord(this.events, (team) => terms.find(team).weight);
+    this.#quotas = new Quotas({ teamQuota: (team) => terms.find(team).quota });
+    this.#open = new LiveRuns({
+      rows: store.runs,
+      events: this.events,
+      quotas: this.#quotas,
+      closeLost: (id, reason) => runner.closeLost(id, reason),
+    });
     this.#opening = new RunOpening({
       runner,
       store,
@@ -141,10 +146,8 @@ export class Service {
   }
 
   /** How long the engine took to answer, in milliseconds. Throws `engine_timeout` and what the engine throws. */
-  async probe(): Promise<number> {
-    const began = performance.now();
-    await Deadline.run(probeMs, 'asking the engine whether it answers', () => this.#probe());
-    return performance.now() - began;
+  probe(): Promise<number> {
+    return this.#probe.answers();
   }
 
   /** Whether this key could still be used: of what lasts longer than a request. */
@@ -175,6 +178,7 @@ export class Service {
 
   /** As many as asked for, or none. */
   async fork(principal: Principal, runId: string, asked: ForkRun, signal?: AbortSignal): Promise<readonly RunView[]> {
+    this.#ask(principal, 'run:open');
     const source = this.find(principal, runId, 'run:open');
     return (await this.#opening.fork(principal, source, asked, signal)).map((row) => this.#view(row));
   }
@@ -219,28 +223,27 @@ export class Service {
 
   /** The same id is the same call, whoever waits for it. A signal is not needed: nobody who stops waiting ends it. */
   async call(principal: Principal, runId: string, callId: string, input: ToolCallInput): Promise<ToolResult> {
-    this.access.require(principal, 'call');
+    this.#ask(principal, 'call');
     if (this.#open.get(runId) === undefined) {
       const recorded = await this.#records.recorded(this.#ofRun(principal, runId)[0], callId);
       if (recorded !== undefined) return recorded;
     }
     const entry = this.find(principal, runId, 'call');
-    this.#quotas.call(principal);
     this.#noteCaller(principal, entry);
     return this.#calls.make(entry, principal, callId, input);
   }
 
-  /** Whoever may call may stop, as `closeRun` does, whatever the policy offers; twice is fine. Throws `call_not_found`. */
+  /** Whoever may call may stop, as `closeRun` does, whatever policy and quotas say; twice is fine. Throws `call_not_found`. */
   async cancel(principal: Principal, runId: string, callId: string): Promise<ToolResult> {
     const command = this.find(principal, runId, 'call').run.findCommand(callId);
-    if (command === undefined) await this.answer(principal, runId, callId, 0);
+    if (command === undefined) await this.#records.answer(...this.#ofRun(principal, runId), callId, 0);
     else if (command.result === undefined) command.kill();
     return { callId, tool: 'exec_kill', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
   }
 
   /** A command as it stands now, else what was recorded; throws `call_not_found`. Makes no call. */
   async answer(principal: Principal, runId: string, callId: string, waitMs: number): Promise<ToolResult> {
-    this.access.require(principal, 'call');
+    this.#ask(principal, 'call');
     return this.#records.answer(...this.#ofRun(principal, runId), callId, waitMs);
   }
 
@@ -250,22 +253,23 @@ export class Service {
   }
 
   async diff(principal: Principal, runId: string): Promise<unknown> {
-    this.access.require(principal, 'read');
+    this.#ask(principal, 'read');
     return this.#records.diff(...this.#ofRun(principal, runId));
   }
 
   async patch(principal: Principal, runId: string): Promise<Uint8Array> {
-    this.access.require(principal, 'read');
+    this.#ask(principal, 'read');
     return this.#records.patch(...this.#ofRun(principal, runId));
   }
 
   /** Path of the journal of a run. */
   journal(principal: Principal, runId: string): string {
-    this.access.require(principal, 'read');
+    this.#ask(principal, 'read');
     return this.#ofRun(principal, runId)[0].journal;
   }
 
   async takeSnapshot(principal: Principal, runId: string, { scratch }: TakeSnapshot): Promise<SnapshotView> {
+    this.#ask(principal, 'call');
     const entry = this.find(principal, runId, 'call');
     entry.refuseMoreSnapshots();
     return entry.keep(await entry.run.snapshot({ scratch }), now());
@@ -283,6 +287,12 @@ export class Service {
     await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');
+  }
+
+  /** What looks at much or makes much takes one of the calls that there may be in a minute. */
+  #ask(principal: Principal, scope: Parameters<Access['require']>[1]): void {
+    this.access.require(principal, scope);
+    this.#quotas.call(principal);
   }
 
   #noteCaller({ identity }: Principal, { row, callers }: OpenRun): void {

@@ -2,7 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { Database, Row } from './database.ts';
-import { KeyDraft, KeyRow, standardQuota } from './key-row.ts';
+import { KeyDraft, KeyRow, Quota, standardQuota } from './key-row.ts';
 
 /**
  * The keys of a service. Promises:
@@ -85,17 +85,40 @@ export class Keys {
     return rows.map(rowOf);
   }
 
+  /** The most that one of a team's live keys may have, of each bound. Undefined where it has none. */
+  largestQuota(team: string): Quota | undefined {
+    const most = Object.keys(standardQuota).map((name) => `max(json_extract(quota, '$.${name}')) AS ${name}`);
+    const found = this.#database.find(
+      `SELECT ${most.join(', ')} FROM keys WHERE team = ? AND ${live} AND json_valid(quota)`,
+      [team, this.#nowText()],
+    );
+    return Quota.safeParse(found).data;
+  }
+
+  /** Whether another team has a key that could still be used. */
+  hasOthers(team: string): boolean {
+    const sql = `SELECT 1 FROM keys WHERE team <> ? AND ${live} LIMIT 1`;
+    return this.#database.find(sql, [team, this.#nowText()]) !== undefined;
+  }
+
   /** From now on, and for ever. Twice is fine; undefined when there is no such key. */
   revoke(id: string): KeyRow | undefined {
-    const at = new Date(this.#now()).toISOString();
+    const at = this.#nowText();
     this.#database.run('UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL', [at, id]);
     return this.get(id);
+  }
+
+  #nowText(): string {
+    return new Date(this.#now()).toISOString();
   }
 
   #holds({ revokedAt, expiresAt }: KeyRow): boolean {
     return revokedAt === null && (expiresAt === null || Date.parse(expiresAt) > this.#now());
   }
 }
+
+/** With the time as its value. */
+const live = 'revoked_at IS NULL AND (expires_at IS NULL OR julianday(expires_at) > julianday(?))';
 
 const secretPattern = /^gbx_([0-9a-z]{26})_[A-Za-z0-9_-]{43}$/;
 

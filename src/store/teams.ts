@@ -10,7 +10,7 @@ export interface TeamRow {
   readonly weight: number;
 }
 
-/** Teams that an operator has said something of; of others each key's own quota holds, and a weight of 1. */
+/** Teams that an operator has said something of; of others what `TeamTerms` makes of their keys, and a weight of 1. */
 export class Teams {
   readonly #database: Database;
 
