@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { sandboxLabels } from '../src/engine/labels.ts';
 import { newId } from '../src/ids.ts';
 import { readAccepted, resolveImage } from '../src/images/accepted.ts';
@@ -6,7 +6,7 @@ import { Runner } from '../src/runner.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import { reconcile } from '../src/service/reconcile.ts';
-import { Bench } from './fixtures/bench.ts';
+import { Bench, smallPolicy } from './fixtures/bench.ts';
 
 let bench: Bench;
 let runner: Runner;
@@ -47,4 +47,15 @@ test('where most sandboxes are unknown to the service nothing is touched, unless
   expect(await bench.containers()).toEqual([]);
   const again = await reconcile(parts);
   expect([again.resumed, again.lost, again.removed.containers]).toEqual([[], [], []]);
+});
+
+test('what is left of a run whose container could not be removed is found once the engine works again', async () => {
+  const run = await runner.open({ policy: smallPolicy() });
+  const failing = vi.spyOn(bench.engine, 'destroy').mockRejectedValue(new Error('the engine does not answer'));
+  await expect(run.close('finished', '')).rejects.toThrow('the engine does not answer');
+  failing.mockRestore();
+  expect(await bench.containers()).toHaveLength(1);
+  await runner.closeLost(run.id, 'it did not close');
+  expect(await bench.containers()).toEqual([]);
+  expect(await bench.dataDir.sandboxes.list()).toEqual([]);
 });

@@ -345,15 +345,16 @@ export class Run {
     } finally {
       try {
         await sandbox.close();
-        await failpoint('close.destroyed');
-      } finally {
         try {
-          await this.#parts.placement.discard(this.dir);
+          await failpoint('close.destroyed');
         } finally {
-          await this.#answers.close();
-          await this.dir.dropKept();
-          await journal.close();
+          // A container that could not be removed keeps its volume, and what says whose it is: recovery finds it by that.
+          await this.#parts.placement.discard(this.dir);
         }
+      } finally {
+        await this.#answers.close();
+        await this.dir.dropKept();
+        await journal.close();
       }
     }
   }
