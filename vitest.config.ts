@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const setupFiles = ['test/fixtures/seed.ts'];
 
 /**
- * They share nothing but the engine, and measure no time: five at once, since most of it is waiting. Each makes a data directory
+ * They share nothing but the engine, and measure no time: three at once, since most of it is waiting. Each makes a data directory
  * of its own.
  */
 const together = [
@@ -65,7 +65,7 @@ export default defineConfig({
           setupFiles,
           alias: { 'glovebox/client': fileURLToPath(new URL('src/client/client.ts', import.meta.url)) },
           include: together,
-          maxWorkers: 5,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
           hookTimeout: 120_000,
