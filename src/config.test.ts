@@ -12,6 +12,7 @@ egress:
   ca: [/etc/ssl/own.pem]
   hosts: {db.internal: [10.0.0.5, "fd00::5"]}
   resolvers: [192.0.2.53, "192.0.2.54:5353", "[2001:db8::53]:53"]
+  sent_policies: [10.20.0.0/16, db.internal:5432, "unix:/run/pg.sock"]
 credentials:
   commands:
     gh: [/usr/bin/gh, auth, token]
@@ -31,6 +32,7 @@ describe('a configuration', () => {
         caFiles: ['/etc/ssl/own.pem'],
         hosts: { 'db.internal': ['10.0.0.5', 'fd00::5'] },
         resolvers: ['192.0.2.53', '192.0.2.54:5353', '[2001:db8::53]:53'],
+        sentPolicies: ['10.20.0.0/16', 'db.internal:5432', 'unix:/run/pg.sock'],
       },
       credentials: { commands: { gh: ['/usr/bin/gh', 'auth', 'token'] } },
     });
@@ -55,6 +57,8 @@ describe('a configuration', () => {
     ['egress: {hosts: {DB: [192.0.2.1]}}\n', /egress\.hosts\.DB: .*lower case|egress\.hosts/],
     ['egress: {resolvers: ["192.0.2.1:0"]}\n', /egress\.resolvers\.0: write the address/],
     ['egress: {resolvers: []}\n', /egress\.resolvers/],
+    ['egress: {sent_policies: [10.0.0.1]}\n', /egress\.sent_policies\.0: write a range/],
+    ['egress: {sent_policies: ["unix:/var/run/docker.sock"]}\n', /egress\.sent_policies\.0/],
     ['credentials: {commands: {gh: gh auth token}}\n', /credentials\.commands\.gh/],
     ['credentials: {commands: {gh: [gh, auth, token]}}\n', /credentials\.commands\.gh: the program is a path/],
     ['credentials: {commands: {gh: []}}\n', /credentials\.commands\.gh/],

@@ -5,6 +5,7 @@ import { isIP } from 'node:net';
 import { isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { isRunnerError, messageOf, RunnerError } from './errors.ts';
+import { destinationText } from './policy/language/egress.ts';
 import { issueLines } from './policy/language/issue-lines.ts';
 import { readYaml } from './policy/language/yaml-source.ts';
 
@@ -26,6 +27,8 @@ export interface OperatorConfig {
     readonly hosts: Readonly<Record<string, readonly string[]>>;
     /** Name servers instead of the system's: an address, perhaps with a port. */
     readonly resolvers: readonly string[];
+    /** In the network of this machine, for policies that are sent to its service: ranges, `host:port`, `unix:/path`. */
+    readonly sentPolicies: readonly string[];
   };
   readonly credentials: {
     /** Programs that print a secret: the whole argument list, by name. */
@@ -71,13 +74,14 @@ export function parseConfig(text: string, source: string): OperatorConfig {
       caFiles: egress.ca ?? [],
       hosts: egress.hosts ?? {},
       resolvers: egress.resolvers ?? [],
+      sentPolicies: egress.sent_policies ?? [],
     },
     credentials: { commands: credentials.commands ?? {} },
   };
 }
 
 const nothingSaid: Omit<OperatorConfig, 'source'> = {
-  egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [] },
+  egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [], sentPolicies: [] },
   credentials: { commands: {} },
 };
 
@@ -94,6 +98,10 @@ const proxyUrl = z.string().max(2048).refine(isProxy, 'write http://host:port or
 const resolver = z
   .string()
   .refine(isResolver, 'write the address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53');
+/** What `addresses` of a rule and `to` of an upstream say. */
+const destination = z.union([z.cidrv4(), z.cidrv6(), destinationText], {
+  error: 'write a range such as 10.0.0.0/8, host:port, or unix:/path/of/a.socket',
+});
 const bypass = z
   .string()
   .max(253)
@@ -123,6 +131,7 @@ const ConfigFile = z.strictObject({
       ca: z.array(absolute).max(16).optional(),
       hosts: z.record(hostName, z.array(address).min(1).max(16)).optional(),
       resolvers: z.array(resolver).min(1).max(4).optional(),
+      sent_policies: z.array(destination).max(256).optional(),
     })
     .optional(),
   credentials: z.strictObject({ commands: z.record(commandName, argv).optional() }).optional(),

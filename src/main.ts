@@ -43,5 +43,9 @@ async function connect(): Promise<Engine> {
 /** Throws `invalid_config` for a file that is there and says what cannot be. */
 async function reach(): Promise<Reach> {
   const { egress, credentials } = await loadConfig();
-  return { network: await Network.open(egress), credentialCommands: credentials.commands };
+  return {
+    network: await Network.open(egress),
+    credentialCommands: credentials.commands,
+    sentPolicies: egress.sentPolicies,
+  };
 }

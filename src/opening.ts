@@ -44,6 +44,8 @@ export interface Reach {
   readonly network?: Network;
   /** Programs that print secrets, by the names that policies call them; default: none. */
   readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
+  /** Destinations in the network of this machine that policies sent to its service may name; default: none. */
+  readonly sentPolicies?: readonly string[];
 }
 
 export interface RunnerOptions extends Reach {

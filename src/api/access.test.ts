@@ -125,7 +125,7 @@ describe('what a key may', () => {
     }
   });
 
-  test('with a policy of its own it names no directory and no secret of the machine', async () => {
+  test('with a policy of its own it names no directory, secret or socket of the machine', async () => {
     const head = 'apiVersion: glovebox/v1\nkind: Policy\nname: own\nimages: [base]\nfiles: { read: ["**"] }\n';
     const key = api.key({ policies: 'any' });
     const open = async (more: string, text = head): Promise<number> =>
@@ -138,6 +138,8 @@ describe('what a key may', () => {
     expect(await open('inputs: [{ source: /etc/ssl, target: /inputs/x }]\n')).toBe(403);
     const image = `images: ["sha256:${'a'.repeat(64)}"]\n`;
     expect(await open(image, head.replace('images: [base]\n', ''))).toBe(403);
+    const socket = 'upstreams: [{ id: db, host: db.internal, port: 5432, to: "unix:/run/pg.sock" }]';
+    expect(await open(`egress: { ${socket} }\n`)).toBe(403);
     const egress = 'egress: { profiles: { p: [{ id: a, host: [a.example], credential: gh }] }, use: [p] }\n';
     expect(await open(`${egress}credentials: { gh: { source: "file:/etc/shadow", host: a.example } }\n`)).toBe(403);
   });

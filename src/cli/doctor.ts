@@ -43,6 +43,7 @@ async function lookAtConfiguration(): Promise<Check> {
       ...(egress.caFiles.length === 0 ? [] : [`certificates in ${egress.caFiles.join(', ')}`]),
       ...(egress.resolvers.length === 0 ? [] : [`name servers ${egress.resolvers.join(', ')}`]),
       ...listed('addresses of', Object.keys(egress.hosts)),
+      ...listed('for policies that are sent', egress.sentPolicies),
       ...listed('commands', Object.keys(credentials.commands)),
     ];
     return {

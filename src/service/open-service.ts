@@ -74,8 +74,9 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
         bytes: bytes ?? null,
       }));
     const probe = () => engine.list({ 'glovebox.owner': dataDir.owner });
-    const parts = { runner, desk, dataDir, store, policies, resumed, images, probe, options };
-    const service = await Service.open(parts);
+    const sentPolicies = options.runner?.sentPolicies ?? [];
+    const parts = { runner, desk, dataDir, store, policies, resumed, images, probe };
+    const service = await Service.open({ ...parts, options: { sentPolicies, ...options } });
     return {
       service,
       runner,

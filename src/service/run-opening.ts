@@ -9,12 +9,11 @@ import type { Store } from '../store/store.ts';
 import type { Access } from './access.ts';
 import type { LiveRuns } from './live-runs.ts';
 import type { OpenRun } from './open-run.ts';
-import { refuseHostNames } from './own-policy.ts';
+import { refuseHostNames, type HostTerms } from './own-policy.ts';
 import type { PolicySource } from './policy-source.ts';
 import type { Principal } from './principal.ts';
 import { costOf, type Quotas } from './quota.ts';
 import type { OpenedRun } from './run-views.ts';
-import type { WorkspaceRoots } from './workspace-roots.ts';
 
 /** What a service needs of a runner. */
 export interface RunnerPort {
@@ -38,7 +37,7 @@ export interface RunOpeningParts {
   readonly quotas: Quotas;
   readonly live: LiveRuns;
   readonly policies: PolicySource;
-  readonly roots: WorkspaceRoots;
+  readonly host: HostTerms;
   /** Open and opening together; of one team half of it, where others have keys. */
   readonly runsMax: number;
 }
@@ -62,13 +61,13 @@ export class RunOpening {
   }
 
   async open(principal: Principal, asked: OpenAsked, { idempotencyKey, signal }: OpenOptions): Promise<RunRow> {
-    const { access, roots, policies, runner, store } = this.#parts;
+    const { access, host, policies, runner, store } = this.#parts;
     access.mayOpen(principal, 'text' in asked.policy ? 'text' : asked.policy);
-    const workspace = await roots.resolve(principal, asked.workspace);
+    const workspace = await host.roots.resolve(principal, asked.workspace);
     const { taskClass, intent, name, image, base } = asked;
     const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
     const policy = await policies.load(asked.policy, workspace, task);
-    if ('text' in asked.policy) await refuseHostNames(principal, policy.policy, roots);
+    if ('text' in asked.policy) await refuseHostNames(principal, policy, host);
     this.#refuseMore(principal.team, 1);
     const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
     const row = newRow(principal, policy, called, name);

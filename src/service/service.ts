@@ -54,6 +54,8 @@ export interface ServiceOptions {
   readonly workspaces?: readonly string[];
   /** Open and opening together; one team has half of it where others have keys. Default 256. */
   readonly runsMax?: number;
+  /** Destinations in the network of this machine that policies sent as text may name; default none. */
+  readonly sentPolicies?: readonly string[];
 }
 
 const runsMax = 256;
@@ -110,7 +112,7 @@ export class Service {
       access: this.access,
       quotas: this.#quotas,
       live: this.#open,
-      roots: new WorkspaceRoots(options.workspaces ?? []),
+      host: { roots: new WorkspaceRoots(options.workspaces ?? []), destinations: options.sentPolicies ?? [] },
       runsMax: options.runsMax ?? runsMax,
     });
     desk.onChange((type, approval, row) =>

@@ -148,18 +148,20 @@ const EgressDeny = z
   })
   .refine((rule) => rule.host !== undefined || rule.cidr !== undefined, 'say which host or cidr');
 
+/** Where an upstream is: `unix:/path/of/a.socket` or `host:port`. */
+export const destinationText = z
+  .string()
+  .max(300)
+  .superRefine((text, context) => {
+    const why = wrongDestination(text);
+    if (why !== undefined) context.addIssue(why);
+  });
+
 const Upstream = z.strictObject({
   id: ownName.describe('Named like a profile where it may be used, and in decisions and journals.'),
   host: exactHost.describe('The name that it has inside.'),
   port: port.describe('The port that it has inside.'),
-  to: z
-    .string()
-    .max(300)
-    .superRefine((text, context) => {
-      const why = wrongDestination(text);
-      if (why !== undefined) context.addIssue(why);
-    })
-    .describe('Where it is: `unix:/path/of/a.socket` or `host:port`, as this machine sees it.'),
+  to: destinationText.describe('Where it is: `unix:/path/of/a.socket` or `host:port`, as this machine sees it.'),
 });
 export type UpstreamRule = z.infer<typeof Upstream>;
 
