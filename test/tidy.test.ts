@@ -169,6 +169,19 @@ const mayImport: Record<string, readonly string[]> = {
   // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
   client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],
   report: [...leaves, 'contract', 'journal'], // what can be held against a run, for CI
+  // All that a run has left, in one signed file: what it is made of is named by digest, and read again to be checked.
+  bundle: [
+    ...leaves,
+    'approvals',
+    'data-dir',
+    'environment',
+    'images',
+    'journal',
+    'policy',
+    'run',
+    'sandbox',
+    'workspace',
+  ],
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
