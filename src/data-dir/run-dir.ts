@@ -21,6 +21,8 @@ export class RunDir {
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
+  /** What the gates found of its candidate, one file each time. */
+  readonly verificationsDir: string;
   /** Where the workspace's writable layer is while the run is open. */
   readonly layer: string;
 
@@ -37,6 +39,7 @@ export class RunDir {
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
     this.base = join(path, 'base.json');
+    this.verificationsDir = join(path, 'verifications');
     this.layer = join(path, 'layer');
   }
 

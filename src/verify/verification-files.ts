@@ -1,0 +1,86 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import type { Digest } from '../digest.ts';
+import { messageOf, RunnerError } from '../errors.ts';
+import { idPattern } from '../ids.ts';
+import { digestOfVerification, encodeVerification, Verification } from './verification.ts';
+
+export interface KeptVerification {
+  readonly verification: Verification;
+  readonly digest: Digest;
+}
+
+/** Whole or not at all, also when the power goes. Throws `data_dir_unusable`. */
+export async function writeVerification(dir: RunDir, verification: Verification): Promise<KeptVerification> {
+  const file = join(dir.verificationsDir, `${verification.id}.json`);
+  try {
+    await mkdir(dir.verificationsDir, { recursive: true, mode: 0o700 });
+    await writeWhole(file, encodeVerification(Verification.parse(verification)));
+    await sync(dir.verificationsDir);
+  } catch (cause) {
+    const message = `the verification of run ${dir.id} cannot be kept as ${file}: ${messageOf(cause)}; make room there, then verify again`;
+    throw new RunnerError('data_dir_unusable', message, { cause });
+  }
+  return { verification, digest: digestOfVerification(verification) };
+}
+
+/**
+ * The newest of a run, which is the one that holds; undefined where it was never verified. One that is there and is not what was
+ * written is `journal_broken`: an older and better one never takes its place.
+ */
+export async function findVerification(dir: RunDir): Promise<KeptVerification | undefined> {
+  const newest = (await listVerifications(dir)).at(-1);
+  return newest === undefined ? undefined : await readVerification(dir, newest);
+}
+
+/** Ids, the oldest first. */
+async function listVerifications(dir: RunDir): Promise<readonly string[]> {
+  const names = await readdir(dir.verificationsDir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
+  return ids.filter((id) => idPattern.test(id)).sort();
+}
+
+async function readVerification(dir: RunDir, id: string): Promise<KeptVerification> {
+  const file = join(dir.verificationsDir, `${id}.json`);
+  try {
+    const text = await readFile(file, 'utf8');
+    const verification = Verification.parse(JSON.parse(text));
+    if (encodeVerification(verification) !== text) throw new Error('it is not in its one canonical form');
+    if (verification.id !== id || verification.run !== dir.id)
+      throw new Error(`it is ${verification.id} of run ${verification.run}`);
+    return { verification, digest: digestOfVerification(verification) };
+  } catch (cause) {
+    const message = `verification ${id} of run ${dir.id} is not what was written there: ${messageOf(cause).slice(0, 300)}; verify the run again`;
+    throw new RunnerError('journal_broken', message, { cause });
+  }
+}
+
+async function writeWhole(file: string, text: string): Promise<void> {
+  const partial = `${file}.new`;
+  try {
+    const handle = await open(partial, 'w', 0o600);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(partial, file);
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => undefined); // `error` is what counts
+    throw error;
+  }
+}
+
+async function sync(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
