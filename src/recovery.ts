@@ -56,8 +56,9 @@ export async function recoverNow(
     (await dataDir.isAlive(instance)) || (sandbox !== undefined && (await isTakenUp(dataDir, sandbox, except)));
   const keepVolumes = [await currentVolume(engine)];
   const removed = await collect(engine, { owner: dataDir.owner, isAlive, keepVolumes, dryRun });
+  // An engine lists volumes in any order.
   const namesOf = (kind: 'container' | 'volume' | 'network') =>
-    removed.filter((item) => item.kind === kind).map((item) => item.name);
+    removed.flatMap((item) => (item.kind === kind ? [item.name] : [])).sort();
   const runs: { id: string; closedCalls: number }[] = [];
   const neverBegun: string[] = [];
   const living = await settleInstances(dataDir, dryRun);
