@@ -93,6 +93,8 @@ interface Opening {
   readonly warm?: WarmSandbox | undefined;
   readonly origin?: Origin;
   readonly by?: Requester;
+  /** Who has made what it starts from. */
+  readonly participants?: readonly string[];
 }
 
 /** Whose run it is: on record in its journal, so that it is known wherever that is. */
@@ -243,7 +245,10 @@ export class Opener {
   }
 
   /** A run whose intent cannot be recorded leaves no directory either. */
-  async #begin({ id, policy, placement }: Opening, opened: Draft): Promise<{ dir: RunDir; journal: Journal }> {
+  async #begin(
+    { id, policy, placement, participants = [] }: Opening,
+    opened: Draft,
+  ): Promise<{ dir: RunDir; journal: Journal }> {
     let journal: Journal | undefined;
     try {
       const dir = await this.#parts.dataDir.createRun(id);
@@ -252,6 +257,8 @@ export class Opener {
       journal = await Journal.create(dir.journal, id, durabilityOf(this.#parts.options));
       await failpoint('open.begun');
       await journal.append(opened);
+      for (const by of participants)
+        await journal.append({ type: 'participant.joined', data: { by, how: 'fork_source' } });
       return { dir, journal };
     } catch (error) {
       await journal?.close();

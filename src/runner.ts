@@ -54,6 +54,8 @@ export interface ForkRequest {
   readonly count?: number;
   readonly intent?: string;
   readonly by?: Requester;
+  /** Identities that take part in the source: on record in each fork before anything of it is there. */
+  readonly participants?: readonly string[];
   readonly onProgress?: (line: string) => void;
   readonly signal?: AbortSignal;
 }

@@ -247,6 +247,8 @@ test('a run is snapshot, put back, forked, looked at and closed, and its diff is
   expect((await sh(runs[0]?.id ?? '', 'f', 'cat src/a.txt')).json).toMatchObject({
     data: { output: { text: 'one\ntwo\n' } },
   });
+  const ofFork = (await serving.ask(`/v1/runs/${runs[0]?.id}/journal`)).bytes.toString();
+  expect(ofFork).toMatch(/"data":\{"by":"local:\d+","how":"fork_source"\}.*"type":"participant.joined"/);
   const restored = await serving.ask(`/v1/runs/${id}/restore`, { method: 'POST', body: { snapshot } });
   expect(restored.status).toBe(204);
   const open = await serving.ask(`/v1/runs/${id}/patch`);

@@ -3,11 +3,15 @@ import type { Problem } from '../contract/problem.ts';
 import { newId } from '../ids.ts';
 import { scopes } from '../store/key-row.ts';
 import { Api } from './api.fixture.ts';
+import type { Principal } from '../service/principal.ts';
+import type { Service } from '../service/service.ts';
 import type { Route } from './route.ts';
 import { allRoutes } from './routes.ts';
+import { ServiceRun } from './service-run.ts';
 
 const routes = allRoutes();
 const guarded = routes.filter(({ scope }) => scope !== 'none');
+const poll = { tool: 'exec_poll', callId: 'c1' } as const;
 const ofRuns = routes.filter(({ path }) => path.includes('{run}'));
 
 describe('who asks', () => {
@@ -224,6 +228,47 @@ describe('who had a hand in a run', () => {
     const fork = runs[0]?.id ?? '';
     expect([ann, bob, eve].map((key) => mayDecide(key, fork))).toEqual([false, false, false]);
     expect(mayDecide(api.key({ identity: 'kim' }), fork)).toBe(true);
+    // and the fork's own journal says so, for a store that is made again
+    expect(api.fake.runner.get(fork).joined.sort()).toEqual(['ann fork_source', 'eve fork_source']);
+  });
+
+  const acts: readonly (readonly [string, string, (service: Service, who: Principal, run: string) => unknown])[] = [
+    ['ending a call', 'stopped_call', (service, who, run) => service.cancel(who, run, 'c1')],
+    ['ending a call over MCP', 'stopped_call', (service, who, run) => new ServiceRun(service, who, run).cancel('c1')],
+    ['narrowing its egress', 'narrowed', (service, who, run) => service.narrowEgress(who, run, ['a'])],
+    ['revoking a credential', 'revoked', (service, who, run) => service.revokeCredential(who, run, 'gh')],
+    ['a connection to a port inside', 'connected', (service, who, run) => service.forward(who, run, 80)],
+    ['looking on by a tool', 'looked', (service, who, run) => service.call(who, run, 'p1', poll)],
+    ['closing it', 'closed', (service, who, run) => service.closeRun(who, run, { reason: 'finished', summary: '' })],
+  ];
+  test.each(acts)('by %s does not answer for it, and the journal says so once', async (_, how, act) => {
+    const [ann, bob] = [api.key(), api.key({ identity: 'bob' })];
+    const { id } = await api.open(ann);
+    const run = api.fake.runner.get(id);
+    run.command = { kill: () => undefined, ended: Promise.resolve() };
+    const { service } = api.fake;
+    expect(mayDecide(bob, id)).toBe(true);
+    await act(service, service.authenticate(bob), id);
+    await act(service, service.authenticate(bob), id);
+    expect(mayDecide(bob, id)).toBe(false);
+    expect(run.joined).toEqual([`bob ${how}`]);
+    expect(mayDecide(api.key({ identity: 'kim' }), id)).toBe(true);
+  });
+
+  test('ends and takes away although that cannot be put on record, and does nothing else then', async () => {
+    const [ann, bob] = [api.key(), api.key({ identity: 'bob' })];
+    const { id } = await api.open(ann);
+    const run = api.fake.runner.get(id);
+    run.unwritable = new Error('the disk is full');
+    let killed = 0;
+    run.command = { kill: () => (killed += 1), ended: Promise.resolve() };
+    const { service } = api.fake;
+    const who = service.authenticate(bob);
+    await service.cancel(who, id, 'c1');
+    await service.narrowEgress(who, id, ['a']);
+    await expect(service.forward(who, id, 80)).rejects.toThrow('the disk is full');
+    await service.closeRun(who, id, { reason: 'cancelled', summary: '' });
+    expect([killed, run.candidate !== undefined, mayDecide(bob, id)]).toEqual([1, true, false]);
   });
 
   test('by putting it back to a snapshot does not answer for it', async () => {

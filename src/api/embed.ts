@@ -23,7 +23,7 @@ export function embed(opened: OpenedService): Embedded {
     const [, run = '', port, callId = ''] = socketPath.exec(path)?.map((part) => decodeURIComponent(part ?? '')) ?? [];
     if (run === '') throw new RunnerError('not_found', `there is no socket ${JSON.stringify(path.slice(0, 200))}`);
     const owner = service.local();
-    if (port !== undefined && port !== '') return service.find(owner, run, 'call').run.forward(Number(port));
+    if (port !== undefined && port !== '') return service.forward(owner, run, Number(port));
     return (await Terminal.attach(service, owner, { run, callId, offset: 0 })).stream();
   };
   return {

@@ -45,7 +45,7 @@ export class ServiceRun implements DelegatedRun {
   async cancel(callId: string): Promise<void> {
     const command = this.#service.find(this.#principal, this.id, 'call').run.findCommand(callId);
     if (command === undefined || command.result !== undefined) return;
-    command.kill();
+    await this.#service.cancel(this.#principal, this.id, callId);
     await command.ended;
   }
 

@@ -117,6 +117,7 @@ describe('an entry on a terminal', () => {
       { type: 'egress.counted', data: counted },
       { type: 'egress.narrowed', data: { without: ['npm', 'docs'] } },
       { type: 'credential.revoked', data: { credential: 'gh', cut: 1 } },
+      { type: 'participant.joined', data: { by: 'bob', how: 'fork_source' } },
     ];
     const lines = linesOf([...storyOf(3, false), lost, ...egress]).map((line) =>
       renderEntry(Entry.parse(JSON.parse(line))),
@@ -138,6 +139,7 @@ describe('an entry on a terminal', () => {
       '  14     0.093s  egress.counted      12 more refused: *: no profile names it',
       '  15     0.100s  egress.narrowed     without npm, docs',
       '  16     0.107s  credential.revoked  gh, 1 requests with it were cut',
+      '  17     0.114s  participant.joined  bob (fork_source)',
     ]);
   });
 

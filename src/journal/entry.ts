@@ -19,6 +19,19 @@ const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPa
 const callId = z.string().regex(callIdPattern);
 const json = z.record(z.string(), z.json());
 
+/** How an identity came to take part in a run, other than by a call: of a call its own entry says so. */
+const participations = [
+  'fork_source',
+  'looked',
+  'stopped_call',
+  'closed',
+  'restored',
+  'connected',
+  'narrowed',
+  'revoked',
+] as const;
+export type Participation = (typeof participations)[number];
+
 /** `Outcome` of `sandbox/outcome.ts`, the two ways in which a tool without a command ends, and what nobody saw end. */
 export const EntryOutcome = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('exited'), code: z.int() }),
@@ -178,6 +191,7 @@ const dataOf = {
   'egress.counted': z.strictObject({ host: text, rule: text.optional(), reason: text, count }),
   'egress.narrowed': z.strictObject({ without: z.array(text).min(1).max(256).readonly() }),
   'credential.revoked': z.strictObject({ credential: text, cut: count }),
+  'participant.joined': z.strictObject({ by: text, how: z.enum(participations) }),
   note: z.strictObject({ text }),
   'journal.recovered': z.strictObject({
     reason: text,
@@ -238,6 +252,7 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('egress.counted'),
   entryOf('egress.narrowed'),
   entryOf('credential.revoked'),
+  entryOf('participant.joined'),
   entryOf('note'),
   entryOf('journal.recovered'),
   entryOf('run.closed'),

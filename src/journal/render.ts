@@ -83,6 +83,8 @@ function storyOf(entry: Entry): string {
       return `without ${short(entry.data.without.join(', '))}`;
     case 'credential.revoked':
       return `${entry.data.credential}, ${entry.data.cut} requests with it were cut`;
+    case 'participant.joined':
+      return `${short(entry.data.by)} (${entry.data.how})`;
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':

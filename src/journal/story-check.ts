@@ -85,6 +85,7 @@ export class StoryCheck {
       case 'egress.counted':
       case 'egress.narrowed':
       case 'credential.revoked':
+      case 'participant.joined':
       case 'note':
       case 'journal.recovered':
         return;

@@ -5,7 +5,7 @@ import type { RunState } from '../control/controlled.ts';
 import { isRunnerError, RunnerError, messageOf } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import { boundArguments } from '../journal/bound-arguments.ts';
-import type { EntryData } from '../journal/entry.ts';
+import type { EntryData, Participation } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
@@ -166,6 +166,11 @@ export class Run {
   /** A connection to a port on the loopback inside. */
   forward(port: number): Promise<Duplex> {
     return this.#parts.control.forward(port);
+  }
+
+  /** That somebody takes part in it who has made no call. */
+  async noteParticipant(by: string, how: Participation): Promise<void> {
+    await this.#parts.journal.append({ type: 'participant.joined', data: { by, how } });
   }
 
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {

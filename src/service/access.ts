@@ -8,7 +8,7 @@ import type { Principal } from './principal.ts';
  * Who may do what. Promises:
  *  - a team sees its own runs; another team's is answered as one that does not exist: the same words, after the same work;
  *  - a scope is asked for before anything is looked up;
- *  - who opened a run, or made a call in it, answers no approval of it, whatever its scopes.
+ *  - who opened a run, or takes part in it (`participants.ts`), answers no approval of it, whatever its scopes.
  */
 export class Access {
   readonly #runs: Runs;
@@ -58,6 +58,6 @@ export function whyNotDecide(
   run: Pick<RunRow, 'id' | 'identity'>,
   callers: ReadonlySet<string>,
 ): string | undefined {
-  const what = run.identity === identity ? 'opened' : callers.has(identity) ? 'made calls in' : undefined;
+  const what = run.identity === identity ? 'opened' : callers.has(identity) ? 'takes part in' : undefined;
   return what && `${identity} ${what} run ${run.id}, so somebody else has to answer for it`;
 }

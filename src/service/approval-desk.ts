@@ -24,7 +24,7 @@ const decidedMax = 1_000;
 /**
  * Where a service's runs ask people. Promises:
  *  - an answer is in the store before it counts, and counts once for each identity;
- *  - nobody who opened the run or made a call in it counts, whenever they did it;
+ *  - nobody who opened the run or takes part in it counts, whenever they did it;
  *  - another team's approval is answered as one that does not exist.
  */
 export class ApprovalDesk {

@@ -10,6 +10,10 @@ const tools: ReadonlySet<string> = new Set(ToolCall.options.map((option) => opti
 /** They look at what is on record already, and are no calls of their own. */
 const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
 
+export function isObserver({ tool }: ToolCallInput): boolean {
+  return observers.has(tool);
+}
+
 /** Of calls that begin: a call that lasts longer than this lets the next one begin. */
 const turns = { atOnce: 32, waitingMax: 1_024, waitMaxMs: 30_000 };
 const turnMs = 50;
@@ -32,8 +36,7 @@ export class CallRecord {
 
   async make(entry: OpenRun, principal: Principal, callId: string, input: ToolCallInput): Promise<ToolResult> {
     // What is no call at all is refused below, and not told of.
-    if (observers.has(input.tool) || !tools.has(input.tool))
-      return entry.run.call(callId, input, { by: principal.identity });
+    if (isObserver(input) || !tools.has(input.tool)) return entry.run.call(callId, input, { by: principal.identity });
     const turn = await this.#turns.take(entry.row.team);
     const given = setTimeout(() => turn.give(), turnMs);
     const answer = entry.run.call(callId, input, { by: principal.identity });

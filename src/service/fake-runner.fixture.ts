@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough, type Duplex } from 'node:stream';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
@@ -68,8 +69,24 @@ export class FakeRun {
     return { ...many, byTag: {}, deniedInARow: null, perMinute: null, cpuMs: null };
   }
 
-  findCommand(): undefined {
-    return undefined;
+  /** What is on record of who takes part without a call. */
+  readonly joined: string[] = [];
+  /** What noting that fails with. */
+  unwritable: Error | undefined;
+  /** A command that runs. */
+  command: { kill(): void; readonly ended: Promise<unknown> } | undefined;
+
+  async noteParticipant(by: string, how: string): Promise<void> {
+    if (this.unwritable !== undefined) throw this.unwritable;
+    this.joined.push(`${by} ${how}`);
+  }
+
+  findCommand(): FakeRun['command'] {
+    return this.command;
+  }
+
+  async forward(): Promise<Duplex> {
+    return new PassThrough();
   }
 
   reach(): unknown {
@@ -136,8 +153,10 @@ export class FakeRunner implements RunnerPort {
     return this.#add(id, policy);
   }
 
-  async fork({ policy }: RunSnapshot, { count = 1 }: ForkRequest): Promise<readonly OpenedRun[]> {
-    return Array.from({ length: count }, () => this.#add(newId(), policy));
+  async fork({ policy }: RunSnapshot, { count = 1, participants = [] }: ForkRequest): Promise<readonly OpenedRun[]> {
+    const forks = Array.from({ length: count }, () => this.#add(newId(), policy));
+    for (const { id } of forks) this.get(id).joined.push(...participants.map((by) => `${by} fork_source`));
+    return forks;
   }
 
   async closeLost(): Promise<void> {

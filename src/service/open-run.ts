@@ -16,7 +16,7 @@ const snapshotsMax = 64;
 export class OpenRun {
   readonly run: OpenedRun;
   readonly row: RunRow;
-  /** Identities that are on record as having made calls. */
+  /** Identities that are on record as taking part. */
   readonly callers = new Set<string>();
   /** Calls that were asked for here, so that each is told of once. */
   readonly seen = new Map<string, { readonly beganMs: number; readonly ended: boolean }>();

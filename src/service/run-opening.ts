@@ -109,13 +109,15 @@ export class RunOpening {
     try {
       for (const id of ids) quotas.open(principal, id, costOf(policy.policy));
       const taken = snapshot === undefined ? await source.run.snapshot() : source.snapshot(snapshot);
+      const before = this.#participantsOf(source); // those who came after the snapshot have no part in it
       const runs = await runner.fork(taken, {
         count,
+        participants: before,
         by: requester(principal, undefined),
         ...(intent === undefined ? {} : { intent }),
         ...(signal === undefined ? {} : { signal }),
       });
-      return await this.#keepForks(source, runs, () => newRow(principal, policy, called, undefined));
+      return await this.#keepForks(before, runs, () => newRow(principal, policy, called, undefined));
     } finally {
       this.#forking -= count;
       for (const id of ids) quotas.close(id); // from `admit` on each counts under its own id
@@ -142,10 +144,17 @@ export class RunOpening {
       refuse(`team ${team} has ${openRuns} of ${runsMax} runs open, and leaves half of them to other teams`);
   }
 
-  /** What is in them others have made: who worked on the source answers for no fork of it. */
-  async #keepForks(source: OpenRun, runs: readonly OpenedRun[], rowFor: () => RunRow): Promise<readonly RunRow[]> {
+  /** What is in a fork others have made: they answer for it no more than for its source. */
+  #participantsOf({ row }: OpenRun): readonly string[] {
+    return [...new Set([row.identity, ...this.#parts.store.runs.callers(row.id)])];
+  }
+
+  async #keepForks(
+    callers: readonly string[],
+    runs: readonly OpenedRun[],
+    rowFor: () => RunRow,
+  ): Promise<readonly RunRow[]> {
     const { store, live } = this.#parts;
-    const callers = [source.row.identity, ...store.runs.callers(source.row.id)];
     try {
       return runs.map((run) => {
         const row = { ...rowFor(), id: run.id };

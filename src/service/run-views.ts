@@ -24,6 +24,7 @@ export type OpenedRun = Pick<
   | 'narrowEgress'
   | 'revokeCredential'
   | 'forward'
+  | 'noteParticipant'
   | 'lost'
   | 'close'
 >;

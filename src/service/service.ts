@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type {
   CloseRun,
   ForkRun,
@@ -9,6 +10,7 @@ import type {
   TakeSnapshot,
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
+import type { RunState } from '../control/controlled.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
 import type { RunRow } from '../store/runs.ts';
@@ -17,13 +19,14 @@ import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { Access } from './access.ts';
 import type { ApprovalDesk } from './approval-desk.ts';
-import { CallRecord } from './call-record.ts';
+import { CallRecord, isObserver } from './call-record.ts';
 import { EngineProbe } from './engine-probe.ts';
 import { KeyDesk } from './key-desk.ts';
 import { EventLog } from './event-log.ts';
 import type { CallOutput } from './call-output.ts';
 import { LiveRuns } from './live-runs.ts';
 import type { OpenRun } from './open-run.ts';
+import { Participants } from './participants.ts';
 import type { PolicySource } from './policy-source.ts';
 import { localKeyId, localPrincipal, principalOf, type Principal } from './principal.ts';
 import { Quotas } from './quota.ts';
@@ -83,6 +86,7 @@ export class Service {
   readonly #opening: RunOpening;
   readonly #calls: CallRecord;
   readonly #quotas: Quotas;
+  readonly #participants: Participants;
   readonly #records = new RunRecords();
   #draining = false;
 
@@ -96,6 +100,7 @@ export class Service {
     this.store = store;
     this.policies = policies;
     this.access = new Access(store.runs);
+    this.#participants = new Participants(store.runs);
     const terms = new TeamTerms(store);
     this.#calls = new CallRecord(this.events, (team) => terms.find(team).weight);
     this.#quotas = new Quotas({ teamQuota: (team) => terms.find(team).quota });
@@ -207,19 +212,30 @@ export class Service {
     throw new RunnerError('run_not_open', `run ${runId} is ${state}; open another one`);
   }
 
-  /** One that this principal has a hand in from now on, by what is no tool call: it answers for that run no more. */
-  act(principal: Principal, runId: string): OpenRun {
+  /** Into a port on the loopback inside. */
+  async forward(principal: Principal, runId: string, port: number): Promise<Duplex> {
     const entry = this.find(principal, runId, 'call');
-    this.#noteCaller(principal, entry);
-    return entry;
+    await this.#participants.join(principal, entry, 'connected');
+    return entry.run.forward(port);
   }
 
-  /** Twice is fine. */
+  narrowEgress(principal: Principal, runId: string, without: readonly string[]): Promise<RunState> {
+    const entry = this.find(principal, runId, 'call');
+    return this.#participants.joinBeside(principal, entry, 'narrowed', () => entry.run.narrowEgress(without));
+  }
+
+  revokeCredential(principal: Principal, runId: string, name: string): Promise<RunState> {
+    const entry = this.find(principal, runId, 'call');
+    return this.#participants.joinBeside(principal, entry, 'revoked', () => entry.run.revokeCredential(name));
+  }
+
+  /** Twice is fine. What is to leave is asked of people then, so whoever closes has a hand in it. */
   async closeRun(principal: Principal, runId: string, { reason, summary }: CloseRun): Promise<RunView> {
     this.access.require(principal, 'call');
     const row = this.access.find(principal, runId);
     const entry = this.#open.get(row.id);
-    if (entry !== undefined) await this.#open.close(entry, reason, summary);
+    if (entry !== undefined)
+      await this.#participants.joinBeside(principal, entry, 'closed', () => this.#open.close(entry, reason, summary));
     return this.#view(this.access.find(principal, runId));
   }
 
@@ -231,15 +247,18 @@ export class Service {
       if (recorded !== undefined) return recorded;
     }
     const entry = this.find(principal, runId, 'call');
-    this.#noteCaller(principal, entry);
+    if (isObserver(input)) await this.#participants.join(principal, entry, 'looked');
+    else this.#participants.joinByCall(principal, entry);
     return this.#calls.make(entry, principal, callId, input);
   }
 
   /** Whoever may call may stop, as `closeRun` does, whatever policy and quotas say; twice is fine. Throws `call_not_found`. */
   async cancel(principal: Principal, runId: string, callId: string): Promise<ToolResult> {
-    const command = this.find(principal, runId, 'call').run.findCommand(callId);
+    const entry = this.find(principal, runId, 'call');
+    const command = entry.run.findCommand(callId);
     if (command === undefined) await this.#records.answer(...this.#ofRun(principal, runId), callId, 0);
-    else if (command.result === undefined) command.kill();
+    else if (command.result === undefined)
+      await this.#participants.joinBeside(principal, entry, 'stopped_call', async () => command.kill());
     return { callId, tool: 'exec_kill', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
   }
 
@@ -278,8 +297,10 @@ export class Service {
   }
 
   async restore(principal: Principal, runId: string, snapshot: string): Promise<void> {
-    const entry = this.act(principal, runId);
-    await entry.run.restore(entry.snapshot(snapshot));
+    const entry = this.find(principal, runId, 'call');
+    const to = entry.snapshot(snapshot);
+    await this.#participants.join(principal, entry, 'restored');
+    await entry.run.restore(to);
   }
 
   /** Opens no more runs, waits for calls that run, then closes what is open, or leaves it as it is. */
@@ -295,12 +316,6 @@ export class Service {
   #ask(principal: Principal, scope: Parameters<Access['require']>[1]): void {
     this.access.require(principal, scope);
     this.#quotas.call(principal);
-  }
-
-  #noteCaller({ identity }: Principal, { row, callers }: OpenRun): void {
-    if (callers.has(identity)) return;
-    this.store.runs.addCaller(row.id, identity);
-    callers.add(identity);
   }
 
   #ofRun(principal: Principal, runId: string): [RunDir, OpenRun | undefined] {

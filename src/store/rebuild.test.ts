@@ -67,10 +67,23 @@ describe('the list of runs', () => {
     )({ outcome: { kind: 'done' }, ms: 1 });
     const data = { callId: 'c2', tool: 'exec', by: 'eve', rule: 'files.write', reason: 'no' };
     await journal.append({ type: 'call.denied', data });
+    await journal.append({ type: 'participant.joined', data: { by: 'bob', how: 'fork_source' } });
     await journal.close();
     const { runs } = store();
     await syncRuns(open[0] as Store, dataDir);
-    expect(runs.callers(dir.id)).toEqual(new Set(['bot', 'eve']));
+    expect(runs.callers(dir.id)).toEqual(new Set(['bot', 'eve', 'bob']));
+  });
+
+  test('of a store that was put back from an older copy learns who has joined since', async () => {
+    const dir = await makeRun(dataDir, { by: ada, closedMs: null });
+    const { runs } = store();
+    await syncRuns(open[0] as Store, dataDir);
+    const { journal } = await Journal.reopen(dir.journal);
+    await journal.append({ type: 'participant.joined', data: { by: 'bob', how: 'closed' } });
+    await journal.close();
+    expect(runs.callers(dir.id)).toEqual(new Set());
+    await syncRuns(open[0] as Store, dataDir);
+    expect(runs.callers(dir.id)).toEqual(new Set(['bob']));
   });
 
   test('says that a run is closed when its journal does, and that one without a journal never began', async () => {

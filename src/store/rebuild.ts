@@ -32,10 +32,9 @@ export async function syncRuns(store: Store, dataDir: DataDir): Promise<Synced> 
       const ends = await readEnds(dir.journal);
       if (known !== undefined) {
         if (settle(store, known, ends)) closed.push(dir.id);
-      } else if (add(store, dir, ends)) {
-        added.push(dir.id);
-        if (ends?.closed === undefined) await addCallers(store, dir);
-      }
+      } else if (add(store, dir, ends)) added.push(dir.id);
+      // The store may be one that was put back from an older copy.
+      if (ends !== undefined && ends.closed === undefined) await addCallers(store, dir);
     } catch (error) {
       unreadable.push({ id: dir.id, reason: messageOf(error) });
     }
@@ -70,11 +69,13 @@ function settle(store: Store, row: RunRow, ends: JournalEnds | undefined): boole
   return store.runs.update(row.id, { state: 'closed', outcome, closedAt: ends.closedAt ?? null });
 }
 
-/** Of an open run, so that nobody who has made a call in it answers for it. */
+/** Of an open run, so that nobody who takes part in it answers for it. */
 async function addCallers(store: Store, dir: RunDir): Promise<void> {
   const callers = new Set<string>();
-  for await (const { type, data } of readEntries(dir.journal))
-    if ((type === 'call.intended' || type === 'call.denied') && data.by !== undefined) callers.add(data.by);
+  for await (const { type, data } of readEntries(dir.journal)) {
+    const says = type === 'call.intended' || type === 'call.denied' || type === 'participant.joined';
+    if (says && data.by !== undefined) callers.add(data.by);
+  }
   for (const caller of callers) store.runs.addCaller(dir.id, caller);
 }
 

@@ -101,12 +101,12 @@ export class Runs {
     this.#database.run('DELETE FROM runs WHERE id = ?', [id]);
   }
 
-  /** That this identity has made a call in it. Twice is fine. */
+  /** That this identity takes part in it. Twice is fine. */
   addCaller(id: string, identity: string): void {
     this.#database.run('INSERT OR IGNORE INTO callers (run_id, identity) VALUES (?, ?)', [id, identity]);
   }
 
-  /** Whoever made a call in it; who opened it is in the row. */
+  /** Whoever takes part in it; who opened it is in the row. */
   callers(id: string): ReadonlySet<string> {
     const rows = this.#database.all('SELECT identity FROM callers WHERE run_id = ?', [id]);
     return new Set(rows.map((row) => String(row['identity'])));

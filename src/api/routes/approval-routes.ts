@@ -35,7 +35,7 @@ export const approvalRoutes: readonly Route[] = [
     path: '/v1/approvals/{approval}',
     operation: 'decideApproval',
     tag: 'approvals',
-    summary: 'Answers it, once for each identity; never of whoever opened the run or made a call in it.',
+    summary: 'Answers it, once for each identity; never of whoever opened the run or takes part in it.',
     scope: 'approve',
     params: { approval: ApprovalId },
     body: { kind: 'json', schema: DecideApproval },

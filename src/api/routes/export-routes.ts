@@ -86,7 +86,7 @@ export const exportRoutes: readonly Route[] = [
     body: { kind: 'json', schema: z.strictObject({ without: z.array(z.string().min(1).max(200)).min(1).max(256) }) },
     reply: { description: 'How it stands now.', schema: RunState },
     handle: async ({ service, principal, params: { run }, body }) =>
-      json(await service.find(principal, run, 'call').run.narrowEgress(body.without)),
+      json(await service.narrowEgress(principal, run, body.without)),
   }),
   route({
     method: 'POST',
@@ -98,7 +98,7 @@ export const exportRoutes: readonly Route[] = [
     params: { ...params, name: z.string().min(1).max(200) },
     reply: { description: 'How it stands now.', schema: RunState },
     handle: async ({ service, principal, params: { run, name } }) =>
-      json(await service.find(principal, run, 'call').run.revokeCredential(name)),
+      json(await service.revokeCredential(principal, run, name)),
   }),
 ];
 

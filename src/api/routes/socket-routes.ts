@@ -38,7 +38,7 @@ export const socketRoutes: readonly Route[] = [
     params: { run: RunId, port: PortParam },
     reply: { status: 101, description: 'The socket.' },
     accept: async ({ service, principal, params: { run, port }, gone }) => {
-      const inner = await service.act(principal, run).run.forward(Number(port));
+      const inner = await service.forward(principal, run, Number(port));
       inner.on('error', () => inner.destroy());
       gone().addEventListener('abort', () => inner.destroy());
       if (gone().aborted) inner.destroy();
