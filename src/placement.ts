@@ -1,21 +1,25 @@
-import { link, mkdir, readFile, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { z } from 'zod';
+import { link, readdir, rename, statfs, writeFile } from 'node:fs/promises';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
-import { canonicalJson, digestOf, type Digest } from './digest.ts';
+import type { Digest } from './digest.ts';
 import type { Engine, Labels, MountedVolume, Runtime } from './engine/engine.ts';
 import { labelKeys } from './engine/labels.ts';
 import { findResults, isAllScratch } from './environment/results.ts';
 import { messageOf, RunnerError } from './errors.ts';
-import { newId } from './ids.ts';
 import { Inputs, type SharedInput } from './inputs/inputs.ts';
 import type { InputSpec } from './inputs/open-input.ts';
-import { thisProcess } from './process-identity.ts';
+import { OverlayTrial, type Trial } from './overlay-trial.ts';
 import type { Files } from './sandbox/spec.ts';
 import { BaseStore } from './workspace/base/bases.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import type { Layered } from './workspace/changes/collect.ts';
-import { importWorkspace, type Base, type ImportOptions, type WorkspaceImport } from './workspace/base/import.ts';
+import { checkoutIn, type Checkout } from './workspace/base/git-listing.ts';
+import {
+  checkedOut,
+  importWorkspace,
+  type Base,
+  type ImportOptions,
+  type WorkspaceImport,
+} from './workspace/base/import.ts';
 import { Layer, type LayerBound } from './workspace/layer/layer.ts';
 import { encodeTree } from './workspace/manifest.ts';
 import type { Ownership } from './workspace/base/ownership.ts';
@@ -34,6 +38,8 @@ export interface Placement {
   readonly root: Ownership;
   readonly files: number;
   readonly sizeBytes: number;
+  /** Where its base comes from. */
+  readonly checkout: Checkout;
   /** Of which it is, unless another one is taken over. */
   readonly sandbox: string;
   /** Whether what the image's setup left in its workspace is in it already. */
@@ -67,7 +73,7 @@ export interface Alike {
   place(sandbox: string): Promise<Placement>;
 }
 
-type WorkspacePlacement = Omit<Placement, 'inputs' | 'verify'>;
+type WorkspacePlacement = Omit<Placement, 'inputs' | 'verify' | 'checkout'>;
 
 export interface PlacementRequest {
   /** Who holds the base; absent for a sandbox that waits for a run. */
@@ -93,13 +99,14 @@ export class Placements {
   readonly #dataDir: DataDir;
   readonly #blobs: BlobStore;
   readonly #bases: BaseStore;
-  #trial: Promise<Trial> | undefined;
+  readonly #trial: OverlayTrial;
 
   private constructor(engine: Engine, dataDir: DataDir, blobs: BlobStore, bases: BaseStore) {
     this.#engine = engine;
     this.#dataDir = dataDir;
     this.#blobs = blobs;
     this.#bases = bases;
+    this.#trial = new OverlayTrial(engine, dataDir);
   }
 
   static async open(engine: Engine, dataDir: DataDir, blobs: BlobStore): Promise<Placements> {
@@ -114,12 +121,13 @@ export class Placements {
   /** The files of a directory, or a base that is known by its key. */
   async place(source: Selection | { readonly base: string }, request: PlacementRequest): Promise<Placement> {
     const workspace = 'root' in source && source.root !== '/' ? [source.root] : [];
-    return this.#withInputs(request, workspace, () => this.#place(source, request));
+    const checkout = 'root' in source ? source.checkout : {};
+    return this.#withInputs(request, workspace, checkout, () => this.#place(source, request));
   }
 
   /** Once more what another run started from. A base that was collected meanwhile is made of its contents, if they are there. */
   async reopen(base: Base, request: PlacementRequest): Promise<Placement> {
-    return this.#withInputs(request, [], () => this.#reopen(base, request));
+    return this.#withInputs(request, [], checkoutIn(base), () => this.#reopen(base, request));
   }
 
   /** That of a run that goes on in its sandbox: nothing is made, and of a copy `tree` says what it began with. */
@@ -136,7 +144,9 @@ export class Placements {
       if (inputs.length > 0) await this.#engine.removeVolumes(ours, []);
     };
     // Its inputs are those that were compared when it was opened: nobody can mount others in a container that runs.
-    return { placement: { ...placement, inputs: [], verify: async () => [], discard }, base: found };
+    const checkout = checkoutIn(base);
+    const whole = { ...placement, checkout, inputs: [], verify: async () => [], discard };
+    return { placement: whole, base: checkedOut(found, checkout) };
   }
 
   async #found(
@@ -156,6 +166,7 @@ export class Placements {
   async #withInputs(
     { sandbox, inputs: specs, deny }: PlacementRequest,
     workspace: readonly string[],
+    checkout: Checkout,
     place: () => Promise<WorkspacePlacement>,
   ): Promise<Placement> {
     const { owner, path } = this.#dataDir;
@@ -164,12 +175,14 @@ export class Placements {
       const { alike, ...placement } = await place();
       return {
         ...placement,
+        checkout,
         ...(alike === undefined || specs.length > 0 ? {} : { alike }),
         inputs: inputs.mounts,
         prepare: async (dir, labels) => {
           await inputs.prepare(labels);
           return placement.prepare(dir, labels);
         },
+        fill: async (dir, files) => checkedOut(await placement.fill(dir, files), checkout),
         verify: () => inputs.verify(),
         discard: async (dir) => {
           await Promise.all([placement.discard(dir), inputs.discard()]);
@@ -218,7 +231,7 @@ export class Placements {
     if (runtime !== 'runc') return { works: false, detail: 'gVisor gets a copy' };
     const { bavail, bsize } = await statfs(this.#dataDir.path);
     if (bavail * bsize < bound.bytes) return { works: false, detail: `the disk of ${this.#dataDir.path} has no room` };
-    return this.#works(image);
+    return this.#trial.works(image);
   }
 
   #copy(imported: WorkspaceImport, request: PlacementRequest, empty: boolean): WorkspacePlacement {
@@ -313,41 +326,6 @@ export class Placements {
       },
     };
   }
-
-  async #works(image: string): Promise<Trial> {
-    this.#trial ??= this.#tryOnce(image);
-    return this.#trial;
-  }
-
-  /** A trial makes a container; what it found holds until this machine or the engine starts anew. */
-  async #tryOnce(image: string): Promise<Trial> {
-    const facts = await this.#engine.describe();
-    if (process.getuid?.() !== 0) return { works: false, detail: 'only root can mount a bounded layer' };
-    if (!facts.local || facts.rootless)
-      return { works: false, detail: 'the engine is not one of this machine and root' };
-    const { version, kernel, endpoint } = facts;
-    const about = digestOf(canonicalJson({ version, kernel, endpoint, boot: thisProcess().bootId }));
-    const file = join(this.#dataDir.path, 'overlay.json');
-    const known = Known.safeParse(parsed(await readFile(file, 'utf8').catch(() => '')));
-    if (known.success && known.data.about === about) return known.data.trial;
-    const trial = await this.#try(image);
-    await writeFile(file, JSON.stringify({ about, trial }), { mode: 0o600 }).catch(() => undefined); // tried again next time
-    return trial;
-  }
-
-  async #try(image: string): Promise<Trial> {
-    const directory = join(this.#dataDir.basesDir, `.trial-${newId()}`);
-    try {
-      await mkdir(directory, { mode: 0o700 });
-      await Layer.make(join(directory, 'layer'), { bytes: 1024 * 1024, inodes: 64 }, { owner: 'root', mode: 0o755 });
-      return await this.#engine.tryVolume('overlay', image);
-    } catch (error) {
-      return { works: false, detail: messageOf(error) };
-    } finally {
-      await Layer.remove(join(directory, 'layer'));
-      await rm(directory, { recursive: true, force: true });
-    }
-  }
 }
 
 /** What a sandbox's workspace is called at the engine. */
@@ -385,16 +363,4 @@ async function fitsOver(base: StoredBase, results: string, scope: Scope): Promis
   const names = await readdir(results);
   if (names.some((name) => base.files.shows(name))) return false;
   return names.length > 0 && (await isAllScratch(results, scope));
-}
-
-const Trial = z.strictObject({ works: z.boolean(), detail: z.string() });
-type Trial = Readonly<z.infer<typeof Trial>>;
-const Known = z.strictObject({ about: z.string(), trial: Trial });
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -23,6 +23,7 @@ import { RunStory } from './run/story.ts';
 import { placementFor } from './run/workspace.ts';
 import { Sandbox } from './sandbox/sandbox.ts';
 import { digestOfTree, parseTree } from './workspace/manifest.ts';
+import { checkoutIn } from './workspace/base/git-listing.ts';
 import { Scope } from './workspace/scope/scope.ts';
 
 export interface ResumeOptions {
@@ -142,7 +143,7 @@ async function assemble(
   const { digest, kind = 'plain', strategy = 'copy' } = started.workspace;
   const tree = async () => wholeTree(await readFile(dir.base, 'utf8'), digest, dir.id);
   const { placement, base } = await parts.placements.resume(
-    { digest, scopeDigest: scope.digest, kind, tree },
+    { digest, scopeDigest: scope.digest, kind, tree, ...checkoutIn(started.workspace) },
     strategy,
     placementFor({ runId: dir.id, sandbox: started.sandbox }, policy, scope, image, {}),
   );

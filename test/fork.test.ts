@@ -1,5 +1,6 @@
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
@@ -137,6 +138,27 @@ test('where a closed run ended can be forked from its directory, and only while 
   }
   await writeFile(run.dir.policy, (await readFile(run.dir.policy, 'utf8')).replace('32MiB', '31MiB'));
   await expect(findRunSnapshot(bench.dataDir, run.id)).rejects.toMatchObject({ code: 'journal_broken' });
+});
+
+test('the commit that a run began at is on record, and that of its forks is the same', async () => {
+  const top = await bench.workspace({ 'services/api/src/a.txt': 'one\n' });
+  const git = async (...args: string[]): Promise<string> =>
+    (await execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@e', ...args], { cwd: top })).stdout;
+  await git('init', '-q');
+  await git('add', '.');
+  await git('commit', '-qm', 'base');
+  const commit = await git('rev-parse', 'HEAD');
+  const run = await open(join(top, 'services/api'));
+  await writeFile(join(top, 'services/api/src/a.txt'), 'two\n');
+  await git('commit', '-qam', 'later');
+  const live = await only(runner.fork(run));
+  await run.close();
+  const closed = await only(runner.fork(await findRunSnapshot(bench.dataDir, run.id)));
+  for (const each of [run, live, closed]) {
+    const started = (await entriesOf(each)).find((entry) => entry.type === 'sandbox.started');
+    expect(started?.data.workspace).toMatchObject({ commit, below: 'services/api' });
+    await each.close();
+  }
 });
 
 test('a run goes back to a snapshot, and forward again', async () => {

@@ -62,7 +62,17 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   egress: [...leaves, 'policy', 'registries', 'sandbox', 'credentials'], // what the rules say, the connections inside, the secrets attached
   'recovery.ts': [...leaves, 'engine', 'sandbox', 'journal', 'data-dir', 'workspace'],
-  'placement.ts': [...leaves, 'engine', 'environment', 'inputs', 'sandbox', 'workspace', 'data-dir'], // where a workspace meets the engine's volumes
+  'overlay-trial.ts': [...leaves, 'data-dir', 'engine', 'workspace'], // what the engine can mount, found out by a layer
+  'placement.ts': [
+    ...leaves,
+    'engine',
+    'environment',
+    'inputs',
+    'overlay-trial.ts',
+    'sandbox',
+    'workspace',
+    'data-dir',
+  ], // where a workspace meets the engine's volumes
   // Sandboxes before anybody asks for them, made of what a run would make them of.
   pool: [
     ...leaves,

@@ -17,6 +17,8 @@ const count = z.int().nonnegative();
 const ms = z.number().nonnegative();
 const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
 const callId = z.string().regex(callIdPattern);
+/** Of git, by SHA-1 or SHA-256. */
+const commitPattern = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const json = z.record(z.string(), z.json());
 
 /** How an identity came to take part in a run, other than by a call: of a call its own entry says so. */
@@ -93,6 +95,8 @@ const dataOf = {
       symlinks: count,
       bytes: count,
       strategy: z.enum(['overlay', 'copy']).optional(),
+      commit: z.string().regex(commitPattern).optional(),
+      below: text.optional(),
     }),
     inputs: z
       .array(z.strictObject({ source: text, target: text, device: text, inode: text, files: count }))

@@ -78,6 +78,7 @@ interface Begun {
 export function startedEntry({ sandbox, base, placement, inputs, isolation, warm }: Begun): Draft {
   const { files, directories, symlinks, bytes } = placement.counts(base);
   const { kind, digest } = base;
+  const { strategy, checkout } = placement;
   return {
     type: 'sandbox.started',
     data: {
@@ -85,7 +86,7 @@ export function startedEntry({ sandbox, base, placement, inputs, isolation, warm
       container: sandbox.containerId,
       specDigest: digestOf(canonicalJson(sandbox.spec)),
       warm,
-      workspace: { kind, digest, files, directories, symlinks, bytes, strategy: placement.strategy },
+      workspace: { kind, digest, files, directories, symlinks, bytes, strategy, ...checkout },
       ...(inputs.length === 0 ? {} : { inputs }),
       isolation,
     },

@@ -7,6 +7,7 @@ import { readEntries } from '../journal/read.ts';
 import { parsePolicyRecord } from '../policy/policy-record.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { Base } from '../workspace/base/import.ts';
+import { checkoutIn } from '../workspace/base/git-listing.ts';
 import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
 import { Scope } from '../workspace/scope/scope.ts';
 import type { Snapshot, SnapshotOptions } from '../workspace/snapshot.ts';
@@ -67,6 +68,7 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
     digest: started.workspace.digest,
     scopeDigest: Scope.compile(policy.policy.files).digest,
     kind: started.workspace.kind ?? 'plain',
+    ...checkoutIn(started.workspace),
   };
   return { run: dir.id, policy, image: opened.image, base, changeSet, digest: collected.digest, scratch: false };
 }

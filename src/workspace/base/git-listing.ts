@@ -1,3 +1,4 @@
+import { decodePath } from '../../bytes-path.ts';
 import { RunnerError } from '../../errors.ts';
 import { parseGlob } from '../scope/glob.ts';
 import { commonLength } from './common-length.ts';
@@ -5,14 +6,27 @@ import { askGit, splitNames } from './host-git.ts';
 import type { LeftOutTally } from './left-out.ts';
 
 /** What git says of the names in a work tree, as it says it: the same bytes mean the same names. */
-export interface GitListing {
+export interface GitListing extends Checkout {
   /** What is in its index. */
   readonly staged: Buffer;
   /** What is neither there nor ignored. */
   readonly others: Buffer;
   readonly ignored: Buffer;
-  /** Commit that is checked out, where there is one. */
-  readonly head?: string;
+}
+
+/** Where a directory is in a git work tree, and in its history. */
+export interface Checkout {
+  /** That is checked out, where there is one. */
+  readonly commit?: string;
+  /** Where below the top of the work tree; absent at the top. */
+  readonly below?: string;
+}
+
+export function checkoutIn(
+  found: { readonly [Name in keyof Checkout]: Checkout[Name] | undefined } | undefined,
+): Checkout {
+  const { commit, below } = found ?? {};
+  return { ...(commit === undefined ? {} : { commit }), ...(below === undefined ? {} : { below }) };
 }
 
 export interface ListOptions {
@@ -28,8 +42,9 @@ export async function listWithGit(root: string, options: ListOptions): Promise<G
     if (answer.code === 0) return answer.stdout;
     throw new RunnerError('import_refused', `import: git ${args[0] ?? ''} in ${root} failed: ${answer.stderr}`);
   };
-  const inside = await askGit(root, ['rev-parse', '--is-inside-work-tree']);
-  if (inside.code !== 0 || inside.stdout.toString().trim() !== 'true') return undefined;
+  const inside = await askGit(root, ['rev-parse', '--is-inside-work-tree', '--show-prefix']);
+  const [isInside, prefix] = linesOf(inside.stdout);
+  if (inside.code !== 0 || isInside !== 'true') return undefined;
   // A directory that an outer repository ignores is not part of it. (`check-ignore` knows no literal pathspecs.)
   const apart = await askGit(root, ['--no-literal-pathspecs', 'check-ignore', '--quiet', '--', root]);
   if (apart.code === 0) return undefined;
@@ -42,8 +57,18 @@ export async function listWithGit(root: string, options: ListOptions): Promise<G
     ask(...others, '--ignored', ...(whole ? [] : ['--directory'])),
     askGit(root, ['rev-parse', '--verify', '--quiet', 'HEAD']),
   ]);
-  const commit = head.code === 0 ? { head: head.stdout.toString().trim() } : {};
-  return { staged, others: untracked, ignored, ...commit };
+  const commit = head.code === 0 ? { commit: head.stdout.toString().trim() } : {};
+  const place = prefix === undefined ? {} : { below: prefix };
+  return { staged, others: untracked, ignored, ...commit, ...place };
+}
+
+/** The first line, and the rest where there is some: a path may hold newlines, and ends with a slash. */
+function linesOf(answer: Buffer): readonly [string, string?] {
+  const end = answer.indexOf('\n');
+  const rest = answer.subarray(end + 1, -2);
+  return rest.length === 0
+    ? [answer.toString('latin1', 0, end)]
+    : [answer.toString('latin1', 0, end), decodePath(rest)];
 }
 
 /** The files it lists; what can be none is left out. */

@@ -80,9 +80,10 @@ describe('which files of a git work tree are brought in', () => {
     put({ 'a.txt': 'new', 'b/untracked.txt': 'u', 'out/x': 'ignored', 'c.log': 'ignored' });
     const selection = await selectFiles(host, everything);
     expect(selection.kind).toBe('git');
-    expect(selection.head).toMatch(/^[0-9a-f]{40}$/);
+    expect(selection.checkout.commit).toMatch(/^[0-9a-f]{40}$/);
     expect(selection.files.map((file) => file.path)).toEqual(['.gitignore', 'a.txt', 'b/untracked.txt', 'tracked.log']);
     expect(selection.leftOut.counts).toEqual({ ignored: 2, missing: 1 });
+    expect(selection.checkout.below).toBeUndefined();
     const base = await bringIn(everything);
     expect(base.tree.get('a.txt')).toEqual({ kind: 'file', mode: 0o644, digest: digestOf('new'), sizeBytes: 3 });
     expect(base.tree.has('.git')).toBe(false);
@@ -179,6 +180,16 @@ describe('which files of a git work tree are brought in', () => {
     git('add', '.');
     const selection = await selectFiles(path.join(host, 'sub'), everything);
     expect(selection.files.map((file) => file.path)).toEqual(['.gitignore', 'a.txt']);
+    expect(selection.checkout).toEqual({ below: 'sub' });
+  });
+
+  test.each([['d\nir'], ['é/ ']])('where it lies below the top is told byte for byte: %j', async (below) => {
+    put({ [`${below}/a`]: 'x' });
+    git('init', '-q', '--object-format=sha256');
+    git('add', '.');
+    git('commit', '-qm', 'base');
+    const { checkout } = await selectFiles(path.join(host, below), everything);
+    expect(checkout).toEqual({ commit: expect.stringMatching(/^[0-9a-f]{64}$/) as string, below });
   });
 
   test('names that need quoting come in byte for byte', async () => {

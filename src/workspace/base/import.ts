@@ -9,6 +9,7 @@ import type { Node, Tree } from '../change-set.ts';
 import { sortedByBytes } from '../diff.ts';
 import { defaultLimits, type WorkspaceLimits } from '../limits.ts';
 import { digestOfTree } from '../manifest.ts';
+import type { Checkout } from './git-listing.ts';
 import { planOwnership, type Ownership } from './ownership.ts';
 import type { Scope } from '../scope/scope.ts';
 import { hostPath, liesAt } from './host-path.ts';
@@ -71,14 +72,33 @@ export interface WorkspaceImport {
 }
 
 /** What a sandbox started from: the one thing that changes are measured against. */
-export interface Base {
+export interface Base extends Checkout {
   readonly tree: Tree;
   readonly digest: Digest;
   readonly scopeDigest: Digest;
   /** Of a git work tree, new files that its ignore files name are not exported. */
   readonly kind: Selection['kind'];
   /** Of the tree; made anew each time where there is none. */
-  readonly index?: TreeIndex;
+  readonly index?: TreeIndex | undefined;
+}
+
+/** The same base as it came from there: many commits, and many repositories, have one. */
+export function checkedOut(base: Base, checkout: Checkout): Base {
+  if (checkout.commit === undefined) return base;
+  const { digest, scopeDigest, kind } = base;
+  return {
+    digest,
+    scopeDigest,
+    kind,
+    ...checkout,
+    // Whoever does not ask for them does not have them read.
+    get tree() {
+      return base.tree;
+    },
+    get index() {
+      return base.index;
+    },
+  };
 }
 
 interface ReadFile {

@@ -6,7 +6,15 @@ import { decodePath, encodePath } from '../../bytes-path.ts';
 import { canonicalJson } from '../../digest.ts';
 import { RunnerError } from '../../errors.ts';
 import { parentOf, sortedByBytes } from '../diff.ts';
-import { listWithGit, namesOf, sameNames, type GitListing, type ListOptions } from './git-listing.ts';
+import {
+  checkoutIn,
+  listWithGit,
+  namesOf,
+  sameNames,
+  type Checkout,
+  type GitListing,
+  type ListOptions,
+} from './git-listing.ts';
 import { hostPath } from './host-path.ts';
 import { LeftOutTally, type LeftOut } from './left-out.ts';
 import { fates, isBroughtIn, type Look, type NotedLook } from './look.ts';
@@ -49,8 +57,8 @@ export interface SelectOptions extends ListOptions {
 export interface Selection {
   readonly root: string;
   readonly kind: 'git' | 'plain';
-  /** Commit that is checked out, where there is one. */
-  readonly head: string | undefined;
+  /** Of a git work tree. */
+  readonly checkout: Checkout;
   readonly files: readonly SelectedFile[];
   /** All directories the files lie in; of a plain directory the empty ones too. */
   readonly directories: readonly string[];
@@ -90,8 +98,8 @@ class Looked implements Selection {
     return this.look.kind;
   }
 
-  get head(): string | undefined {
-    return this.look.listing?.head;
+  get checkout(): Checkout {
+    return checkoutIn(this.look.listing);
   }
 
   get directories(): readonly string[] {
@@ -193,8 +201,8 @@ function sameLook(
   const { kind, asked, names, targets, directories, directoryRows, leftOut } = last;
   const shape = { root, kind, beganMs, asked, names, fates: last.fates, targets, directories, leftOut };
   // The bytes of the listing that the names were made of are as good as these, and are kept already.
-  const head = listing?.head === undefined ? {} : { head: listing.head };
-  const listed = listing === undefined || last.listing === undefined ? {} : { listing: { ...last.listing, ...head } };
+  const now = checkoutIn(listing);
+  const listed = listing === undefined || last.listing === undefined ? {} : { listing: { ...last.listing, ...now } };
   return { ...shape, ...listed, rows, ...(directoryRows === undefined ? {} : { directoryRows }) };
 }
 

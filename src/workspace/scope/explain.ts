@@ -30,7 +30,8 @@ export async function explainFiles(
       why: reasonOfAbsence(reason, scope.explain(path), ignoredBy.get(path)),
     });
   }
-  const { root, kind, head, leftOut } = selection;
+  const { root, kind, checkout, leftOut } = selection;
+  const head = checkout.commit;
   const left = Object.values(leftOut.counts).reduce((sum, count) => sum + count, 0);
   return {
     root,
