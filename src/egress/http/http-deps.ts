@@ -67,6 +67,8 @@ export interface HttpLimits {
   readonly handshakeMs: number;
   /** From the moment a request could begin to the end of its head: also how long a connection may stay idle. */
   readonly headMs: number;
+  /** For an answer, or more of it, where the client has said that it says no more: it may have gone. */
+  readonly halfClosedMs: number;
   /** Request line and headers together, either way. */
   readonly headBytes: number;
   readonly headersMax: number;
@@ -85,6 +87,7 @@ export interface HttpLimits {
 export const httpLimits: HttpLimits = {
   handshakeMs: 10_000,
   headMs: 60_000,
+  halfClosedMs: 15_000,
   headBytes: 65_536,
   headersMax: 128,
   waitingMax: 64,

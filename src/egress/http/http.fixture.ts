@@ -112,6 +112,10 @@ class InnerStandIn extends Duplex {
     socket.once('close', () => this.destroy());
   }
 
+  get bytesWritten(): number {
+    return this.#socket.bytesWritten;
+  }
+
   override _read(): void {
     this.#socket.resume();
   }

@@ -320,19 +320,6 @@ describe('bodies', () => {
     expect(world.record.ends).toMatchObject([{ result: 'cut' }]);
     expect(world.record.ends[0]?.receivedBytes).toBeLessThanOrEqual(5000);
   });
-
-  test('of a client that goes away are not fetched any more', async () => {
-    let stopped: () => void = () => undefined;
-    const closed = new Promise<void>((resolve) => (stopped = resolve));
-    behaviour.answer = (_request, response) => {
-      response.write('first');
-      response.once('close', stopped);
-    };
-    await raw(plain.port, 'GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n', (text) => text.includes('first'));
-    await closed;
-    await ended(1);
-    expect(world.record.ends).toMatchObject([{ result: 'cut' }]);
-  });
 });
 
 test('what a narrower policy does not allow any more is cut in the middle, on both sides', async () => {

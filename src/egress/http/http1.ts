@@ -20,7 +20,9 @@ export interface Http1Door {
  *  - requests are carried one after the other, in their order, however many arrive at once;
  *  - what two readers could frame in two ways never becomes a request: Node's parser is strict here, and whatever it
  *    understood is written anew for the upstream;
- *  - a head is whole in time and within its bounds, or the connection is closed.
+ *  - a head is whole in time and within its bounds, or the connection is closed;
+ *  - who has asked and says no more is answered (`nc -N`); while nothing of the answer can be sent it is waited so long, since who
+ *    went away has said no more than that.
  */
 export function serveHttp1(socket: Duplex, door: Http1Door, limits: HttpLimits): Promise<void> {
   return socket.destroyed ? Promise.resolve() : new Http1Connection(socket, door, limits).closed;
@@ -38,6 +40,7 @@ class Http1Connection {
   #waiting = 0;
   #clock: NodeJS.Timeout | undefined;
   #malformed = false;
+  #ended = false;
 
   constructor(socket: Duplex, door: Http1Door, limits: HttpLimits) {
     this.#socket = socket;
@@ -49,6 +52,7 @@ class Http1Connection {
       keepAliveTimeout: 0,
       requireHostHeader: false,
     });
+    Object.assign(this.#server, { httpAllowHalfOpen: true }); // Node's own option, which its types leave out
     // With a bound, headers over it would be dropped in silence; they are counted in `#take`.
     this.#server.maxHeadersCount = 0;
     this.#server.on('request', (request, response) => this.#take(request, response));
@@ -63,6 +67,7 @@ class Http1Connection {
         resolve();
       });
     });
+    socket.once('end', () => this.#hearNoMore());
     // Also while no parser listens.
     socket.on('error', () => undefined);
     this.#listeners = ['pause', 'resume'].map((event) => [event, socket.rawListeners(event)] as const);
@@ -93,8 +98,23 @@ class Http1Connection {
         this.#socket.destroy();
       }
       this.#waiting -= 1;
-      if (this.#waiting === 0 && this.#socket.writable) this.#await();
+      if (this.#waiting === 0 && (this.#socket.writable || this.#ended)) this.#await();
     });
+  }
+
+  #hearNoMore(): void {
+    this.#ended = true;
+    if (this.#waiting > 0 && !this.#socket.destroyed) this.#watch(sentOf(this.#socket));
+  }
+
+  /** For as long as something of an answer is sent in each such time. */
+  #watch(before: number): void {
+    clearTimeout(this.#clock);
+    this.#clock = setTimeout(() => {
+      const sent = sentOf(this.#socket);
+      if (sent === before) this.#socket.destroy();
+      else this.#watch(sent);
+    }, this.#limits.halfClosedMs);
   }
 
   /** From here on a whole head has to come. */
@@ -162,6 +182,11 @@ class Http1Connection {
 }
 
 const lingerMs = 2_000;
+
+/** Bytes, as sockets count them. */
+function sentOf(socket: Duplex): number {
+  return 'bytesWritten' in socket && typeof socket.bytesWritten === 'number' ? socket.bytesWritten : 0;
+}
 
 function hasOtherCoding({ rawHeaders }: IncomingMessage): boolean {
   let codings = 0;

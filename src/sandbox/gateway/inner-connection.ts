@@ -24,6 +24,7 @@ export class InnerConnection extends Duplex {
   /** The listener that it came to; 0 for one that was made from outside. */
   readonly listener: number;
   readonly #port: InnerPort;
+  #bytesWritten = 0;
 
   constructor(port: InnerPort, peer: Peer, listener: number) {
     super({
@@ -36,6 +37,11 @@ export class InnerConnection extends Duplex {
     this.peer = peer;
     this.listener = listener;
     this.on('error', () => undefined);
+  }
+
+  /** As `net.Socket` has it. */
+  get bytesWritten(): number {
+    return this.#bytesWritten;
   }
 
   /** The program inside is told at once, by a reset; what is under way may be lost. */
@@ -54,14 +60,21 @@ export class InnerConnection extends Duplex {
   override _read(): void {}
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    this.#port.send([chunk], done);
+    this.#send([chunk], done);
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
-    this.#port.send(
+    this.#send(
       chunks.map(({ chunk }) => chunk),
       done,
     );
+  }
+
+  #send(chunks: readonly Buffer[], done: () => void): void {
+    this.#port.send(chunks, () => {
+      for (const { length } of chunks) this.#bytesWritten += length;
+      done();
+    });
   }
 
   override _final(done: () => void): void {
