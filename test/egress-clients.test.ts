@@ -5,6 +5,7 @@ import { egressPolicy, Inside } from './fixtures/inside.ts';
 import { Postgres } from './fixtures/postgres.ts';
 import { Repositories } from './fixtures/repositories.ts';
 import { here, Servers } from './fixtures/servers.ts';
+import { underEachRuntime } from './security/fixtures/host.ts';
 
 /** The clients that people use, as they are in the images, against real servers on this host. npm and git: egress-registries. */
 const bench = await Bench.make();
@@ -148,22 +149,6 @@ END`;
     const { decided } = await lastOf('plain.test');
     expect(decided?.via).toBe(how === 'by name' ? 'name' : 'proxy');
   });
-
-  test('pip installs from an index of its own, and is refused what the rule does not list', async () => {
-    const other = new Inside(await runner.open({ policy: policyFor('python') }));
-    const index = `https://pypi.test:${servers.port('https')}`;
-    const quick = '--no-cache-dir --disable-pip-version-check --retries 0 --no-compile --target libs';
-    const said = await other.sh(
-      `pip install -q ${quick} --index-url ${index}/simple/ demo && PYTHONPATH=libs python3 -c 'import demo; print(demo.said)'; pip install ${quick} --index-url ${index}/private/ demo 2>&1 | tail -2`,
-    );
-    await other.run.close();
-    expect(said).toContain('a wheel of its own\n');
-    expect(said).toMatch(/No matching distribution|403/);
-    expect(servers.arrived).toEqual([
-      'GET pypi.test /simple/demo/ 1.1',
-      'GET pypi.test /files/demo-1.0-py3-none-any.whl 1.1',
-    ]);
-  });
 });
 
 describe('curl', () => {
@@ -250,22 +235,49 @@ def addresses_of(host, port):
   });
 });
 
-test('apt-get reads a repository through the proxy of its variables', async () => {
-  const said = await inside.sh(`mkdir -p apt/lists/partial apt/cache/archives/partial && cd apt
-echo 'deb [trusted=yes] http://deb.test:${servers.port('http')}/debian stable main' > sources.list
-apt="apt-get -q -o Dir::Etc::SourceList=$PWD/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$PWD/lists -o Dir::Cache=$PWD/cache -o APT::Architectures=amd64 -o APT::Architecture=amd64 -o Acquire::Languages=none"
-$apt update 2>&1 && $apt download demo 2>&1 && cat demo_1.0_all.deb`);
-  expect(said).toContain('as good as a package');
-  expect(servers.arrived).toContain('GET deb.test /debian/dists/stable/main/binary-amd64/Packages 1.1');
-  expect(servers.arrived).toContain('GET deb.test /debian/pool/demo_1.0_all.deb 1.1');
-});
-
 test('openssl speaks TLS with a server that is passed through, and sees its certificate', async () => {
   const said = await inside.direct(
     `printf 'GET /by-hand HTTP/1.1\\r\\nHost: raw.test\\r\\nConnection: close\\r\\n\\r\\n' | openssl s_client -quiet -connect raw.test:${servers.port('https')} -servername raw.test 2>&1`,
   );
   expect(said).toContain('CN = outside');
   expect(said).toContain('hello from /by-hand');
+});
+
+underEachRuntime(facts, (runtime) => {
+  test('pip and apt-get read an index and a repository, and are refused what the rule does not list', async () => {
+    const other = new Inside(await runner.open({ policy: policyFor('python', runtime) }));
+    const index = `https://pypi.test:${servers.port('https')}`;
+    const quick = '--no-cache-dir --disable-pip-version-check --retries 0 --no-compile --target libs';
+    const said =
+      await other.sh(`pip install -q ${quick} --index-url ${index}/simple/ demo && PYTHONPATH=libs python3 -c 'import demo; print(demo.said)'
+pip install ${quick} --index-url ${index}/private/ demo 2>&1 | tail -2
+mkdir -p apt/lists/partial apt/cache/archives/partial && cd apt
+echo 'deb [trusted=yes] http://deb.test:${servers.port('http')}/debian stable main' > sources.list
+apt="apt-get -q -o Dir::Etc::SourceList=$PWD/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$PWD/lists -o Dir::Cache=$PWD/cache -o APT::Architectures=amd64 -o APT::Architecture=amd64 -o Acquire::Languages=none"
+$apt update 2>&1 && $apt download demo 2>&1 && cat demo_1.0_all.deb`);
+    await other.run.close();
+    expect(said).toContain('a wheel of its own\n');
+    expect(said).toMatch(/No matching distribution|403/);
+    expect(said).toContain('as good as a package');
+    expect(servers.arrived.filter((line) => line.includes('pypi.test'))).toEqual([
+      'GET pypi.test /simple/demo/ 1.1',
+      'GET pypi.test /files/demo-1.0-py3-none-any.whl 1.1',
+    ]);
+    expect(servers.arrived).toContain('GET deb.test /debian/dists/stable/main/binary-amd64/Packages 1.1');
+    expect(servers.arrived).toContain('GET deb.test /debian/pool/demo_1.0_all.deb 1.1');
+  });
+
+  test('a client that sends its request and its end (nc -N) gets the answer, by name and through the proxy', async () => {
+    const other = runtime === 'runc' ? inside : new Inside(await runner.open({ policy: policyFor('base', runtime) }));
+    const place = `plain.test:${servers.port('http')}`;
+    const said = await other.python(`import socket
+for at, target in ((('plain.test', ${servers.port('http')}), '/1'), (('127.0.0.1', 3128), 'http://${place}/2')):
+    s = socket.create_connection(at, 10); s.sendall(f'GET {target} HTTP/1.1\\r\\nHost: ${place}\\r\\n\\r\\n'.encode()); s.shutdown(socket.SHUT_WR)
+    print(b''.join(iter(lambda: s.recv(65536), b'')).decode().split('\\r\\n\\r\\n')[1])`);
+    if (other !== inside) await other.run.close();
+    expect(said).toContain('hello from /1\n');
+    expect(said).toContain('hello from /2\n');
+  });
 });
 
 test('under gVisor the same clients get the same answers', async (context) => {
