@@ -1,5 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { ReportWriter } from './scripts/suite/report.ts';
+
+/** Where `scripts/suite.ts` wants to read what a run came to. */
+const report = process.env['GLOVEBOX_TEST_REPORT'];
 
 const setupFiles = ['test/fixtures/seed.ts'];
 
@@ -56,9 +60,17 @@ const together = [
 
 export default defineConfig({
   test: {
+    reporters: report === undefined ? ['default'] : ['default', new ReportWriter(report)],
     projects: [
       // Pure code: no engine, no network, runs anywhere.
-      { test: { name: 'unit', setupFiles, include: ['src/**/*.test.ts', 'test/tidy.test.ts'], testTimeout: 30_000 } },
+      {
+        test: {
+          name: 'unit',
+          setupFiles,
+          include: ['{src,scripts}/**/*.test.ts', 'test/tidy.test.ts'],
+          testTimeout: 30_000,
+        },
+      },
       {
         test: {
           name: 'together',
