@@ -55,13 +55,11 @@ const pathSafe = /^[^\0\\]*$/;
  * The door for HTTP: who asks, whether they may, what they ask, then the service. Promises:
  *  - nothing of a body is read before its sender is known, and nothing happens that the route's schemas do not let through;
  *  - a failure is logged once and answered as a problem, without stack, secret or path of this machine;
- *  - every answer carries the id of its request.
+ *  - every answer carries the id of its request, which tells nothing of other requests.
  */
 export class App {
   readonly #parts: AppParts;
   readonly #hono: Hono<Env>;
-  readonly #idPrefix = newId().slice(-10);
-  #requests = 0;
 
   constructor(parts: AppParts) {
     this.#parts = parts;
@@ -152,8 +150,7 @@ export class App {
   }
 
   #begin(route: Route | undefined, run: string | undefined): Request_ {
-    const id = `${this.#idPrefix}-${(this.#requests += 1).toString(36)}`;
-    return { id, route, run, startedMs: performance.now() };
+    return { id: newId(), route, run, startedMs: performance.now() };
   }
 
   #enter(principal: Principal, route: Route): () => void {

@@ -69,6 +69,25 @@ describe('events', () => {
     await reader.cancel();
   });
 
+  test('are numbered by team, and requests not at all: what others do is not to be counted', async () => {
+    const green = api.key({ team: 'teal' });
+    const numberOf = async (): Promise<number> => {
+      const following = await api.ask(green, 'GET', '/v1/events', undefined, sse);
+      await api.open(green);
+      const [event] = await eventsOf(following, 1);
+      return Number(event?.id?.split('-')[1]);
+    };
+    const first = await numberOf();
+    for (let n = 0; n < 5; n++) await api.open(key);
+    expect([first, await numberOf()]).toEqual([1, 2]);
+    const ids = await Promise.all(
+      [1, 2, 3].map(async () => (await api.ask(green, 'GET', '/v1/runs')).headers.get('x-request-id') ?? ''),
+    );
+    const random = ids.map((id) => id.slice(10)); // the rest is the time
+    expect(new Set(random).size).toBe(3);
+    expect(random.every((id) => /^[0-9a-z]{16}$/.test(id))).toBe(true);
+  });
+
   test('are not followed by way of an upgrade, which no reader holds up', async () => {
     const answer = await api.upgrade(key, '/v1/events');
     expect([answer.status, api.admission.streams]).toEqual([400, 0]);
@@ -221,6 +240,19 @@ describe('an approval', () => {
     const { id } = ask();
     expect((await decide('stranger', id))[0]).toBe(404);
     expect((await decide('stranger', newId()))[0]).toBe(404);
+  });
+
+  test('that was decided is not pushed out by another team, however many that one has', async () => {
+    const blueRun = (await api.open(people['stranger'] ?? '')).id;
+    const theirs = ask({ run: blueRun });
+    theirs.giveUp();
+    for (let n = 0; n < 2_100; n++) ask().giveUp();
+    const { approvals } = (await (await api.ask(people['stranger'], 'GET', '/v1/approvals')).json()) as {
+      approvals: ApprovalView[];
+    };
+    expect(approvals.map(({ id, state }) => [id, state])).toEqual([[theirs.id, 'expired']]);
+    const own = await (await api.ask(people['ann'], 'GET', '/v1/approvals?state=decided')).json();
+    expect((own as { approvals: ApprovalView[] }).approvals).toHaveLength(500);
   });
 
   test('that wants a reason is not given without one', async () => {

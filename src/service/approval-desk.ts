@@ -5,6 +5,7 @@ import type { RunRow, Runs } from '../store/runs.ts';
 import type { VerdictRow, Verdicts } from '../store/verdicts.ts';
 import { whyNotDecide } from './access.ts';
 import type { Principal } from './principal.ts';
+import { TeamLog } from './team-log.ts';
 
 interface Pending {
   readonly request: ApprovalRequest;
@@ -12,14 +13,11 @@ interface Pending {
   readonly resolve: (verdicts: readonly Verdict[]) => void;
 }
 
-interface Decided {
-  readonly view: ApprovalView;
-  readonly team: string;
-}
-
 type OnChange = (type: 'approval.asked' | 'approval.decided', view: ApprovalView, row: RunRow) => void;
 
-const decidedMax = 1_000;
+/** Over all teams. */
+const decidedMax = 2_000;
+const listedMax = 500;
 
 /**
  * Where a service's runs ask people. Promises:
@@ -31,7 +29,8 @@ export class ApprovalDesk {
   readonly #verdicts: Verdicts;
   readonly #runs: Runs;
   readonly #pending = new Map<string, Pending>();
-  readonly #decided = new Map<string, Decided>();
+  /** What no team pushes out of another's. */
+  readonly #decided = new TeamLog<ApprovalView>(decidedMax);
   #onChange: OnChange = () => undefined;
 
   constructor(store: { readonly verdicts: Verdicts; readonly runs: Runs }) {
@@ -64,7 +63,7 @@ export class ApprovalDesk {
     const pending = [...this.#pending.values()]
       .filter(({ row }) => row.team === principal.team)
       .map((entry) => this.#viewOf(entry, 'pending'));
-    const decided = [...this.#decided.values()].filter(({ team }) => team === principal.team).map(({ view }) => view);
+    const decided = this.#decided.of(principal.team).slice(-listedMax);
     const wanted = state === 'pending' ? pending : state === 'decided' ? decided : [...pending, ...decided];
     return run === undefined ? wanted : wanted.filter((view) => view.run === run);
   }
@@ -73,8 +72,8 @@ export class ApprovalDesk {
   get(principal: Principal, id: string): ApprovalView {
     const entry = this.#pending.get(id);
     if (entry?.row.team === principal.team) return this.#viewOf(entry, 'pending');
-    const decided = this.#decided.get(id);
-    if (decided?.team === principal.team) return decided.view;
+    const decided = this.#decided.of(principal.team).findLast((view) => view.id === id);
+    if (decided !== undefined) return decided;
     throw new RunnerError('not_found', `there is no approval ${JSON.stringify(id.slice(0, 64))}`);
   }
 
@@ -106,11 +105,7 @@ export class ApprovalDesk {
     if (this.#pending.get(request.id) !== entry) return;
     this.#pending.delete(request.id);
     const view = this.#viewOf(entry, state);
-    this.#decided.set(request.id, { view, team: row.team });
-    for (const oldest of this.#decided.keys()) {
-      if (this.#decided.size <= decidedMax) break;
-      this.#decided.delete(oldest);
-    }
+    this.#decided.push(row.team, view);
     resolve(verdicts);
     this.#onChange('approval.decided', view, row);
   }

@@ -2,28 +2,22 @@ import type { ServiceEvent } from '../contract/event.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { RunRow } from '../store/runs.ts';
-
-/** An event and where it stands: `<epoch>-<number>`. */
-export interface Logged {
-  readonly id: string;
-  readonly event: ServiceEvent;
-}
+import { TeamLog } from './team-log.ts';
 
 type Listener = (event: ServiceEvent, row: RunRow) => void;
 
-const keptMax = 4096;
+const keptMax = 8192;
 const idPattern = /^([0-9a-z]{26})-(\d{1,15})$/;
 
 /**
- * The last events of this process, by number. Whoever reads keeps a number and nothing is kept for it, so a slow reader costs no
- * memory: it is told that there is a gap.
+ * The last events of this process, of each team by numbers of its own: what others do is not to be counted. Whoever reads keeps a
+ * number and nothing is kept for it, so a slow reader costs no memory: it is told that there is a gap.
  */
 export class EventLog {
   readonly #epoch = newId();
-  readonly #kept: ServiceEvent[] = [];
+  readonly #kept = new TeamLog<ServiceEvent>(keptMax);
   readonly #listeners: Listener[] = [];
-  readonly #waiting = new Set<() => void>();
-  #last = 0;
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   /** Called with each event as it happens; must not throw. */
   listen(listener: Listener): void {
@@ -31,16 +25,14 @@ export class EventLog {
   }
 
   push(event: ServiceEvent, row: RunRow): void {
-    this.#last += 1;
-    this.#kept.push(event);
-    if (this.#kept.length > keptMax * 2) this.#kept.splice(0, keptMax);
+    this.#kept.push(row.team, event);
     for (const listener of this.#listeners) listener(event, row);
-    for (const wake of this.#waiting) wake();
+    for (const wake of this.#waiting.get(row.team) ?? []) wake();
   }
 
   /** Where one begins who has seen nothing. */
-  get last(): number {
-    return this.#last;
+  last(team: string): number {
+    return this.#kept.last(team);
   }
 
   idOf(number: number): string {
@@ -48,31 +40,33 @@ export class EventLog {
   }
 
   /** Of an id given out before; undefined: by another process, so that there is a gap. Throws `invalid_request`. */
-  numberOf(id: string): number | undefined {
+  numberOf(team: string, id: string): number | undefined {
     const [, epoch, text = ''] = idPattern.exec(id) ?? [];
     const number = Number(text);
-    if (epoch === undefined || (epoch === this.#epoch && number > this.#last))
+    if (epoch === undefined || (epoch === this.#epoch && number > this.last(team)))
       throw new RunnerError('invalid_request', 'Last-Event-ID is none that this service has given out; leave it out');
     return epoch === this.#epoch ? number : undefined;
   }
 
-  /** Those after `number`; undefined: some of them are no longer kept. */
-  after(number: number): readonly ServiceEvent[] | undefined {
-    const first = this.#last - this.#kept.length;
-    return number < first ? undefined : this.#kept.slice(number - first);
+  /** At most `max` of those after `number`; undefined: some of them are no longer kept. */
+  after(team: string, number: number, max: number): readonly ServiceEvent[] | undefined {
+    return this.#kept.after(team, number, max);
   }
 
   /** Resolves once there is one after `number`, or `timeoutMs` have passed. */
-  async waitBeyond(number: number, timeoutMs: number): Promise<void> {
-    if (this.#last > number) return;
+  async waitBeyond(team: string, number: number, timeoutMs: number): Promise<void> {
+    if (this.last(team) > number) return;
+    const waiting = this.#waiting.get(team) ?? new Set();
+    this.#waiting.set(team, waiting);
     await new Promise<void>((resolve) => {
       const wake = (): void => {
         clearTimeout(timer);
-        this.#waiting.delete(wake);
+        waiting.delete(wake);
         resolve();
       };
       const timer = setTimeout(wake, timeoutMs);
-      this.#waiting.add(wake);
+      waiting.add(wake);
     });
+    if (waiting.size === 0 && this.#waiting.get(team) === waiting) this.#waiting.delete(team);
   }
 }

@@ -6,6 +6,8 @@ import { eventStream, type Sent } from '../event-stream.ts';
 import { json, route, type Route } from '../route.ts';
 
 const ApprovalId = z.string().regex(idPattern);
+/** Events that are sent in one piece: who has missed many gets them in turn with others. */
+const atOnceMax = 256;
 
 export const approvalRoutes: readonly Route[] = [
   route({
@@ -57,27 +59,29 @@ export const approvalRoutes: readonly Route[] = [
     handle: (asked) => {
       const { service, principal, query, header } = asked;
       const { events } = service;
+      const { team } = principal;
       const last = header('last-event-id');
-      let at = last === undefined ? events.last : events.numberOf(last);
+      let at = last === undefined ? events.last(team) : events.numberOf(team, last);
       const next = async (waitMs: number): Promise<readonly Sent[] | null> => {
         const byMs = performance.now() + waitMs;
         for (;;) {
-          const found = at === undefined ? undefined : events.after(at);
-          if (found === undefined) {
-            at = events.last;
+          const from = at;
+          const found = from === undefined ? undefined : events.after(team, from, atOnceMax);
+          if (from === undefined || found === undefined) {
+            at = events.last(team);
             return [{ id: events.idOf(at), event: 'gap', data: '{}' }];
           }
-          const from = at ?? 0;
+          at = from + found.length;
           const wanted = found.flatMap((event, index) =>
-            event.team === principal.team && (query.run === undefined || event.run === query.run)
+            query.run === undefined || event.run === query.run
               ? [{ id: events.idOf(from + index + 1), event: event.type, data: JSON.stringify(event) }]
               : [],
           );
-          at = from + found.length;
-          const leftMs = byMs - performance.now();
           if (wanted.length > 0) return wanted;
+          if (found.length > 0) continue;
+          const leftMs = byMs - performance.now();
           if (leftMs <= 0) return null;
-          await events.waitBeyond(at, leftMs); // of what others do not even a sign of life is sent
+          await events.waitBeyond(team, at, leftMs);
         }
       };
       return { kind: 'stream', contentType: 'text/event-stream', body: eventStream(next, asked) };
