@@ -175,6 +175,7 @@ const mayImport: Record<string, readonly string[]> = {
     'retention',
     'store',
     'tools',
+    'workspace', // what clients send to start from
   ],
   // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
   client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],

@@ -27,7 +27,12 @@ export const OpenRun = z
       .max(4096)
       .optional()
       .describe('Directory of the machine of the service, below its roots. Default: an empty workspace.'),
-    base: z.string().min(1).max(200).optional().describe('Instead of a workspace: one that was imported before.'),
+    base: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .describe('Instead of a workspace: one that was imported before; for the owner of the machine.'),
     image: z.string().min(1).max(200).optional().describe("One of the policy's; default its first."),
     intent: IntentField.optional().describe('What the run is for, recorded first; or all that narrows its policy.'),
     name: RunName.optional(),

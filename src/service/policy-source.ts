@@ -2,8 +2,15 @@ import { readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, RunnerError } from '../errors.ts';
 import { ChainMemory } from '../policy/chain-memory.ts';
-import { loadPolicyFor } from '../policy/layers/repository-layer.ts';
-import { classesOf, loadChain, policyFor, shippedPolicies, type LoadedPolicy } from '../policy/policy.ts';
+import { withRepositoryLayer, type RepositoryPolicy } from '../policy/layers/repository-layer.ts';
+import {
+  classesOf,
+  compileOptions,
+  loadChain,
+  policyFor,
+  shippedPolicies,
+  type LoadedPolicy,
+} from '../policy/policy.ts';
 import type { TaskRequest } from '../policy/layers/restriction.ts';
 import { policyNamePattern } from '../contract/run-view.ts';
 
@@ -61,17 +68,21 @@ export class PolicySource {
     };
   }
 
-  /** Throws `not_found`, `invalid_policy`, `invalid_request`. */
+  /** With what the repository of the workspace says, which can only narrow. Throws `not_found`, `invalid_policy`, `invalid_request`. */
   async load(
     wanted: { readonly name: string } | { readonly text: string },
-    workspace: string | undefined,
+    repository: readonly RepositoryPolicy[],
     task: TaskRequest,
   ): Promise<LoadedPolicy> {
-    if ('text' in wanted) return policyFor(this.#memory.parse(wanted.text, 'the request'), task);
+    if ('text' in wanted) {
+      const chain = this.#memory.parse(wanted.text, 'the request');
+      return policyFor(await withRepositoryLayer(chain, repository), task);
+    }
     const names = await this.names();
-    const load = (place: string): ReturnType<ChainMemory['load']> => this.#memory.load(place);
-    if (names.includes(wanted.name)) return loadPolicyFor(this.#placeOf(wanted.name), workspace, task, load);
-    throw new RunnerError('not_found', `there is no policy ${wanted.name} here; there are ${names.join(', ')}`);
+    if (!names.includes(wanted.name))
+      throw new RunnerError('not_found', `there is no policy ${wanted.name} here; there are ${names.join(', ')}`);
+    const chain = await this.#memory.load(this.#placeOf(wanted.name));
+    return policyFor(await withRepositoryLayer(chain, repository), task, await compileOptions(chain));
   }
 
   /** A shipped one by its name, else a file. */

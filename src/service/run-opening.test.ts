@@ -1,5 +1,13 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { scopes } from '../store/key-row.ts';
+import { BaseStore } from '../workspace/base/bases.ts';
+import { selectFiles } from '../workspace/base/select.ts';
+import { BlobStore } from '../workspace/blobs.ts';
+import { Scope } from '../workspace/scope/scope.ts';
 import { FakeService } from './fake-runner.fixture.ts';
 import type { Principal } from './principal.ts';
 
@@ -45,4 +53,64 @@ test('one team leaves half of the runs that there may be to others that have key
   await expect(open(red)).rejects.toMatchObject({ code: 'queue_full' });
   await open(blue);
   await shared.close();
+});
+
+describe("what a workspace's repository says of runs on it", () => {
+  const text = 'apiVersion: glovebox/v1\nkind: Policy\nname: own\nimages: [base]\nfiles: { read: ["**"] }\n';
+  const ruled = (calls: number): string =>
+    `apiVersion: glovebox/v1\nkind: Policy\nname: repo\nbudget: {max_actions_per_run: ${calls}}\n`;
+  let root: string;
+  beforeAll(async () => {
+    root = await mkdtemp(join(tmpdir(), 'glovebox-narrowed-'));
+    const git = (...argv: string[]) =>
+      execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.org', ...argv], { cwd: root });
+    await git('init', '-q');
+    await mkdir(join(root, '.glovebox'));
+    await writeFile(join(root, '.glovebox/policy.yaml'), ruled(7));
+    await git('add', '-A');
+    await git('commit', '-qm', 'policy');
+    await writeFile(join(root, '.glovebox/policy.yaml'), ruled(9));
+  });
+  afterAll(() => rm(root, { recursive: true, force: true }));
+
+  const callsOf = async (asked: object, policy: object): Promise<number> => {
+    const { id } = await fake.service.openRun(fake.service.local(), { policy, ...asked } as never);
+    return fake.runner.get(id).policy.policy.budget.maxActionsPerRun;
+  };
+  const budget = 'budget: { max_actions_per_run: 50 }\n';
+
+  test('holds for a policy by name and for one that is sent as text, which opens nothing by it', async () => {
+    expect(await callsOf({ workspace: root }, { name: 'default' })).toBe(7);
+    expect(await callsOf({ workspace: root }, { text: `${text}${budget}` })).toBe(7);
+    expect(await callsOf({}, { text: `${text}${budget}` })).toBe(50);
+    const tighter = callsOf({ workspace: root }, { text: `${text}budget: { max_actions_per_run: 5 }\n` });
+    await expect(tighter).rejects.toMatchObject({ code: 'invalid_policy' });
+  });
+
+  test('holds for a base of it as well: as it is committed there now, else as it was imported', async () => {
+    const { dataDir } = fake.service;
+    const bases = await BaseStore.open(dataDir.basesDir);
+    const scope = Scope.compile({ read: ['**'], write: [], scratch: [], deny: [] });
+    const selection = await selectFiles(root, scope, {});
+    const blobs = await BlobStore.open(dataDir.blobsDir);
+    const { base } = await bases.hold('0'.repeat(26), selection, scope, blobs, {});
+    expect(await callsOf({ base: base.key }, { text: `${text}${budget}` })).toBe(7);
+    await rm(root, { recursive: true });
+    expect(await callsOf({ base: base.key }, { text: `${text}${budget}` })).toBe(9);
+  });
+
+  test('is not to be had by a base that somebody else imported', async () => {
+    const key = fake.store.keys.create({
+      team: 'red',
+      identity: 'ann',
+      scopes: [...scopes],
+      policies: 'any',
+      expiresAt: null,
+    }).secret;
+    const opened = fake.service.openRun(fake.service.authenticate(key), {
+      policy: { name: 'default' },
+      base: 'a'.repeat(64),
+    });
+    await expect(opened).rejects.toMatchObject({ code: 'forbidden' });
+  });
 });

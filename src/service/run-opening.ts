@@ -14,6 +14,7 @@ import type { PolicySource } from './policy-source.ts';
 import type { Principal } from './principal.ts';
 import { costOf, type Quotas } from './quota.ts';
 import type { OpenedRun } from './run-views.ts';
+import type { WorkspaceSource } from './workspace-source.ts';
 
 /** What a service needs of a runner. */
 export interface RunnerPort {
@@ -38,6 +39,7 @@ export interface RunOpeningParts {
   readonly live: LiveRuns;
   readonly policies: PolicySource;
   readonly host: HostTerms;
+  readonly workspaces: WorkspaceSource;
   /** Open and opening together; of one team half of it, where others have keys. */
   readonly runsMax: number;
 }
@@ -61,12 +63,12 @@ export class RunOpening {
   }
 
   async open(principal: Principal, asked: OpenAsked, { idempotencyKey, signal }: OpenOptions): Promise<RunRow> {
-    const { access, host, policies, runner, store } = this.#parts;
+    const { access, host, policies, runner, store, workspaces } = this.#parts;
     access.mayOpen(principal, 'text' in asked.policy ? 'text' : asked.policy);
-    const workspace = await host.roots.resolve(principal, asked.workspace);
-    const { taskClass, intent, name, image, base } = asked;
+    const { given, repository } = await workspaces.find(principal, asked);
+    const { taskClass, intent, name, image } = asked;
     const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
-    const policy = await policies.load(asked.policy, workspace, task);
+    const policy = await policies.load(asked.policy, repository, task);
     if ('text' in asked.policy) await refuseHostNames(principal, policy, host);
     this.#refuseMore(principal.team, 1);
     const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
@@ -84,8 +86,7 @@ export class RunOpening {
         policy,
         by: requester(principal, name),
         ...(image === undefined ? {} : { image }),
-        ...(base === undefined ? {} : { base }),
-        ...(workspace === undefined ? {} : { workspace }),
+        ...given,
         ...(signal === undefined ? {} : { signal }),
       }),
     );

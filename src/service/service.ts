@@ -35,6 +35,7 @@ import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts'
 import { runView, type OpenedRun } from './run-views.ts';
 import { TeamTerms } from './team-terms.ts';
 import { WorkspaceRoots } from './workspace-roots.ts';
+import { WorkspaceSource } from './workspace-source.ts';
 
 export interface ServiceParts {
   readonly runner: RunnerPort;
@@ -110,6 +111,7 @@ export class Service {
       quotas: this.#quotas,
       closeLost: (id, reason) => runner.closeLost(id, reason),
     });
+    const roots = new WorkspaceRoots(options.workspaces ?? []);
     this.#opening = new RunOpening({
       runner,
       store,
@@ -117,7 +119,8 @@ export class Service {
       access: this.access,
       quotas: this.#quotas,
       live: this.#open,
-      host: { roots: new WorkspaceRoots(options.workspaces ?? []), destinations: options.sentPolicies ?? [] },
+      host: { roots, destinations: options.sentPolicies ?? [] },
+      workspaces: new WorkspaceSource(roots, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,
     });
     desk.onChange((type, approval, row) =>
