@@ -1,6 +1,7 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunDir } from '../data-dir/data-dir.ts';
+import { writeWhole } from '../data-dir/write-whole.ts';
 import type { Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { idPattern } from '../ids.ts';
@@ -17,7 +18,6 @@ export async function writeVerification(dir: RunDir, verification: Verification)
   try {
     await mkdir(dir.verificationsDir, { recursive: true, mode: 0o700 });
     await writeWhole(file, encodeVerification(Verification.parse(verification)));
-    await sync(dir.verificationsDir);
   } catch (cause) {
     const message = `the verification of run ${dir.id} cannot be kept as ${file}: ${messageOf(cause)}; make room there, then verify again`;
     throw new RunnerError('data_dir_unusable', message, { cause });
@@ -56,31 +56,5 @@ async function readVerification(dir: RunDir, id: string): Promise<KeptVerificati
   } catch (cause) {
     const message = `verification ${id} of run ${dir.id} is not what was written there: ${messageOf(cause).slice(0, 300)}; verify the run again`;
     throw new RunnerError('journal_broken', message, { cause });
-  }
-}
-
-async function writeWhole(file: string, text: string): Promise<void> {
-  const partial = `${file}.new`;
-  try {
-    const handle = await open(partial, 'w', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true }).catch(() => undefined); // `error` is what counts
-    throw error;
-  }
-}
-
-async function sync(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
