@@ -47,6 +47,7 @@ export const errorTable = {
   journal_unavailable: { status: 500, fault: 'operator', retryable: false },
   journal_broken: { status: 422, fault: 'operator', retryable: false },
   data_dir_unusable: { status: 500, fault: 'operator', retryable: false },
+  insufficient_storage: { status: 507, fault: 'operator', retryable: true },
   data_dir_in_use: { status: 409, fault: 'operator', retryable: false },
   service_unavailable: { status: 503, fault: 'operator', retryable: true },
   draining: { status: 503, fault: 'operator', retryable: true },

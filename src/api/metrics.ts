@@ -116,6 +116,16 @@ export class Metrics {
       help: 'Calls that wait for the turn of their team.',
       value: () => service.waitingCalls,
     });
+    this.gauge({
+      name: 'glovebox_data_free_bytes',
+      help: 'Free on the disk of the data directory.',
+      value: () => service.room.seen?.freeBytes,
+    });
+    this.gauge({
+      name: 'glovebox_data_low',
+      help: '1: so little is free that no run is opened.',
+      value: () => Number(service.room.isLow),
+    });
     this.gauge({ name: 'glovebox_http_streams_open', help: 'Streams and sockets.', value: () => admission.streams });
     this.gauge({ name: 'glovebox_http_requests_open', help: 'Requests under way.', value: () => admission.requests });
     this.gauge({

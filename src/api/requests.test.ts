@@ -275,6 +275,36 @@ describe('opening', () => {
   });
 });
 
+test('with little room on the disk no run is opened, readiness and metrics say so, and what is open goes on and closes', async () => {
+  const api = await Api.open();
+  const key = api.key();
+  const { id } = await api.open(key);
+  api.fake.clock.freeBytes = 100 * 1024 ** 2;
+  const ready = async (): Promise<unknown> => (await api.ask(undefined, 'GET', '/v1/health/ready')).json();
+  await expect.poll(ready).toMatchObject({ status: 507, code: 'insufficient_storage' });
+  const refused = await api.ask(key, 'POST', '/v1/runs', {});
+  expect(refused.headers.get('retry-after')).toBe('30');
+  expect(await refused.json()).toMatchObject({
+    status: 507,
+    code: 'insufficient_storage',
+    detail: expect.stringMatching(/^no run is opened: .* 100 MiB of 1024 MiB free.*glovebox gc/),
+  });
+  expect((await api.ask(key, 'POST', `/v1/runs/${id}/forks`, {})).status).toBe(507);
+  const metrics = await (await api.ask(key, 'GET', '/metrics')).text();
+  expect(metrics).toContain(`\nglovebox_data_free_bytes ${100 * 1024 ** 2}\n`);
+  expect(metrics).toContain('\nglovebox_data_low 1\n');
+  const call = { tool: 'exec', argv: ['true'] };
+  expect((await api.ask(key, 'PUT', `/v1/runs/${id}/calls/c`, call)).status).toBe(200);
+  expect(await (await api.ask(key, 'POST', `/v1/runs/${id}/close`)).json()).toMatchObject({ outcome: 'finished' });
+  expect((await (await api.ask(key, 'GET', '/v1/runs')).json()) as { runs: unknown[] }).toMatchObject({
+    runs: [{ id }],
+  });
+  api.fake.clock.freeBytes = 1e12;
+  await expect.poll(ready).toEqual({ ok: true });
+  await api.open(key);
+  await api.close();
+});
+
 test('as many requests of one key as there may be: the next is told to wait, those of others are not', async () => {
   const api = await Api.open({ admission: { ...standardAdmission, requestsPerKeyMax: 2 } });
   const [one, other] = [api.key(), api.key({ team: 'blue' })];

@@ -21,6 +21,7 @@ interface Options {
   readonly workspaces?: readonly string[];
   readonly durability?: 'process' | 'power';
   readonly maxRuns?: number;
+  readonly keepFree?: number;
   readonly warm: number;
   readonly openAtOnce?: number;
   readonly drainTimeout: number;
@@ -52,6 +53,11 @@ export function serveCommand(program: Command, context: CliContext): void {
         .default('process'),
     )
     .option('--max-runs <n>', 'open at once (default: 256)', wholeNumber(1))
+    .option(
+      '--keep-free <mib>',
+      'no run is opened with less free on the disk of the data directory (default: 1024, of a small disk a twentieth)',
+      wholeNumber(0),
+    )
     .option('--warm <n>', 'sandboxes that are kept ready for who comes next; 0: none', wholeNumber(0), 4)
     .option('--open-at-once <n>', 'runs for which a sandbox is made at once (default: two a processor)', wholeNumber(1))
     .option('--drain-timeout <ms>', 'on SIGTERM running calls have so long', wholeNumber(0), 30_000)
@@ -91,6 +97,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     takeStrangers: options.takeStrangers,
     workspaces: options.workspaces ?? [],
     ...(options.maxRuns === undefined ? {} : { runsMax: options.maxRuns }),
+    ...(options.keepFree === undefined ? {} : { keepFreeBytes: options.keepFree * 1024 ** 2 }),
     onProgress: (line) => log.info(line),
   });
   const { service, runner } = opened;

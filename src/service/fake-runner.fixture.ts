@@ -14,6 +14,7 @@ import { parseCall } from '../tools/parse-call.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import { ApprovalDesk } from './approval-desk.ts';
+import type { DiskState } from './disk-room.ts';
 import { PolicySource } from './policy-source.ts';
 import type { RunnerPort } from './run-opening.ts';
 import type { OpenedRun } from './run-views.ts';
@@ -177,6 +178,12 @@ export class FakeRunner implements RunnerPort {
   }
 }
 
+/** Of the machine that a service is on, as tests turn it. */
+interface Outside {
+  aheadMs: number;
+  freeBytes: number;
+}
+
 /** A real service on a real store, of runs that are none. */
 export class FakeService {
   readonly service: Service;
@@ -185,7 +192,7 @@ export class FakeService {
   readonly store: Store;
   readonly directory: string;
   /** Of the store, against the machine's. */
-  readonly clock: { aheadMs: number };
+  readonly clock: Outside;
 
   private constructor(
     service: Service,
@@ -193,7 +200,7 @@ export class FakeService {
     desk: ApprovalDesk,
     store: Store,
     directory: string,
-    clock: { aheadMs: number },
+    clock: Outside,
   ) {
     this.clock = clock;
     this.service = service;
@@ -206,12 +213,13 @@ export class FakeService {
   static async open(options: ServiceOptions = {}): Promise<FakeService> {
     const directory = await mkdtemp(join(tmpdir(), 'glovebox-service-'));
     const dataDir = await DataDir.open(directory);
-    const clock = { aheadMs: 0 };
+    const clock = { aheadMs: 0, freeBytes: 1e12 };
     const store = Store.open(directory, { now: () => Date.now() + clock.aheadMs });
     const desk = new ApprovalDesk(store);
     const runner = new FakeRunner(dataDir);
     const policies = await PolicySource.open(undefined);
-    const service = await Service.open({ runner, desk, dataDir, store, policies, options });
+    const disk = async (): Promise<DiskState> => ({ bytes: 1e12, freeBytes: clock.freeBytes, files: 0, freeFiles: 0 });
+    const service = await Service.open({ runner, desk, dataDir, store, policies, disk, options });
     return new FakeService(service, runner, desk, store, directory, clock);
   }
 

@@ -7,6 +7,7 @@ import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import type { Access } from './access.ts';
+import type { DiskRoom } from './disk-room.ts';
 import type { LiveRuns } from './live-runs.ts';
 import type { OpenRun } from './open-run.ts';
 import { refuseHostNames, type HostTerms } from './own-policy.ts';
@@ -37,6 +38,7 @@ export interface RunOpeningParts {
   readonly access: Access;
   readonly quotas: Quotas;
   readonly live: LiveRuns;
+  readonly room: DiskRoom;
   readonly policies: PolicySource;
   readonly host: HostTerms;
   readonly workspaces: WorkspaceSource;
@@ -63,13 +65,14 @@ export class RunOpening {
   }
 
   async open(principal: Principal, asked: OpenAsked, { idempotencyKey, signal }: OpenOptions): Promise<RunRow> {
-    const { access, host, policies, runner, store, workspaces } = this.#parts;
+    const { access, host, policies, room, runner, store, workspaces } = this.#parts;
     access.mayOpen(principal, 'text' in asked.policy ? 'text' : asked.policy);
     const { given, repository } = await workspaces.find(principal, asked);
     const { taskClass, intent, name, image } = asked;
     const task = { taskClass, intent: typeof intent === 'string' ? { summary: intent } : intent };
     const policy = await policies.load(asked.policy, repository, task);
     if ('text' in asked.policy) await refuseHostNames(principal, policy, host);
+    await room.refuse('no run is opened');
     this.#refuseMore(principal.team, 1);
     const called = 'text' in asked.policy ? `${ownText}${policy.policy.name}` : asked.policy.name;
     const row = newRow(principal, policy, called, name);
@@ -100,10 +103,11 @@ export class RunOpening {
     { count, intent, snapshot }: ForkRun,
     signal?: AbortSignal,
   ): Promise<readonly RunRow[]> {
-    const { access, quotas, runner } = this.#parts;
+    const { access, quotas, room, runner } = this.#parts;
     const { policy } = source.run;
     const called = source.row.policy;
     access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
+    await room.refuse('no run is forked');
     this.#refuseMore(principal.team, count);
     this.#forking += count;
     const ids = Array.from({ length: count }, () => newId());

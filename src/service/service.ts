@@ -20,6 +20,7 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { Access } from './access.ts';
 import type { ApprovalDesk } from './approval-desk.ts';
 import { CallRecord, isObserver } from './call-record.ts';
+import { diskOf, DiskRoom, type DiskState } from './disk-room.ts';
 import { EngineProbe } from './engine-probe.ts';
 import { KeyDesk } from './key-desk.ts';
 import { EventLog } from './event-log.ts';
@@ -50,6 +51,8 @@ export interface ServiceParts {
   readonly images?: () => Promise<ImageList['images']>;
   /** Rejects when the engine does not answer. */
   readonly probe?: () => Promise<unknown>;
+  /** Default: of the data directory. */
+  readonly disk?: () => Promise<DiskState>;
   readonly options?: ServiceOptions;
 }
 
@@ -58,6 +61,8 @@ export interface ServiceOptions {
   readonly workspaces?: readonly string[];
   /** Open and opening together; one team has half of it where others have keys. Default 256. */
   readonly runsMax?: number;
+  /** With less free on the disk of the data directory no run is opened; default 1 GiB, of a small disk a twentieth. */
+  readonly keepFreeBytes?: number | undefined;
   /** Destinations in the network of this machine that policies sent as text may name; default none. */
   readonly sentPolicies?: readonly string[];
 }
@@ -82,6 +87,7 @@ export class Service {
   readonly store: Store;
   readonly keys: KeyDesk;
   readonly images: NonNullable<ServiceParts['images']>;
+  readonly room: DiskRoom;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -96,6 +102,7 @@ export class Service {
     this.keys = new KeyDesk(store.keys);
     this.images = parts.images ?? (() => Promise.resolve([]));
     this.#probe = new EngineProbe(parts.probe ?? (() => Promise.resolve()));
+    this.room = new DiskRoom(parts.disk ?? (() => diskOf(dataDir.path)), options.keepFreeBytes);
     this.desk = desk;
     this.dataDir = dataDir;
     this.store = store;
@@ -119,6 +126,7 @@ export class Service {
       access: this.access,
       quotas: this.#quotas,
       live: this.#open,
+      room: this.room,
       host: { roots, destinations: options.sentPolicies ?? [] },
       workspaces: new WorkspaceSource(roots, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,

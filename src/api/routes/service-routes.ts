@@ -22,12 +22,13 @@ export function serviceRoutes(openApi: () => unknown): readonly Route[] {
       path: '/v1/health/ready',
       operation: 'getReady',
       tag: 'service',
-      summary: 'The service opens runs: its engine answers, and it is not about to stop.',
+      summary: 'The service opens runs: its engine answers, its disk has room, and it is not about to stop.',
       scope: 'none',
       reply: { description: 'It does.', schema: Health },
       handle: async ({ service, watch }) => {
         if (service.draining)
           throw new RunnerError('draining', 'the service is about to stop', { retryAfterMs: 5_000 });
+        await service.room.refuse('the service opens no runs');
         watch.metrics.engineAnswered(await service.probe());
         return json({ ok: true });
       },
@@ -50,11 +51,11 @@ export function serviceRoutes(openApi: () => unknown): readonly Route[] {
       summary: 'For Prometheus.',
       scope: 'admin',
       reply: { description: 'In the text format of Prometheus.', also: ['text/plain; version=0.0.4'] },
-      handle: async ({ watch }) => ({
-        kind: 'text',
-        contentType: 'text/plain; version=0.0.4; charset=utf-8',
-        text: await watch.metrics.text(),
-      }),
+      handle: async ({ service, watch }) => {
+        await service.room.look();
+        const contentType = 'text/plain; version=0.0.4; charset=utf-8';
+        return { kind: 'text', contentType, text: await watch.metrics.text() };
+      },
     }),
     route({
       method: 'GET',
