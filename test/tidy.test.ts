@@ -16,6 +16,7 @@ const leaves = [
   'failpoint.ts',
   'process-identity.ts',
   'slots.ts',
+  'host-program.ts',
   'version.ts',
 ];
 const mayImport: Record<string, readonly string[]> = {
@@ -27,6 +28,7 @@ const mayImport: Record<string, readonly string[]> = {
   'slots.ts': [],
   'version.ts': [],
   'deadline.ts': ['errors.ts'],
+  'host-program.ts': ['errors.ts'],
   'process-identity.ts': ['errors.ts'],
   engine: leaves,
   journal: leaves,

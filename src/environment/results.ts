@@ -6,6 +6,7 @@ import { extract } from 'tar-stream';
 import type { Digest } from '../digest.ts';
 import { decodePath } from '../bytes-path.ts';
 import { RunnerError } from '../errors.ts';
+import { runProgram } from '../host-program.ts';
 import { toolGid, toolUid } from '../sandbox/environment.ts';
 import type { Scope } from '../workspace/scope/scope.ts';
 import { hostPath } from '../workspace/base/host-path.ts';
@@ -28,8 +29,9 @@ export async function keepResults(dataDir: string, image: Digest, rootfs: string
     await mkdir(tree, { mode: 0o755 });
     await unpackResults(rootfs, tree);
     if ((await readdir(tree)).length === 0) return;
-    const { execa } = await import('execa');
-    await execa('sync', ['-f', tree], { timeout: syncMs });
+    const env = { PATH: '/usr/bin:/bin' };
+    const { code, why } = await runProgram('sync', ['-f', tree], { env, timeoutMs: syncMs, outputBytesMax: 64 * 1024 });
+    if (code !== 0) throw new RunnerError('data_dir_unusable', `sync -f ${tree} failed: ${why || `exit code ${code}`}`);
     await rename(tree, directory);
   } finally {
     await rm(partial, { recursive: true, force: true });

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RunnerError, messageOf } from '../errors.ts';
@@ -28,9 +29,9 @@ export class RunFiles {
     const candidate = await holdBack(taken, { gate, base, blobs }, ask ? asked : undefined);
     try {
       await Promise.all([
-        writeFile(dir.changeSet, encodeChangeSet(candidate.changeSet)),
-        writeFile(dir.patch, candidate.patch.bytes),
-        writeFile(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate, policy.digest))}\n`),
+        write(dir.changeSet, encodeChangeSet(candidate.changeSet)),
+        write(dir.patch, candidate.patch.bytes),
+        write(join(dir.path, 'diff.json'), `${JSON.stringify(exportDocument(candidate, policy.digest))}\n`),
       ]);
     } catch (cause) {
       const message = `the diff of run ${dir.id} cannot be kept in ${dir.path}: ${messageOf(cause)}`;
@@ -61,3 +62,11 @@ export class RunFiles {
     await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, placement.looking(dir));
   }
 }
+
+/** A trip through the thread pool costs more than a few bytes do. */
+async function write(file: string, content: string | Uint8Array): Promise<void> {
+  if (content.length <= atOnceMax) writeFileSync(file, content);
+  else await writeFile(file, content);
+}
+
+const atOnceMax = 256 * 1024;

@@ -1,4 +1,5 @@
 import { rmdirSync, rmSync, unlinkSync } from 'node:fs';
+import { runProgram } from '../../host-program.ts';
 import type { Tree } from '../change-set.ts';
 import { hostName } from './host-path.ts';
 
@@ -14,18 +15,15 @@ export interface WholeBase {
  * names as it may have, there is no such `cp`): then nothing is there.
  */
 export async function cloneTree(base: WholeBase, into: string, signal: AbortSignal | undefined): Promise<boolean> {
-  const { execa } = await import('execa');
-  const { failed } = await execa('cp', ['-a', '-l', '-T', '--', base.directory, into], {
+  const { code } = await runProgram('cp', ['-a', '-l', '-T', '--', base.directory, into], {
     env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
-    extendEnv: false,
-    stdio: 'ignore',
-    reject: false,
-    timeout: cloneMs,
-    ...(signal === undefined ? {} : { cancelSignal: signal }),
+    timeoutMs: cloneMs,
+    outputBytesMax: complaintsBytesMax,
+    signal,
   });
-  if (failed) rmSync(into, { recursive: true, force: true });
+  if (code !== 0) rmSync(into, { recursive: true, force: true });
   signal?.throwIfAborted();
-  return !failed;
+  return code === 0;
 }
 
 /** Removes from a copy what `stays` does not name, deepest first. */
@@ -38,3 +36,4 @@ export function prune(into: string, tree: Tree, stays: (path: string, kind: 'dir
 }
 
 const cloneMs = 600_000;
+const complaintsBytesMax = 1024 * 1024;

@@ -1,5 +1,6 @@
 import { decodePath } from '../../bytes-path.ts';
 import { RunnerError } from '../../errors.ts';
+import { runProgram } from '../../host-program.ts';
 
 /**
  * The git of the host, asked about a directory that may hold hostile configuration. Promises:
@@ -10,31 +11,22 @@ export async function askGit(
   cwd: string,
   args: readonly string[],
   options: {
-    readonly input?: AsyncIterable<Uint8Array> | Uint8Array;
+    readonly input?: Uint8Array;
     readonly env?: Readonly<Record<string, string>>;
     readonly signal?: AbortSignal;
   } = {},
 ): Promise<GitAnswer> {
-  const { execa } = await import('execa'); // loading it takes 0.1 s, which most command lines need not pay
-  const result = await execa('git', [...hardening, ...args], {
+  const { code, why, stdout, stderr } = await runProgram('git', [...hardening, ...args], {
     cwd,
     env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...environment, ...options.env },
-    extendEnv: false,
-    encoding: 'buffer',
-    stripFinalNewline: false,
-    reject: false,
-    timeout: answerTimeoutMs,
-    maxBuffer: answerBytesMax,
-    ...(options.input === undefined ? { stdin: 'ignore' } : inputOf(options.input)),
-    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+    input: options.input,
+    timeoutMs: answerTimeoutMs,
+    outputBytesMax: answerBytesMax,
+    signal: options.signal,
   });
-  const stdout = Buffer.from(result.stdout);
-  const stderr = Buffer.from(result.stderr).toString('utf8').trim().slice(0, 500);
-  if (result.exitCode === undefined) {
-    const why = result.isCanceled ? 'cancelled' : (result.shortMessage ?? 'no exit code');
-    throw new RunnerError('internal', `git ${args[0] ?? ''} in ${cwd}: ${why}; is git installed?`, { cause: result });
-  }
-  return { code: result.exitCode, stdout, stderr };
+  if (code === undefined)
+    throw new RunnerError('internal', `git ${args[0] ?? ''} in ${cwd}: ${why}; is git installed?`);
+  return { code, stdout, stderr: stderr.toString('utf8').trim().slice(0, 500) };
 }
 
 export interface GitAnswer {
@@ -88,7 +80,3 @@ const environment: Readonly<Record<string, string>> = {
   GIT_NO_REPLACE_OBJECTS: '1',
   GIT_TERMINAL_PROMPT: '0',
 };
-
-function inputOf(input: AsyncIterable<Uint8Array> | Uint8Array): object {
-  return input instanceof Uint8Array ? { input } : { stdin: input };
-}

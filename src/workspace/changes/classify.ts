@@ -1,7 +1,7 @@
 import type { BlobStore } from '../blobs.ts';
 import type { Change, ChangeSet, Node, Tree } from '../change-set.ts';
 import { sortedByBytes } from '../diff.ts';
-import { Scope, secretGlobs } from '../scope/scope.ts';
+import { compileList, secretGlobs, segmentsOf, type GlobList } from '../scope/scope.ts';
 import { secretIn } from './secrets.ts';
 
 /** What a reviewer wants to know about a change before reading it. A change may have several; `source` is what is left. */
@@ -30,11 +30,10 @@ export async function classifyChanges(
   blobs: BlobStore,
 ): Promise<readonly ClassifiedChange[]> {
   const classified: ClassifiedChange[] = [];
-  const tables = byName.map(([category, globs]) => [category, compile(globs)] as const);
   for (const [path, change] of sortedByBytes(changeSet.changes)) {
     const before = base.get(path);
     const categories = new Set<Category>();
-    for (const [category, matches] of tables) if (matches(path)) categories.add(category);
+    for (const known of byName) if (known.matches(path)) categories.add(known.category);
     if (change.kind === 'file') {
       const head = await blobs.head(change.digest, headBytes);
       for (const category of byContent(path, head, change, before)) categories.add(category);
@@ -130,97 +129,92 @@ const executionBearing: readonly string[] = [
   '**/{Vagrantfile,Tiltfile,Procfile}',
 ];
 
-const byName: readonly (readonly [Category, readonly string[]])[] = [
-  ['execution_bearing', executionBearing],
-  ['secret_looking', secretGlobs],
-  [
-    'dependency',
-    [
-      '**/{package,composer,deno,jsr}.json',
-      '**/{package-lock,npm-shrinkwrap}.json',
-      '**/{yarn,deno,bun,composer,Cargo,poetry,uv,pdm,Gemfile,flake,mix,Podfile}.lock',
-      '**/pnpm-{lock,workspace}.yaml',
-      '**/bun.lockb',
-      '**/{Cargo,pyproject}.toml',
-      '**/{requirements,constraints}*.{txt,in}',
-      '**/Pipfile{,.lock}',
-      '**/setup.{py,cfg}',
-      '**/go.{mod,sum,work}',
-      '**/go.work.sum',
-      '**/Gemfile',
-      '**/*.gemspec',
-      '**/pom.xml',
-      '**/{build,settings}.gradle{,.kts}',
-      '**/gradle/libs.versions.toml',
-      '**/*.{csproj,fsproj,vbproj,nuspec}',
-      '**/packages.lock.json',
-      '**/mix.exs',
-      '**/pubspec.{yaml,lock}',
-      '**/environment.y{,a}ml',
-      '**/conanfile.*',
-      '**/vcpkg.json',
-      '**/.gitmodules',
-      '**/{vendor,third_party}/**',
-      '**/Package.{swift,resolved}',
-    ],
-  ],
-  [
-    'configuration',
-    [
-      '**/*.{yml,yaml,toml,ini,cfg,conf,properties,tf,tfvars,hcl,env}',
-      '**/{tsconfig,jsconfig}*.json',
-      '**/*.config.*',
-      '**/.*rc{,.*}',
-      '**/{config,.config,deploy,infra,k8s,helm,charts,terraform,ansible}/**',
-      '**/.{editorconfig,gitignore,gitattributes,dockerignore,npmrc,env*,nvmrc,tool-versions}',
-      '**/CODEOWNERS',
-      '.github/**',
-      '**/nginx*.conf',
-    ],
-  ],
-  [
-    'test',
-    [
-      '**/{test,tests,__tests__,spec,specs,e2e,testdata,fixtures,__snapshots__,__mocks__}/**',
-      '**/*.{test,spec}.*',
-      '**/*_{test,spec}.*',
-      '**/test_*.py',
-      '**/*{Test,Tests,Spec,IT}.{java,kt,cs,scala,swift}',
-      '**/conftest.py',
-    ],
-  ],
-  [
-    'documentation',
-    [
-      '**/*.{md,mdx,rst,adoc,txt,tex,pod}',
-      '**/{doc,docs,man}/**',
-      '**/{README,CHANGELOG,CONTRIBUTING,LICENSE,LICENCE,COPYING,NOTICE,AUTHORS,SECURITY}{,.*}',
-      '!**/{requirements,constraints}*.txt',
-      '!**/CMakeLists.txt',
-      '!**/{AGENTS,CLAUDE,GEMINI,SKILL}.md',
-    ],
-  ],
-  [
-    'generated',
-    [
-      '**/{dist,build,out,target,node_modules,__pycache__,.next,.nuxt,coverage}/**',
-      '**/*.min.{js,css}',
-      '**/*.{map,pyc,snap}',
-      '**/*.pb.{go,cc,h}',
-      '**/*_pb2{,_grpc}.py',
-      '**/*.{g,generated,gen}.*',
-      '**/{package-lock,npm-shrinkwrap}.json',
-      '**/*.lock',
-      '**/*.lockb',
-      '**/pnpm-lock.yaml',
-      '**/go.sum',
-    ],
-  ],
+const byName: readonly Names[] = [
+  named('execution_bearing', executionBearing),
+  named('secret_looking', secretGlobs),
+  named('dependency', [
+    '**/{package,composer,deno,jsr}.json',
+    '**/{package-lock,npm-shrinkwrap}.json',
+    '**/{yarn,deno,bun,composer,Cargo,poetry,uv,pdm,Gemfile,flake,mix,Podfile}.lock',
+    '**/pnpm-{lock,workspace}.yaml',
+    '**/bun.lockb',
+    '**/{Cargo,pyproject}.toml',
+    '**/{requirements,constraints}*.{txt,in}',
+    '**/Pipfile{,.lock}',
+    '**/setup.{py,cfg}',
+    '**/go.{mod,sum,work}',
+    '**/go.work.sum',
+    '**/Gemfile',
+    '**/*.gemspec',
+    '**/pom.xml',
+    '**/{build,settings}.gradle{,.kts}',
+    '**/gradle/libs.versions.toml',
+    '**/*.{csproj,fsproj,vbproj,nuspec}',
+    '**/packages.lock.json',
+    '**/mix.exs',
+    '**/pubspec.{yaml,lock}',
+    '**/environment.y{,a}ml',
+    '**/conanfile.*',
+    '**/vcpkg.json',
+    '**/.gitmodules',
+    '**/{vendor,third_party}/**',
+    '**/Package.{swift,resolved}',
+  ]),
+  named('configuration', [
+    '**/*.{yml,yaml,toml,ini,cfg,conf,properties,tf,tfvars,hcl,env}',
+    '**/{tsconfig,jsconfig}*.json',
+    '**/*.config.*',
+    '**/.*rc{,.*}',
+    '**/{config,.config,deploy,infra,k8s,helm,charts,terraform,ansible}/**',
+    '**/.{editorconfig,gitignore,gitattributes,dockerignore,npmrc,env*,nvmrc,tool-versions}',
+    '**/CODEOWNERS',
+    '.github/**',
+    '**/nginx*.conf',
+  ]),
+  named('test', [
+    '**/{test,tests,__tests__,spec,specs,e2e,testdata,fixtures,__snapshots__,__mocks__}/**',
+    '**/*.{test,spec}.*',
+    '**/*_{test,spec}.*',
+    '**/test_*.py',
+    '**/*{Test,Tests,Spec,IT}.{java,kt,cs,scala,swift}',
+    '**/conftest.py',
+  ]),
+  named('documentation', [
+    '**/*.{md,mdx,rst,adoc,txt,tex,pod}',
+    '**/{doc,docs,man}/**',
+    '**/{README,CHANGELOG,CONTRIBUTING,LICENSE,LICENCE,COPYING,NOTICE,AUTHORS,SECURITY}{,.*}',
+    '!**/{requirements,constraints}*.txt',
+    '!**/CMakeLists.txt',
+    '!**/{AGENTS,CLAUDE,GEMINI,SKILL}.md',
+  ]),
+  named('generated', [
+    '**/{dist,build,out,target,node_modules,__pycache__,.next,.nuxt,coverage}/**',
+    '**/*.min.{js,css}',
+    '**/*.{map,pyc,snap}',
+    '**/*.pb.{go,cc,h}',
+    '**/*_pb2{,_grpc}.py',
+    '**/*.{g,generated,gen}.*',
+    '**/{package-lock,npm-shrinkwrap}.json',
+    '**/*.lock',
+    '**/*.lockb',
+    '**/pnpm-lock.yaml',
+    '**/go.sum',
+  ]),
 ];
 
-function compile(globs: readonly string[]): (path: string) => boolean {
-  const scope = Scope.compile({ read: globs, write: [], scratch: [], deny: [] });
-  return (path) => scope.classOf(path) === 'read';
+interface Names {
+  readonly category: Category;
+  matches(path: string): boolean;
+}
+
+/** Compiled when it is first asked: most of what loads this never takes a diff. */
+function named(category: Category, globs: readonly string[]): Names {
+  let list: GlobList | undefined;
+  const matches = (path: string): boolean => {
+    list ??= compileList(category, globs);
+    return list.has(segmentsOf(path));
+  };
+  return { category, matches };
 }
 
 function* byContent(

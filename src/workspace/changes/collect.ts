@@ -1,4 +1,5 @@
 import { createReadStream, readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 
 import type { Digest } from '../../digest.ts';
 import { RunnerError } from '../../errors.ts';
@@ -56,8 +57,9 @@ export async function collectChanges(
     },
     keep: (path: string, bytes: Uint8Array): Promise<Digest> => contents.take(path, bytes),
   };
-  const written = options.layered?.checkWritten();
-  written?.catch(() => undefined); // waited for in the end
+  // In the next turn: then the sandbox is at work while this machine starts a program.
+  const written = setImmediate().then(() => options.layered?.checkWritten());
+  written.catch(() => undefined); // waited for in the end
   const scan = await look(sandbox.files, base, scope, limits, findings, options.layered, use);
   const tallies = { scratch: scan.scratch, ignored: { files: 0, bytes: 0 } };
 

@@ -2,6 +2,7 @@ import { chmod, chown, lstat, mkdir, open, rm, rmdir, statfs } from 'node:fs/pro
 import path from 'node:path';
 
 import { messageOf, RunnerError } from '../../errors.ts';
+import { runProgram } from '../../host-program.ts';
 import { toolGid, toolUid } from '../../sandbox/environment.ts';
 import type { Ownership } from '../base/ownership.ts';
 
@@ -153,20 +154,13 @@ async function isMountPoint(directory: string): Promise<boolean> {
   }
 }
 
-async function tool(name: string, args: readonly string[], timeout = toolTimeoutMs): Promise<void> {
-  const { execa } = await import('execa');
-  try {
-    await execa(name, args, {
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-      extendEnv: false,
-      stdin: 'ignore',
-      timeout,
-      maxBuffer: 64 * 1024,
-    });
-  } catch (cause) {
-    const why = messageOf(cause).slice(0, 500);
-    throw new RunnerError('policy_unenforceable', `${name} ${args.at(-1) ?? ''} failed: ${why}`, { cause });
-  }
+async function tool(name: string, args: readonly string[], timeoutMs = toolTimeoutMs): Promise<void> {
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
+  const { code, why, stderr } = await runProgram(name, args, { env, timeoutMs, outputBytesMax: 64 * 1024 });
+  if (code === 0) return;
+  const said = [why, code === undefined ? '' : `exit code ${code}`, stderr.toString('utf8').trim()];
+  const message = `${name} ${args.at(-1) ?? ''} failed: ${said.filter((text) => text !== '').join(': ')}`;
+  throw new RunnerError('policy_unenforceable', message.slice(0, 1000));
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {

@@ -21,7 +21,7 @@ async function* inPieces(bytes: Buffer): AsyncGenerator<Uint8Array, void, undefi
 
 test('git finds every object whole, by the name it would give it, whatever its size', async () => {
   const contents = sizes.map((size) => Buffer.from(Array.from({ length: size }, (_, at) => (at * at + size) % 251)));
-  const objects = GitObjects.create(path.join(home, 'o.git'));
+  const objects = GitObjects.create(home);
   const blob = (bytes: Buffer, at: number): GitObject => ({
     type: 'blob',
     sizeBytes: bytes.length,
@@ -29,11 +29,11 @@ test('git finds every object whole, by the name it would give it, whatever its s
   });
   const ids = await objects.add(contents.length, contents.map(blob));
   const git = (args: string[], input?: Buffer): Buffer =>
-    execFileSync('git', args, { input, env: { PATH: process.env['PATH'], GIT_DIR: objects.directory } });
+    execFileSync('git', args, { input, env: { PATH: process.env['PATH'], ...objects.environment } });
   for (const [at, bytes] of contents.entries()) {
     expect(git(['hash-object', '--stdin'], bytes).toString().trim()).toBe(ids[at]);
     expect(git(['cat-file', 'blob', ids[at] ?? '']).equals(bytes)).toBe(true);
   }
-  expect(git(['verify-pack', path.join(objects.directory, 'objects/pack/pack-0.pack')])).toHaveLength(0);
+  expect(git(['verify-pack', path.join(home, 'pack/pack-0.pack')])).toHaveLength(0);
   expect(git(['fsck', '--full', '--no-dangling']).toString()).toBe('');
 });

@@ -21,25 +21,27 @@ export interface GitObject {
  *  - memory holds one small object, or a piece of a large one.
  */
 export class GitObjects {
-  /** For `GIT_DIR`. */
-  readonly directory: string;
+  /** For whoever starts git. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly #directory: string;
   readonly #contents = new Map<string, string>();
   #packs = 0;
 
   private constructor(directory: string) {
-    this.directory = directory;
+    this.#directory = directory;
+    this.environment = { GIT_DIR: directory, GIT_OBJECT_DIRECTORY: directory };
   }
 
-  /** As much of a repository as git asks for; `git init` would copy templates and settings into it. */
+  /** In an empty directory: as much of a repository as git asks for; `git init` would copy templates and settings into it. */
   static create(directory: string): GitObjects {
-    for (const name of ['objects/pack', 'refs']) mkdirSync(path.join(directory, name), { recursive: true });
+    for (const name of ['pack', 'refs']) mkdirSync(path.join(directory, name));
     writeFileSync(path.join(directory, 'HEAD'), 'ref: refs/heads/none\n');
     return new GitObjects(directory);
   }
 
   /** One pack of so many objects; returns their ids, in hex, in the same order. Equal ones may come twice in all. */
   async add(count: number, objects: Iterable<GitObject> | AsyncIterable<GitObject>): Promise<readonly string[]> {
-    const name = path.join(this.directory, 'objects/pack', `pack-${this.#packs++}`);
+    const name = path.join(this.#directory, 'pack', `pack-${this.#packs++}`);
     const pack = new PackFile(`${name}.pack`, count);
     try {
       const ids: string[] = [];

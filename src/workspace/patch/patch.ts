@@ -1,7 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-
 import { decodePath, encodePath } from '../../bytes-path.ts';
 import { digestOf, type Digest } from '../../digest.ts';
 import { RunnerError } from '../../errors.ts';
@@ -10,6 +6,7 @@ import type { ChangeSet, Node, Tree } from '../change-set.ts';
 import { GitObjects, type GitObject } from './git-pack.ts';
 import { treeOf } from './git-tree.ts';
 import { askGit } from '../base/host-git.ts';
+import { inScratch } from './scratch.ts';
 
 /**
  * A change set as a patch that `git apply` takes: binary contents, modes, links, renames, any name. Promises:
@@ -21,19 +18,16 @@ import { askGit } from '../base/host-git.ts';
 export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobStore): Promise<Patch> {
   const [before, after] = sidesOf(base, changeSet);
   if (before.size === 0 && after.size === 0) return { bytes: Buffer.alloc(0), files: [] };
-  const scratch = mkdtempSync(path.join(tmpdir(), 'glovebox-patch-'));
-  try {
-    const objects = GitObjects.create(path.join(scratch, 'objects.git'));
+  const renames = linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%';
+  return await inScratch(bytesOf([before, after]), async (scratch) => {
+    const objects = GitObjects.create(scratch);
     const trees = await addTrees(objects, [before, after], blobs);
-    const renames = linkBecomesDirectory(base, changeSet) ? '--no-renames' : '--find-renames=50%';
     const answer = await askGit(scratch, ['diff-tree', ...formOfDiff, renames, ...trees, '--'], {
-      env: { GIT_DIR: objects.directory },
+      env: objects.environment,
     });
     if (answer.code !== 0) throw new RunnerError('internal', `patch: git diff-tree failed: ${answer.stderr}`);
     return parseAnswer(answer.stdout);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
+  });
 }
 
 export interface Patch {
@@ -95,6 +89,11 @@ function sidesOf(base: Tree, changeSet: ChangeSet): readonly [Side, Side] {
 
 type Leaf = Exclude<Node, { readonly kind: 'directory' }>;
 type Side = ReadonlyMap<string, Leaf>;
+
+function bytesOf(sides: readonly Side[]): number {
+  const leaves = sides.flatMap((side) => [...side.values()]);
+  return leaves.reduce((sum, leaf) => sum + (leaf.kind === 'file' ? leaf.sizeBytes : leaf.target.length), 0);
+}
 
 /** Contents first, each once, then the trees that name them; returns the ids of the sides. */
 async function addTrees(objects: GitObjects, sides: readonly Side[], blobs: BlobStore): Promise<readonly string[]> {

@@ -45,17 +45,18 @@ export type Token =
 function globOf(segments: readonly Segment[]): Glob {
   if (segments.length > segmentsMax) throw new SyntaxError(`has more than ${segmentsMax} segments`);
   const end = 1 << segments.length;
-  const [first, second] = segments;
-  if (segments.length === 2 && first?.kind === 'any' && second?.kind === 'name') {
+  const tests = segments.map((segment) => (segment.kind === 'any' ? 'any' : testOf(segment.tokens)));
+  const [first, second] = tests;
+  if (tests.length === 2 && first === 'any' && second !== undefined && second !== 'any') {
     // `**/name` is what most lists are made of: only the last name counts.
-    const matches = (path: readonly string[]): boolean => nameMatches(second.tokens, path.at(-1) ?? '');
+    const matches = (path: readonly string[]): boolean => second(path.at(-1) ?? '');
     return { matches, covers: false, openings: () => [{ name: undefined }] };
   }
   return {
-    matches: (path) => (reach(segments, path) & end) !== 0,
+    matches: (path) => (reach(tests, path) & end) !== 0,
     covers: segments.at(-1)?.kind === 'any',
     openings: (directory) => {
-      const alive = reach(segments, directory);
+      const alive = reach(tests, directory);
       const openings: Opening[] = [];
       for (const [at, segment] of segments.entries()) {
         if ((alive & (1 << at)) === 0) continue;
@@ -66,15 +67,21 @@ function globOf(segments: readonly Segment[]): Glob {
   };
 }
 
+/** Of one segment: whether a name is like it; `any` stands for any number of names. */
+type Test = 'any' | ((name: string) => boolean);
+
 /** How many segments of the pattern can have been used up once the whole path has been, as a set of bits. */
-function reach(pattern: readonly Segment[], path: readonly string[]): number {
+function reach(pattern: readonly Test[], path: readonly string[]): number {
   let alive = skipAny(pattern, 1);
   for (const name of path) {
     let next = 0;
-    for (const [at, segment] of pattern.entries()) {
-      if ((alive & (1 << at)) === 0) continue;
-      if (segment.kind === 'any') next |= 1 << at;
-      else if (nameMatches(segment.tokens, name)) next |= 1 << (at + 1);
+    let bit = 1;
+    for (const test of pattern) {
+      if ((alive & bit) !== 0) {
+        if (test === 'any') next |= bit;
+        else if (test(name)) next |= bit << 1;
+      }
+      bit <<= 1;
     }
     if (next === 0) return 0;
     alive = skipAny(pattern, next);
@@ -82,12 +89,23 @@ function reach(pattern: readonly Segment[], path: readonly string[]): number {
   return alive;
 }
 
-function skipAny(pattern: readonly Segment[], starts: number): number {
+function skipAny(pattern: readonly Test[], starts: number): number {
   let alive = starts;
-  for (const [at, segment] of pattern.entries()) {
-    if (segment.kind === 'any' && (alive & (1 << at)) !== 0) alive |= 1 << (at + 1);
+  let bit = 1;
+  for (const test of pattern) {
+    if (test === 'any' && (alive & bit) !== 0) alive |= bit << 1;
+    bit <<= 1;
   }
   return alive;
+}
+
+/** Nearly all there are: a name, its beginning or its end, which the language itself compares faster than tokens. */
+function testOf(tokens: readonly Token[]): (name: string) => boolean {
+  const [whole, begin, end] = [literal(tokens), literal(tokens.slice(0, -1)), literal(tokens.slice(1))];
+  if (whole !== undefined) return (name) => name === whole;
+  if (begin !== undefined && tokens.at(-1)?.kind === 'star') return (name) => name.startsWith(begin);
+  if (end !== undefined && tokens[0]?.kind === 'star') return (name) => name.endsWith(end);
+  return (name) => nameMatches(tokens, name);
 }
 
 /** Greedy with one way back, to the last star: never worse than tokens times characters. */

@@ -167,7 +167,8 @@ export const secretGlobs: readonly string[] = [
   '**/{master,production}.key',
 ];
 
-interface GlobList {
+/** Globs that belong together; one that starts with `!` takes away from the others. */
+export interface GlobList {
   has(segments: readonly string[]): boolean;
   /** Whether all that can be below a directory is in it. */
   covers(directory: readonly string[]): boolean;
@@ -177,7 +178,8 @@ interface GlobList {
   excluding(segments: readonly string[]): string | undefined;
 }
 
-function compileList(name: string, patterns: readonly string[]): GlobList {
+/** Throws `invalid_policy`, naming the list and the glob. */
+export function compileList(name: string, patterns: readonly string[]): GlobList {
   const included: Named[] = [];
   const excluded: Named[] = [];
   for (const pattern of patterns) {
@@ -215,6 +217,6 @@ interface Named {
   readonly pattern: string;
 }
 
-function segmentsOf(path: string): readonly string[] {
+export function segmentsOf(path: string): readonly string[] {
   return path === '' ? [] : path.split('/');
 }
