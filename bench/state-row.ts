@@ -32,7 +32,7 @@ export async function stateRow(): Promise<readonly Row[]> {
 }
 
 function commit(store: Store): number {
-  const none = { name: null, lane: null, class: null, closedAt: null, outcome: null };
+  const none = { name: null, lane: null, class: null, closedAt: null, outcome: null, summary: null };
   const whose = { team: 'a', identity: 'bench', keyId: 'k', policy: 'bench', state: 'open' } as const;
   const started = performance.now();
   store.runs.insert({ id: newId(), ...whose, ...none, openedAt: new Date().toISOString() });

@@ -99,6 +99,18 @@ test('Ctrl-C ends the command and nothing else', async () => {
   expect((await bench.cli(['close', '-q', 'stop'])).exitCode).toBe(0);
 });
 
+test('who runs a command in a run that is stopped is told why, and the run is open no more', async () => {
+  const stopping = join(bench.folder, 'stopping.yaml');
+  const rule = '{ id: a, host: [a.test], ports: [1], tls: none, methods: [GET], addresses: [127.0.0.0/8] }';
+  const egress = `egress: { use: [web], dns: { max_unlisted: 5, on_excess: stop_run }, profiles: { web: [${rule}] } }\n`;
+  await writeFile(stopping, smallPolicyText(egress));
+  await bench.cli(['open', '--name', 'curious', '-p', stopping]);
+  const script = 'for n in $(seq 40); do getent hosts x$n.test; done; sleep 19';
+  const ran = await bench.cli(['exec', 'curious', '--', 'sh', '-c', script]);
+  expect(ran.stderr).toMatch(/glovebox: cancelled: the run was stopped: .*more than 5 distinct names/);
+  await expect.poll(() => json(['ps', '--json'])).toEqual([]);
+});
+
 test('what waits for people is listed as it would happen, and who asked cannot approve it', async () => {
   const asking = join(bench.folder, 'asking.yaml');
   const rules = `approvals:

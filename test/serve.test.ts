@@ -47,7 +47,10 @@ async function ask(
   const [answer] = (await once(asked, 'response')) as [AsyncIterable<Buffer> & { statusCode: number }];
   const parts: Buffer[] = [];
   for await (const part of answer) parts.push(part);
-  return { status: answer.statusCode, json: JSON.parse(Buffer.concat(parts).toString()) as Record<string, unknown> };
+  return {
+    status: answer.statusCode,
+    json: JSON.parse(Buffer.concat(parts).toString() || '{}') as Record<string, unknown>,
+  };
 }
 
 const policy = { text: smallPolicyText() };
@@ -93,9 +96,14 @@ test('a second service on the data directory is refused and told whose it is; so
   expect(await service).toMatchObject({ exitCode: 128 + 15 });
 });
 
-test('with --leave-runs a run and its command go on without a service, and the next one has them', async () => {
+test('with --leave-runs a run, its command and its snapshots go on without a service, and the next one has them', async () => {
   const { process: service } = await serve('--leave-runs', '--warm', '0');
   const run = String((await ask('POST', '/v1/runs', { policy })).json['id']);
+  const write = (text: string) => ({ tool: 'write', path: 'src/a', content: { utf8: text } });
+  await ask('PUT', `/v1/runs/${run}/calls/w1`, { tool: 'mkdir', path: 'src' });
+  await ask('PUT', `/v1/runs/${run}/calls/w2`, write('then'));
+  const snapshot = (await ask('POST', `/v1/runs/${run}/snapshots`, {})).json['id'];
+  await ask('PUT', `/v1/runs/${run}/calls/w3`, write('now'));
   const script = 'echo first; sleep 2; echo last';
   await ask('PUT', `/v1/runs/${run}/calls/c1`, { tool: 'exec', script, yieldMs: 0 });
   const before = await bench.containers();
@@ -108,6 +116,10 @@ test('with --leave-runs a run and its command go on without a service, and the n
   expect((await ask('PUT', `/v1/runs/${run}/calls/c2`, { tool: 'exec', script: 'echo on' })).json).toMatchObject({
     ok: true,
   });
+  expect((await ask('GET', `/v1/runs/${run}/snapshots`)).json).toMatchObject({ snapshots: [{ id: snapshot }] });
+  expect((await ask('POST', `/v1/runs/${run}/restore`, { snapshot })).status).toBe(204);
+  const read = { tool: 'read', path: 'src/a' };
+  expect((await ask('PUT', `/v1/runs/${run}/calls/c3`, read)).json['text']).toContain('then');
   next.kill('SIGTERM');
   expect(await next).toMatchObject({ exitCode: 0 });
   expect(await bench.containers()).toEqual([]);

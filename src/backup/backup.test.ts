@@ -125,7 +125,7 @@ describe('a backup while a service writes', () => {
       say({ key: secret });
       const dir = await dataDir.createRun(newId());
       store.runs.insert({ id: dir.id, team: 'a', identity: 'ada', keyId: 'k', name: null, state: 'open', policy: 'test', lane: null,
-        class: null, openedAt: new Date().toISOString(), closedAt: null, outcome: null });
+        class: null, openedAt: new Date().toISOString(), closedAt: null, outcome: null, summary: null });
       const journal = await Journal.create(dir.journal, dir.id);
       await journal.append({ ...opened, data: { ...opened.data, by: { team: 'a', identity: 'ada', key: 'k' } } });
       for (let n = 1; n <= 5; n++) {

@@ -63,9 +63,10 @@ async function execute(
   options: Options,
 ): Promise<number> {
   if (options.detach === true) return detach(run, command, given, options);
+  const ended = async (result: ResultOf<'exec'>): Promise<number> => exitOf(result, await whyCancelled(run, result));
   if (options.tty === true) {
     const { onTerminal } = await import('./on-terminal.ts');
-    return exitOf(await onTerminal(run, command, given));
+    return ended(await onTerminal(run, command, given));
   }
   if (options.json === true) {
     const result = await run.exec(command, given);
@@ -73,7 +74,16 @@ async function execute(
     return codeOf(result);
   }
   const onOutput = (bytes: Uint8Array, stream: 'stdout' | 'stderr'): Promise<void> => writeOut(process[stream], bytes);
-  return exitOf(await run.exec(command, { ...given, streams: 'split', maxReplyBytes: replyBytes, onOutput }));
+  return ended(await run.exec(command, { ...given, streams: 'split', maxReplyBytes: replyBytes, onOutput }));
+}
+
+/** What the run was ended for under the command; empty where it was not, or this key may not know. */
+async function whyCancelled(run: RemoteRun, { data }: ResultOf<'exec'>): Promise<string> {
+  if (data?.outcome?.kind !== 'cancelled') return '';
+  const view = await run.view().catch(() => undefined);
+  if (view?.summary?.startsWith('stopped: ') === true) return view.summary;
+  if (view?.state !== 'closed') return '';
+  return view.summary === null ? 'closed' : `closed: ${view.summary}`;
 }
 
 async function detach(

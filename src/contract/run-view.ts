@@ -70,6 +70,7 @@ export const RunView = z.strictObject({
   openedAt: Time,
   closedAt: Time.nullable(),
   outcome: z.string().nullable().describe('finished, failed, cancelled or lost; null while it is open.'),
+  summary: z.string().nullable().describe('What it was closed with, or is being stopped for; null: nobody has said.'),
   image: z.string().nullable().describe('As it was asked for; null where the run is not open here.'),
   base: DigestText.nullable().describe('Of the files it started from.'),
   budget: BudgetView.nullable().describe('What is left; null where the run is not open.'),

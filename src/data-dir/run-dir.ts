@@ -18,6 +18,8 @@ export class RunDir {
   readonly kept: string;
   /** The same of shell sessions. */
   readonly sessionsDir: string;
+  /** And of where the run stood, to come back to. */
+  readonly snapshotsDir: string;
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
@@ -35,6 +37,7 @@ export class RunDir {
     this.answers = join(path, 'answers.ndjson');
     this.kept = join(path, 'kept.json');
     this.sessionsDir = join(path, 'sessions');
+    this.snapshotsDir = join(path, 'snapshots');
     this.approvalsDir = join(path, 'approvals');
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
@@ -54,7 +57,7 @@ export class RunDir {
 
   /** Nobody is to resume it any more. Absent is fine. */
   async dropKept(): Promise<void> {
-    const all = [this.kept, `${this.kept}.new`, this.sessionsDir];
+    const all = [this.kept, `${this.kept}.new`, this.sessionsDir, this.snapshotsDir];
     await Promise.all(all.map((path) => rm(path, { recursive: true, force: true })));
   }
 

@@ -44,6 +44,11 @@ export class Answers {
     return answer;
   }
 
+  /** Is going to be the answer; undefined where none is being made. */
+  making(callId: string): Promise<ToolResult> | undefined {
+    return this.#making.get(callId);
+  }
+
   /** What is kept. */
   has(callId: string): boolean {
     return this.#places.has(callId);

@@ -16,10 +16,10 @@ import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers, Making } from './answers.ts';
 import { CallsUnderWay } from './calls-under-way.ts';
 import { Commands } from './commands.ts';
+import { deniedResult, withWarning, type Denial } from './gate-results.ts';
 import { endOfVerb } from './entries.ts';
 import type { Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
-import type { Refusal } from './gate.ts';
 import { SessionFiles } from './session-files.ts';
 import { RunFiles } from './run-files.ts';
 import type { Asked, RunParts, Told } from './run-parts.ts';
@@ -64,6 +64,7 @@ export class Run {
   readonly #started = new Map<string, RunningCall>();
   readonly #openedMs: number;
   #closing: Promise<void> | undefined;
+  #isHandedOver = false;
   #tellOver: () => void = () => undefined;
   #candidate: Exported | undefined;
   #closedFor = '';
@@ -116,6 +117,16 @@ export class Run {
   /** What was answered to a call, also once the run is closed; undefined where there is no answer yet. Nothing runs. */
   answer(callId: string): Promise<ToolResult | undefined> {
     return this.#answers.find(callId);
+  }
+
+  /** The last word on a call that is being made, however long people think about it; undefined where none is. */
+  making(callId: string): Promise<ToolResult> | undefined {
+    return this.#answers.making(callId);
+  }
+
+  /** Nothing will begin under this id any more: it is answered, or a runner before has begun it. */
+  isPast(callId: string): boolean {
+    return this.#answers.has(callId) || this.#parts.resumed?.unanswered.has(callId) === true;
   }
 
   /** What is offered here: what is not is neither listed nor answered. */
@@ -175,8 +186,9 @@ export class Run {
 
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
     if (this.#underWay.over !== undefined) throw this.#underWay.over;
+    const why = this.#closedFor && `: ${this.#closedFor}`;
     if (this.#closing !== undefined)
-      throw new RunnerError('run_not_open', `run ${this.id} is closed${colon(this.#closedFor)}; open another one`);
+      throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
     const { journal, gate } = this.#parts;
     const slot = await gate.admit(callId, call, waiting.onAsked);
     if (slot.kind === 'refused') return this.#deny(callId, { call, told }, slot);
@@ -244,15 +256,7 @@ export class Run {
     const by = told.by === undefined ? {} : { by: told.by };
     const data = { callId, tool: call.tool, ...by, rule: denial.rule, reason: denial.reason };
     await this.#parts.journal.append({ type: 'call.denied', data });
-    const message = `${denial.reason} (rule ${denial.rule}). ${denial.hint}`;
-    return {
-      callId,
-      tool: call.tool,
-      ok: false,
-      text: `Denied: ${message}`,
-      data: null,
-      error: { code: 'denied', message, path: null },
-    };
+    return deniedResult(callId, call.tool, denial);
   }
 
   /** A call that the runner before has begun. Of a command its output tells; what became of another one nobody knows. */
@@ -313,6 +317,7 @@ export class Run {
    * that wait here are told `draining`. Nothing is recorded as closed.
    */
   handOver(): Promise<void> {
+    this.#isHandedOver ||= this.#closing === undefined;
     this.#closing ??= this.#handOver().finally(() => this.#tellOver());
     return this.#closing;
   }
@@ -376,6 +381,11 @@ export class Run {
     return this.#closedFor;
   }
 
+  /** Somebody has asked for its end: whoever opened it, or what stops a run. */
+  get isClosing(): boolean {
+    return this.#closing !== undefined && !this.#isHandedOver;
+  }
+
   /** What was taken at close; undefined before it, and when the sandbox was lost. */
   get candidate(): Exported | undefined {
     return this.#candidate;
@@ -385,14 +395,4 @@ export class Run {
 const tagsMax = 64;
 const verbsWithinMs = 5_000;
 
-function withWarning(result: ToolResult, warning: string | undefined): ToolResult {
-  return warning === undefined ? result : { ...result, text: `${result.text}\n[glovebox: ${warning}]` };
-}
-
-function colon(text: string): string {
-  return text === '' ? '' : `: ${text}`;
-}
-
 type End = Awaited<ReturnType<Journal['intend']>>;
-
-type Denial = Pick<Refusal, 'rule' | 'reason' | 'hint'>;

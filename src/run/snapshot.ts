@@ -8,7 +8,7 @@ import { parsePolicyRecord } from '../policy/policy-record.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { Base } from '../workspace/base/import.ts';
 import { checkoutIn } from '../workspace/base/git-listing.ts';
-import { digestOfChangeSet, digestOfTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
+import { digestOfChangeSet, digestOfTree, encodeChangeSet, parseChangeSet, parseTree } from '../workspace/manifest.ts';
 import { Scope } from '../workspace/scope/scope.ts';
 import type { Snapshot, SnapshotOptions } from '../workspace/snapshot.ts';
 
@@ -71,6 +71,19 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
     ...checkoutIn(started.workspace),
   };
   return { run: dir.id, policy, image: opened.image, base, changeSet, digest: collected.digest, scratch: false };
+}
+
+/** What of a snapshot its run does not say. */
+export function encodeTaken({ changeSet }: Pick<RunSnapshot, 'changeSet'>): string {
+  return encodeChangeSet(changeSet);
+}
+
+/** Throws for a text that is not the one which the digest names. */
+export function parseTaken(text: string, digest: Snapshot['digest']): Pick<RunSnapshot, 'changeSet' | 'digest'> {
+  const changeSet = parseChangeSet(text);
+  const found = digestOfChangeSet(changeSet);
+  if (found !== digest) throw new RunnerError('data_dir_unusable', `it is ${found}, and was taken as ${digest}`);
+  return { changeSet, digest };
 }
 
 async function readStory(journal: string): Promise<{

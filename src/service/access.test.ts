@@ -18,7 +18,7 @@ beforeEach(() => {
   store = Store.open(dir);
   access = new Access(store.runs);
   runId = newId();
-  const closed = { closedAt: null, outcome: null };
+  const closed = { closedAt: null, outcome: null, summary: null };
   const row = { id: runId, team: 'a', identity: 'ada', keyId: 'k', name: null, openedAt: new Date().toISOString() };
   store.runs.insert({ ...row, ...closed, state: 'open', policy: 'ci', lane: null, class: null });
 });

@@ -69,7 +69,7 @@ export class CallRecord {
     clearTimeout(timer);
   }
 
-  /** Never rejects. Ends when the command does, which may be long after the answer. */
+  /** Never rejects. Ends when the command does, which may be long after the answer; for people to decide it does not wait. */
   async #tell(
     { run, row, seen }: OpenRun,
     { identity: by }: Principal,
@@ -78,28 +78,37 @@ export class CallRecord {
     answer: Promise<ToolResult>,
   ): Promise<void> {
     const common = { run: run.id, team: row.team, callId, tool };
-    const began = seen.get(callId)?.beganMs ?? performance.now();
-    if (!seen.has(callId)) {
-      seen.set(callId, { beganMs: began, ended: false });
+    const known = seen.get(callId);
+    const mark = known ?? { beganMs: performance.now(), ended: false };
+    if (known === undefined) {
+      seen.set(callId, mark);
       this.#events.push({ type: 'call.started', at: now(), ...common, by }, row);
     }
-    const outcome = await answer.then(
-      async (result) => {
-        const command = tool === 'exec' ? run.findCommand(callId) : undefined;
-        if (command !== undefined) return (await command.ended).outcome.kind;
-        if (result.error?.code === 'waiting_for_approval') return undefined; // it is asked for again
-        return result.ok ? 'done' : result.error?.code === 'denied' ? 'denied' : 'failed';
-      },
-      () => {
-        seen.delete(callId); // it may never have been made
-        return 'failed';
-      },
-    );
-    if (outcome === undefined || seen.get(callId)?.ended === true) return;
-    if (seen.has(callId)) seen.set(callId, { beganMs: began, ended: true });
-    const ms = Math.round((performance.now() - began) * 1000) / 1000;
-    this.#events.push({ type: 'call.ended', at: now(), ...common, outcome, ms }, row);
+    const tellEnd = (outcome: string): void => {
+      if (mark.ended) return;
+      mark.ended = true;
+      const ms = Math.round((performance.now() - mark.beganMs) * 1000) / 1000;
+      this.#events.push({ type: 'call.ended', at: now(), ...common, outcome, ms }, row);
+    };
+    const fail = (): void => {
+      if (seen.get(callId) === mark) seen.delete(callId); // it may never have been made
+      tellEnd('failed');
+    };
+    const tell = async (result: ToolResult): Promise<void> => {
+      const command = tool === 'exec' ? run.findCommand(callId) : undefined;
+      if (command !== undefined) return tellEnd((await command.ended).outcome.kind);
+      if (!isWaiting(result))
+        return tellEnd(result.ok ? 'done' : result.error?.code === 'denied' ? 'denied' : 'failed');
+      // It is made as soon as it is approved, whether or not anybody asks for it again.
+      const last = run.making(callId) ?? run.answer(callId).then((found) => found ?? result);
+      void last.then((late) => (isWaiting(late) ? undefined : tell(late))).catch(fail);
+    };
+    await answer.then(tell).catch(fail);
   }
+}
+
+function isWaiting({ error }: ToolResult): boolean {
+  return error?.code === 'waiting_for_approval';
 }
 
 function now(): string {

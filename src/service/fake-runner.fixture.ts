@@ -13,6 +13,7 @@ import { describeTools } from '../tools/describe.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { encodeTaken } from '../run/snapshot.ts';
 import { ApprovalDesk } from './approval-desk.ts';
 import type { DiskState } from './disk-room.ts';
 import { PolicySource } from './policy-source.ts';
@@ -30,6 +31,8 @@ export class FakeRun {
   readonly made: string[] = [];
   readonly lost: Promise<{ code: string; reason: string }>;
   candidate: object | undefined;
+  summary = '';
+  isClosing = false;
   /** Calls wait for it. */
   gate: Promise<void> = Promise.resolve();
   /** What closing fails with. */
@@ -59,6 +62,10 @@ export class FakeRun {
 
   async answer(callId: string): Promise<ToolResult | undefined> {
     return this.#answers.get(callId);
+  }
+
+  isPast(callId: string): boolean {
+    return this.#answers.has(callId);
   }
 
   tools(): unknown {
@@ -113,7 +120,7 @@ export class FakeRun {
 
   async snapshot(): Promise<unknown> {
     return {
-      digest: digestOf('s'),
+      digest: digestOf(encodeTaken({ changeSet: { changes: new Map() } })),
       scratch: false,
       changeSet: { changes: new Map() },
       policy: this.policy,
@@ -129,8 +136,10 @@ export class FakeRun {
     this.#lose({ code: 'sandbox_lost', reason });
   }
 
-  async close(): Promise<void> {
+  async close(_reason?: string, summary = ''): Promise<void> {
     if (this.stuck !== undefined) throw this.stuck;
+    if (!this.isClosing) this.summary = summary;
+    this.isClosing = true;
     this.candidate ??= {};
     this.#lose({ code: 'run_not_open', reason: 'closed' });
   }

@@ -42,6 +42,17 @@ test('a run that could not be closed counts until what is left of it is removed'
   await open();
 });
 
+test('a run that was stopped from within is closed, and its place is free', async () => {
+  const id = await open();
+  void fake.runner.get(id).close('failed', 'stopped: it asked for too many names');
+  await expect.poll(() => fake.service.openRuns).toBe(0);
+  const summary = 'stopped: it asked for too many names';
+  expect(fake.service.getRun(who, id)).toMatchObject({ state: 'closed', outcome: 'failed', summary });
+  const late = fake.service.call(who, id, 'late', { tool: 'exec', script: 'true' });
+  await expect(late).rejects.toMatchObject({ code: 'run_not_open', message: /is closed: stopped: it asked/ });
+  await open();
+});
+
 test('that is tried again for a bounded number of times', async () => {
   await stuck();
   await vi.advanceTimersByTimeAsync(3_600_000);

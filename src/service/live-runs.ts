@@ -22,7 +22,7 @@ export interface LiveRunsParts {
 /**
  * The runs that are open in this process. Promises:
  *  - each is in the store as open before it is found here, and as closed once it is;
- *  - one whose sandbox is lost, or whose time is over, is closed though nobody asks;
+ *  - one whose sandbox is lost, that was stopped, or whose time is over, is closed though nobody asks;
  *  - one that could not be closed is here, and counts, until nothing of it is left, or so many tries to remove it have failed.
  */
 export class LiveRuns {
@@ -61,7 +61,9 @@ export class LiveRuns {
     const timer = setTimeout(abandon, leftMs).unref();
     void run.lost.then(({ code, reason }) => {
       clearTimeout(timer);
-      if (code !== 'run_not_open') this.close(entry, 'failed', reason).catch(() => undefined);
+      // One that was stopped by what watches over it has been closed by nobody here.
+      const isStopped = code === 'run_not_open' && run.isClosing;
+      if (code !== 'run_not_open' || isStopped) this.close(entry, 'failed', reason).catch(() => undefined);
     });
     return entry;
   }
@@ -76,9 +78,9 @@ export class LiveRuns {
     await Promise.allSettled([...this.#open.values()].map((entry) => this.close(entry, 'cancelled', summary)));
   }
 
-  recordClosed(runId: string, outcome: string): void {
+  recordClosed(runId: string, outcome: string, summary = ''): void {
     this.#quotas.close(runId);
-    this.#rows.update(runId, { state: 'closed', closedAt: now(), outcome });
+    this.#rows.update(runId, { state: 'closed', closedAt: now(), outcome, summary: summary || null });
     const row = this.#rows.find(runId);
     if (row === undefined) return;
     this.#events.push({ type: 'run.closed', at: now(), run: runId, team: row.team, outcome }, row);
@@ -91,7 +93,7 @@ export class LiveRuns {
       await this.#remove(run.id, removals.atMost);
       throw error;
     }
-    this.#forget(run.id, run.candidate === undefined ? 'lost' : reason);
+    this.#forget(run.id, run.candidate === undefined ? 'lost' : reason, run.summary);
   }
 
   /** Its sandbox may live still. */
@@ -104,12 +106,12 @@ export class LiveRuns {
         return;
       }
     }
-    this.#forget(id, 'failed');
+    this.#forget(id, 'failed', 'it did not close');
   }
 
-  #forget(id: string, outcome: string): void {
+  #forget(id: string, outcome: string, summary = ''): void {
     try {
-      this.recordClosed(id, outcome);
+      this.recordClosed(id, outcome, summary);
     } finally {
       this.#open.delete(id);
     }

@@ -58,7 +58,7 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
     });
     closing.push(() => runner.close());
     await syncRuns(store, dataDir);
-    const { resumed } = await reconcile({
+    const { resumed, lost } = await reconcile({
       runner,
       engine,
       dataDir,
@@ -75,7 +75,7 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
       }));
     const probe = () => engine.list({ 'glovebox.owner': dataDir.owner });
     const sentPolicies = options.runner?.sentPolicies ?? [];
-    const parts = { runner, desk, dataDir, store, policies, resumed, images, probe };
+    const parts = { runner, desk, dataDir, store, policies, resumed, lost, images, probe };
     const service = await Service.open({ ...parts, options: { sentPolicies, ...options } });
     return {
       service,

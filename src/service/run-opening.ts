@@ -113,7 +113,7 @@ export class RunOpening {
     const ids = Array.from({ length: count }, () => newId());
     try {
       for (const id of ids) quotas.open(principal, id, costOf(policy.policy));
-      const taken = snapshot === undefined ? await source.run.snapshot() : source.snapshot(snapshot);
+      const taken = snapshot === undefined ? await source.run.snapshot() : await source.snapshots.get(snapshot);
       const before = this.#participantsOf(source); // those who came after the snapshot have no part in it
       const runs = await runner.fork(taken, {
         count,
@@ -240,5 +240,6 @@ function newRow(
     openedAt: new Date().toISOString(),
     closedAt: null,
     outcome: null,
+    summary: null,
   };
 }

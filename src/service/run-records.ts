@@ -85,9 +85,11 @@ async function standing(run: OpenedRun, callId: string, waitMs: number): Promise
       const leftMs = Math.max(0, Math.ceil(byMs - performance.now()));
       return { ...(await run.poll(callId, leftMs)), callId, tool: 'exec' };
     }
+    const isPast = run.isPast(callId);
     const answer = await run.answer(callId);
-    if (answer?.data?.kind === 'exec' && answer.data.state === 'running')
-      return { ...(await run.poll(callId, 0)), callId, tool: 'exec' };
+    const isRunning = answer?.data?.kind === 'exec' && answer.data.state === 'running';
+    // What a runner before has begun, and never answered, is on disk or nowhere: there is nothing to wait for.
+    if (isRunning || (answer === undefined && isPast)) return { ...(await run.poll(callId, 0)), callId, tool: 'exec' };
     if (answer !== undefined || performance.now() >= byMs) return answer;
     await sleep(startPollMs);
   }
@@ -128,7 +130,7 @@ async function findStarted({ run }: OpenRun, callId: string, { waitMs, signal }:
   for (;;) {
     const command = run.findCommand(callId);
     if (command !== undefined || performance.now() >= byMs || signal().aborted) return command;
-    if ((await run.answer(callId).catch(() => null)) !== undefined) return run.findCommand(callId); // it has ended long ago
+    if (run.isPast(callId)) return run.findCommand(callId); // it has ended long ago
     await sleep(startPollMs);
   }
 }

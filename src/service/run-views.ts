@@ -12,12 +12,16 @@ export type OpenedRun = Pick<
   | 'base'
   | 'call'
   | 'answer'
+  | 'isPast'
+  | 'making'
   | 'poll'
   | 'tools'
   | 'remaining'
   | 'findCommand'
   | 'diff'
   | 'candidate'
+  | 'summary'
+  | 'isClosing'
   | 'snapshot'
   | 'restore'
   | 'reach'
@@ -43,6 +47,7 @@ export function runView(row: RunRow, run: OpenedRun | undefined): RunView {
     openedAt: row.openedAt,
     closedAt: row.closedAt,
     outcome: row.outcome,
+    summary: row.summary ?? (open?.summary || null),
     image: open?.image.reference ?? null,
     base: open?.base.digest ?? null,
     budget: open?.remaining() ?? null,

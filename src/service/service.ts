@@ -47,6 +47,8 @@ export interface ServiceParts {
   readonly policies: PolicySource;
   /** Runs that a runner before this one has left, and that were taken up. */
   readonly resumed?: readonly OpenedRun[];
+  /** Those that could not be. */
+  readonly lost?: readonly { readonly id: string; readonly reason: string }[];
   /** Which images there are. */
   readonly images?: () => Promise<ImageList['images']>;
   /** Rejects when the engine does not answer. */
@@ -144,9 +146,10 @@ export class Service {
       if (row === undefined) await run.close('failed', 'no record says whose it is');
       else service.#open.admit(run, row);
     }
+    const reasons = new Map(parts.lost?.map(({ id, reason }) => [id, reason]));
     for (const state of ['opening', 'open'] as const)
       for (const row of parts.store.runs.list({ state, limit: 100_000 }))
-        if (service.#open.get(row.id) === undefined) service.#open.recordClosed(row.id, 'lost');
+        if (service.#open.get(row.id) === undefined) service.#open.recordClosed(row.id, 'lost', reasons.get(row.id));
     return service;
   }
 
@@ -219,8 +222,9 @@ export class Service {
     this.access.require(principal, scope);
     const entry = this.#open.get(runId);
     if (entry !== undefined && entry.row.team === principal.team) return entry;
-    const { state } = this.access.find(principal, runId);
-    throw new RunnerError('run_not_open', `run ${runId} is ${state}; open another one`);
+    const { state, summary } = this.access.find(principal, runId);
+    const why = summary === null ? '' : `: ${summary}`;
+    throw new RunnerError('run_not_open', `run ${runId} is ${state}${why}; open another one`);
   }
 
   /** Into a port on the loopback inside. */
@@ -303,13 +307,12 @@ export class Service {
   async takeSnapshot(principal: Principal, runId: string, { scratch }: TakeSnapshot): Promise<SnapshotView> {
     this.#ask(principal, 'call');
     const entry = this.find(principal, runId, 'call');
-    entry.refuseMoreSnapshots();
-    return entry.keep(await entry.run.snapshot({ scratch }), now());
+    return entry.snapshots.keep(() => entry.run.snapshot({ scratch }), now());
   }
 
   async restore(principal: Principal, runId: string, snapshot: string): Promise<void> {
     const entry = this.find(principal, runId, 'call');
-    const to = entry.snapshot(snapshot);
+    const to = await entry.snapshots.get(snapshot);
     await this.#participants.join(principal, entry, 'restored');
     await entry.run.restore(to);
   }

@@ -72,4 +72,5 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX verdicts_by_run ON verdicts (run_id);
   `,
+  'ALTER TABLE runs ADD COLUMN summary TEXT;',
 ];

@@ -65,8 +65,13 @@ function settle(store: Store, row: RunRow, ends: JournalEnds | undefined): boole
     if (row.state === 'opening') store.runs.update(row.id, { state: 'open' });
     return false;
   }
-  const { outcome } = ends.closed;
-  return store.runs.update(row.id, { state: 'closed', outcome, closedAt: ends.closedAt ?? null });
+  const { outcome, summary } = ends.closed;
+  return store.runs.update(row.id, {
+    state: 'closed',
+    outcome,
+    summary: summary || null,
+    closedAt: ends.closedAt ?? null,
+  });
 }
 
 /** Of an open run, so that nobody who takes part in it answers for it. */
@@ -96,6 +101,7 @@ function add(store: Store, dir: RunDir, ends: JournalEnds | undefined): boolean 
     openedAt: ends.openedAt,
     closedAt: ends.closedAt ?? null,
     outcome: ends.closed?.outcome ?? null,
+    summary: ends.closed?.summary || null,
   };
   store.runs.insert(row);
   return true;

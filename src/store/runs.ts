@@ -22,6 +22,8 @@ export interface RunRow {
   readonly closedAt: string | null;
   /** How it was closed: finished, failed, cancelled or lost. */
   readonly outcome: string | null;
+  /** What it was closed with, or stopped for; null where nobody said. */
+  readonly summary: string | null;
 }
 
 export interface RunFilter {
@@ -44,8 +46,8 @@ export class Runs {
   insert(row: RunRow): void {
     try {
       this.#database.run(
-        `INSERT INTO runs (id, team, identity, key_id, name, state, policy, lane, class, opened_at, closed_at, outcome)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO runs (id, team, identity, key_id, name, state, policy, lane, class, opened_at, closed_at, outcome, summary)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         valuesOf(row),
       );
     } catch (error) {
@@ -59,7 +61,7 @@ export class Runs {
   /** False when there is no such run. */
   update(
     id: string,
-    patch: Partial<Pick<RunRow, 'state' | 'name' | 'closedAt' | 'outcome' | 'lane' | 'class'>>,
+    patch: Partial<Pick<RunRow, 'state' | 'name' | 'closedAt' | 'outcome' | 'summary' | 'lane' | 'class'>>,
   ): boolean {
     const entries = Object.entries(patch).filter(([, value]) => value !== undefined);
     if (entries.length === 0) return this.find(id) !== undefined;
@@ -118,6 +120,7 @@ const columns = {
   name: 'name',
   closedAt: 'closed_at',
   outcome: 'outcome',
+  summary: 'summary',
   lane: 'lane',
   class: 'class',
 } as const;
@@ -136,6 +139,7 @@ function valuesOf(row: RunRow): readonly Value[] {
     row.openedAt,
     row.closedAt,
     row.outcome,
+    row.summary,
   ];
 }
 
@@ -155,5 +159,6 @@ function rowOf(row: Row): RunRow {
     openedAt: text('opened_at'),
     closedAt: maybe('closed_at'),
     outcome: maybe('outcome'),
+    summary: maybe('summary'),
   };
 }

@@ -43,6 +43,7 @@ function runRow(patch: Partial<RunRow> = {}): RunRow {
     openedAt: new Date().toISOString(),
     closedAt: null,
     outcome: null,
+    summary: null,
     ...patch,
   };
 }

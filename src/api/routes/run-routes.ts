@@ -107,7 +107,7 @@ export const runRoutes: readonly Route[] = [
     body: { kind: 'json', schema: TakeSnapshot, optional: true },
     reply: {
       status: 201,
-      description: 'The snapshot; it is kept as long as the run is open here.',
+      description: 'The snapshot; it is kept as long as the run is open.',
       schema: SnapshotView,
     },
     handle: async ({ service, principal, params: { run }, body }) =>
@@ -122,8 +122,8 @@ export const runRoutes: readonly Route[] = [
     scope: 'read',
     params,
     reply: { description: 'Oldest first.', schema: SnapshotList },
-    handle: ({ service, principal, params: { run } }) =>
-      json({ snapshots: service.find(principal, run, 'read').snapshots }),
+    handle: async ({ service, principal, params: { run } }) =>
+      json({ snapshots: await service.find(principal, run, 'read').snapshots.list() }),
   }),
   route({
     method: 'POST',
