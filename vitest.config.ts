@@ -18,6 +18,7 @@ const together = [
   'cli',
   'cli-service',
   'client',
+  'clock',
   'common-tools',
   'control',
   'credentials',
