@@ -16,6 +16,7 @@ egress:
 credentials:
   commands:
     gh: [/usr/bin/gh, auth, token]
+signing: {command: [/usr/bin/pass, signing-key]}
 `;
 
 let folder: string;
@@ -35,6 +36,7 @@ describe('a configuration', () => {
         sentPolicies: ['10.20.0.0/16', 'db.internal:5432', 'unix:/run/pg.sock'],
       },
       credentials: { commands: { gh: ['/usr/bin/gh', 'auth', 'token'] } },
+      signing: { command: ['/usr/bin/pass', 'signing-key'] },
     });
   });
 
@@ -57,6 +59,8 @@ describe('a configuration', () => {
     ['egress: {hosts: {DB: [192.0.2.1]}}\n', /egress\.hosts\.DB: .*lower case|egress\.hosts/],
     ['egress: {resolvers: ["192.0.2.1:0"]}\n', /egress\.resolvers\.0: write the address/],
     ['egress: {resolvers: []}\n', /egress\.resolvers/],
+    ['signing: {key: own.pem}\n', /signing\.key: write a path that begins with a slash/],
+    ['signing: {key: /a, command: [/b]}\n', /signing: say key or command, not both/],
     ['egress: {sent_policies: [10.0.0.1]}\n', /egress\.sent_policies\.0: write a range/],
     ['egress: {sent_policies: ["unix:/var/run/docker.sock"]}\n', /egress\.sent_policies\.0/],
     ['credentials: {commands: {gh: gh auth token}}\n', /credentials\.commands\.gh/],
@@ -74,7 +78,7 @@ describe('a configuration', () => {
 
 test('docs/configuration.md lists every key, and no other', () => {
   const page = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8');
-  const documented = [...page.matchAll(/^\| `(egress|credentials)\.(\w+)` \|/gm)].map(
+  const documented = [...page.matchAll(/^\| `(egress|credentials|signing)\.(\w+)` \|/gm)].map(
     ([, part, key]) => `${part}.${key}`,
   );
   expect(documented).toEqual(configKeys);

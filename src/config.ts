@@ -34,6 +34,13 @@ export interface OperatorConfig {
     /** Programs that print a secret: the whole argument list, by name. */
     readonly commands: Readonly<Record<string, readonly string[]>>;
   };
+  /** Where the key is that bundles are signed with; of the data directory, where nothing is said. */
+  readonly signing: {
+    /** A file with a private key, as PEM. */
+    readonly key?: string | undefined;
+    /** A program that prints one. */
+    readonly command?: readonly string[] | undefined;
+  };
 }
 
 /** `$GLOVEBOX_CONFIG`, else the user's, else the machine's; nothing said where there is none. Throws `invalid_config`. */
@@ -65,7 +72,7 @@ export function parseConfig(text: string, source: string): OperatorConfig {
   const parsed = ConfigFile.safeParse(document.value, { reportInput: true });
   if (!parsed.success)
     throw new RunnerError('invalid_config', issueLines(parsed.error.issues, document, ConfigFile).join('\n'));
-  const { egress = {}, credentials = {} } = parsed.data;
+  const { egress = {}, credentials = {}, signing = {} } = parsed.data;
   return {
     source,
     egress: {
@@ -77,12 +84,14 @@ export function parseConfig(text: string, source: string): OperatorConfig {
       sentPolicies: egress.sent_policies ?? [],
     },
     credentials: { commands: credentials.commands ?? {} },
+    signing,
   };
 }
 
 const nothingSaid: Omit<OperatorConfig, 'source'> = {
   egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [], sentPolicies: [] },
   credentials: { commands: {} },
+  signing: {},
 };
 
 const hostName = z
@@ -135,6 +144,10 @@ const ConfigFile = z.strictObject({
     })
     .optional(),
   credentials: z.strictObject({ commands: z.record(commandName, argv).optional() }).optional(),
+  signing: z
+    .strictObject({ key: absolute.optional(), command: argv.optional() })
+    .refine(({ key, command }) => key === undefined || command === undefined, 'say key or command, not both')
+    .optional(),
 });
 
 /** For the docs and their test. */

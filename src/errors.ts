@@ -34,6 +34,7 @@ export const errorTable = {
   input_refused: { status: 422, fault: 'operator', retryable: false },
   export_refused: { status: 422, fault: 'sandbox', retryable: false },
   archive_refused: { status: 422, fault: 'caller', retryable: false },
+  bundle_refused: { status: 422, fault: 'caller', retryable: false },
   limit_exceeded: { status: 413, fault: 'caller', retryable: false },
   policy_unenforceable: { status: 422, fault: 'operator', retryable: false },
   credential_unavailable: { status: 502, fault: 'operator', retryable: true },

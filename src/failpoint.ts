@@ -39,7 +39,22 @@ export const resumeFailpoints = [
 /** Of the import of a directory that was imported before (`src/workspace/base/crashes.test.ts`). */
 export const importFailpoints = ['import.read', 'import.written', 'import.published', 'import.noted'] as const;
 
-type Named = typeof failpoints | typeof poolFailpoints | typeof resumeFailpoints | typeof importFailpoints;
+/** Of a bundle that is written (`src/bundle/crashes.test.ts`). */
+export const exportFailpoints = [
+  'export.keyed',
+  'export.described',
+  'export.begun',
+  'export.written',
+  'export.synced',
+  'export.published',
+] as const;
+
+type Named =
+  | typeof failpoints
+  | typeof poolFailpoints
+  | typeof resumeFailpoints
+  | typeof importFailpoints
+  | typeof exportFailpoints;
 export type Failpoint = Named[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {

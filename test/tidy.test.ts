@@ -189,6 +189,8 @@ const mayImport: Record<string, readonly string[]> = {
   bundle: [
     ...leaves,
     'approvals',
+    'contract',
+    'credentials',
     'data-dir',
     'environment',
     'images',
@@ -196,6 +198,7 @@ const mayImport: Record<string, readonly string[]> = {
     'policy',
     'run',
     'sandbox',
+    'verify',
     'workspace',
   ],
   stdio: leaves, // lines of JSON on two streams
@@ -204,6 +207,7 @@ const mayImport: Record<string, readonly string[]> = {
   cli: [
     ...leaves,
     'backup',
+    'bundle',
     'api',
     'client',
     'contract',

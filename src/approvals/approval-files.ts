@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ApprovalRequest, type ApprovalOutcome } from './approval.ts';
 
-const ApprovalRecord = z.strictObject({
+export const ApprovalRecord = z.strictObject({
   request: ApprovalRequest,
   /** Null: nobody has decided yet. */
   outcome: z

@@ -55,13 +55,14 @@ export const Manifest = z.strictObject({
   policy: digest,
   /** Of the change set. */
   candidate: digest,
-  /** The tree that the run began with; `commit` where git knew which one was checked out. */
+  /** The tree that the run began with; `commit` where git knew which one was checked out, `below` its directory in there. */
   base: z.strictObject({
     digest,
     commit: z
       .string()
       .regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/)
       .optional(),
+    below: z.string().max(4160).optional(),
   }),
   image: z.strictObject({ reference: z.string().max(4160), id: digest }),
   /** Of what is installed in the image, where this machine has the list: `environment.json`. */

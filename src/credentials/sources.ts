@@ -48,7 +48,7 @@ export function findSource(credential: string, reference: string, parts: SourceP
         throw unenforceable(
           `${asked}: credentials.commands of the operator's configuration has no ${name}; add it there`,
         );
-      return from(() => ask(program, args, timeoutMs));
+      return from(() => askProgram(program, args, timeoutMs));
     }
     default:
       throw unenforceable(`${asked}: this version reads credentials from env:, file: and command:`);
@@ -69,7 +69,7 @@ async function readVariable(name: string, env: Readonly<NodeJS.ProcessEnv>): Pro
 const bytesMax = 16_384;
 
 /** A regular file (through links), that is ours or root's and that nobody else can read or change. */
-async function readSecretFile(path: string): Promise<string> {
+export async function readSecretFile(path: string): Promise<string> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY).catch(
     (error: unknown) => {
       throw new Error(`it cannot be opened: ${codeOf(error)}`);
@@ -94,7 +94,7 @@ async function readSecretFile(path: string): Promise<string> {
 }
 
 /** The program's standard output. What it says elsewhere is shown nowhere: it may hold what it was asked for. */
-async function ask(program: string, args: readonly string[], timeoutMs: number): Promise<string> {
+export async function askProgram(program: string, args: readonly string[], timeoutMs: number): Promise<string> {
   const { execa } = await import('execa'); // loading it takes 0.1 s, which most runs need not pay
   const result = await execa(program, args, {
     stdin: 'ignore',

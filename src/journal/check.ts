@@ -4,7 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { parseLine, type ParsedLine } from './chain.ts';
 import { ChainCheck } from './chain-check.ts';
 import { findingsMax, type Finding } from './finding.ts';
-import { LineReader, type Line } from './lines.ts';
+import { LineReader, type Line, type LineSource } from './lines.ts';
 import { printable } from './printable.ts';
 import { StoryCheck } from './story-check.ts';
 
@@ -50,10 +50,15 @@ export async function checkJournal(path: string, options: CheckOptions = {}): Pr
     throw new RunnerError('invalid_request', `cannot read the journal ${path}: ${cause.message}`, { cause });
   });
   try {
-    return await checkLines(new LineReader(file), options);
+    return await checkJournalIn(file, options);
   } finally {
     await file.close();
   }
+}
+
+/** The same of a journal that is open already, or that lies within another file. */
+export function checkJournalIn(source: LineSource, options: CheckOptions = {}): Promise<Check> {
+  return checkLines(new LineReader(source), options);
 }
 
 /** For people: what is wrong, line by line, then the verdict. */

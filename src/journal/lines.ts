@@ -1,4 +1,3 @@
-import type { FileHandle } from 'node:fs/promises';
 import { lineBytesMax } from './entry.ts';
 
 export interface Line {
@@ -11,18 +10,23 @@ export interface Line {
   readonly endOffset: number;
 }
 
+/** Where lines are read from: a file, or a part of one. No bytes read: it ends there. */
+export interface LineSource {
+  read(buffer: Buffer, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+}
+
 const chunkBytes = 65_536;
 
 /** Whole lines of a file that may still grow, in memory of one line at most. */
 export class LineReader {
-  readonly #file: FileHandle;
+  readonly #file: LineSource;
   #number = 0;
   #readOffset = 0;
   #endOffset = 0;
   #buffered: Buffer = Buffer.alloc(0);
   #skipping = false;
 
-  constructor(file: FileHandle) {
+  constructor(file: LineSource) {
     this.#file = file;
   }
 

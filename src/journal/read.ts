@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RunnerError } from '../errors.ts';
 import { parseLine } from './chain.ts';
 import type { Entry } from './entry.ts';
-import { LineReader, type Line } from './lines.ts';
+import { LineReader, type Line, type LineSource } from './lines.ts';
 import { WriterLock } from './lock.ts';
 
 export interface ReadOptions {
@@ -16,14 +16,23 @@ export interface ReadOptions {
 export async function* readEntries(path: string, options: ReadOptions = {}): AsyncGenerator<Entry, void> {
   const file = await openJournal(path);
   try {
-    const reader = new LineReader(file);
-    for (let line = await reader.next(); line !== undefined; line = await reader.next()) {
-      options.signal?.throwIfAborted();
-      const entry = parse(path, line);
-      if (entry.seq >= (options.fromSeq ?? 1)) yield entry;
-    }
+    yield* entriesIn(file, path, options);
   } finally {
     await file.close();
+  }
+}
+
+/** The same of a journal that is open already, or that lies within another file; `name` is for messages. */
+export async function* entriesIn(
+  source: LineSource,
+  name: string,
+  options: ReadOptions = {},
+): AsyncGenerator<Entry, void> {
+  const reader = new LineReader(source);
+  for (let line = await reader.next(); line !== undefined; line = await reader.next()) {
+    options.signal?.throwIfAborted();
+    const entry = parse(name, line);
+    if (entry.seq >= (options.fromSeq ?? 1)) yield entry;
   }
 }
 

@@ -235,7 +235,7 @@ function* byContent(
     yield 'generated';
 }
 
-function statusOf(change: Change, before: Node | undefined): ClassifiedChange['status'] {
+export function statusOf(change: Change, before: Node | undefined): ClassifiedChange['status'] {
   if (change.kind === 'deleted') return 'deleted';
   if (before === undefined) return 'added';
   if (before.kind !== change.kind) return 'type_changed';

@@ -1,0 +1,162 @@
+import { createReadStream } from 'node:fs';
+import { open, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ApprovalFiles } from '../approvals/approval-files.ts';
+import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
+import { canonicalJson, type Digest } from '../digest.ts';
+import { listEnvironmentLocks } from '../environment/lock.ts';
+import { messageOf, RunnerError } from '../errors.ts';
+import { findLock } from '../images/lock.ts';
+import { imageNames, shippedImagesDir } from '../images/recipe.ts';
+import { findOutputs } from '../sandbox/find-output.ts';
+import type { OutputLog } from '../sandbox/output-log.ts';
+import { encodeVerification } from '../verify/verification.ts';
+import { findVerification } from '../verify/verification-files.ts';
+import type { BlobStore } from '../workspace/blobs.ts';
+import { parseChangeSet } from '../workspace/manifest.ts';
+import type { FileToWrite } from './archive.ts';
+import { intentText } from './described.ts';
+import type { BundledApproval, BundledEnvironment } from './facts.ts';
+import { contentName, memberNames, outputName, verificationJournalName } from './members.ts';
+import { readStory, type Story } from './story.ts';
+
+export interface GatheredFile extends FileToWrite {
+  /** Of one that lies on disk as it is. */
+  readonly onDisk?: string;
+}
+
+/** What a closed run has left on this machine, as files of a bundle, by name. Nothing is held against anything yet. */
+export async function gather(dataDir: DataDir, dir: RunDir, blobs: BlobStore): Promise<readonly GatheredFile[]> {
+  const story = await storyOf(dir);
+  const files: GatheredFile[] = [
+    ...(await kept(dir)),
+    await onDisk(memberNames.journal, dir.journal),
+    inMemory(memberNames.intent, intentText(story)),
+    inMemory(memberNames.approvals, canonicalJson(await approvalsOf(dir, story))),
+    ...(await environmentOf(dataDir, story)),
+    ...(await verificationOf(dataDir, dir)),
+    ...(await contentsOf(dir, blobs)),
+    ...(await outputsOf(dir, story)),
+  ];
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Throws `run_not_open` for one that is not closed, `journal_broken` for one whose journal is not what was written. */
+async function storyOf(dir: RunDir): Promise<Story> {
+  const file = await open(dir.journal, 'r').catch((cause: unknown) => {
+    throw new RunnerError('run_not_found', `run ${dir.id} has no journal: ${messageOf(cause)}`, { cause });
+  });
+  try {
+    const story = await readStory(file, dir.journal);
+    if (!('problem' in story)) return story;
+    const isBroken = story.problem.includes('BROKEN');
+    const next = isBroken
+      ? `glovebox check ${dir.id} names what is wrong`
+      : `glovebox close ${dir.id} ends one that is open`;
+    throw new RunnerError(
+      isBroken ? 'journal_broken' : 'run_not_open',
+      `run ${dir.id} cannot be exported: ${story.problem}; ${next}`,
+    );
+  } finally {
+    await file.close();
+  }
+}
+
+/** As they lie in the run's directory. */
+async function kept(dir: RunDir): Promise<readonly GatheredFile[]> {
+  const names: readonly (readonly [string, string])[] = [
+    [memberNames.base, dir.base],
+    [memberNames.changeSet, dir.changeSet],
+    [memberNames.patch, dir.patch],
+    [memberNames.diff, join(dir.path, 'diff.json')],
+    [memberNames.policy, dir.policy],
+  ];
+  return Promise.all(
+    names.map(async ([name, path]) => {
+      const bytes = await readFile(path).catch((cause: unknown) => {
+        const message = `run ${dir.id} cannot be exported: its ${name} is not there any more (${messageOf(cause)}); its policy says how long a diff is kept`;
+        throw new RunnerError('run_not_found', message, { cause });
+      });
+      return inMemory(name, bytes);
+    }),
+  );
+}
+
+/** What the journal says that people were asked, with the whole text that they saw; the answer is the journal's. */
+async function approvalsOf(dir: RunDir, story: Story): Promise<readonly BundledApproval[]> {
+  const records = await new ApprovalFiles(dir.approvalsDir).readAll();
+  return records
+    .filter(({ request }) => story.asked.has(request.id))
+    .sort((a, b) => (a.request.id < b.request.id ? -1 : 1))
+    .map(({ request }) => {
+      const decided = story.decided.get(request.id);
+      const outcome = decided === undefined ? null : { kind: decided.verdict, by: decided.by, reason: decided.reason };
+      return { request, outcome };
+    });
+}
+
+/** What is in the image, where this machine still knows: of an environment that it has built, or of an image that is shipped. */
+async function environmentOf(dataDir: DataDir, { opened }: Story): Promise<readonly GatheredFile[]> {
+  const built = await listEnvironmentLocks(dataDir.path).catch(() => []);
+  const shipped = await Promise.all((await imageNames()).map((name) => findLock(name, shippedImagesDir)));
+  const lock = [...built, ...shipped].find((one) => one?.id === opened.image.id);
+  return lock === undefined
+    ? []
+    : [inMemory(memberNames.environment, canonicalJson({ lock } satisfies BundledEnvironment))];
+}
+
+async function verificationOf(dataDir: DataDir, dir: RunDir): Promise<readonly GatheredFile[]> {
+  const found = await findVerification(dir);
+  if (found === undefined) return [];
+  const journals = await Promise.all(
+    found.verification.runs.map(async ({ run }) => {
+      const path = dataDir.runDir(run).journal;
+      const isThere = await stat(path).then(
+        () => true,
+        () => false, // kept no longer
+      );
+      return isThere ? [await onDisk(verificationJournalName(run), path)] : [];
+    }),
+  );
+  return [inMemory(memberNames.verification, encodeVerification(found.verification)), ...journals.flat()];
+}
+
+async function contentsOf(dir: RunDir, blobs: BlobStore): Promise<readonly GatheredFile[]> {
+  const { changes } = parseChangeSet(await readFile(dir.changeSet, 'utf8'));
+  const sizes = new Map<Digest, number>();
+  for (const change of changes.values()) if (change.kind === 'file') sizes.set(change.digest, change.sizeBytes);
+  return [...sizes].map(([digest, bytes]) => ({
+    path: contentName(digest),
+    bytes,
+    chunks: () => blobs.stream(digest),
+  }));
+}
+
+/** What retention has left of them. */
+async function outputsOf(dir: RunDir, { outputs }: Story): Promise<readonly GatheredFile[]> {
+  const logs = findOutputs(dir.callsDir);
+  return [...outputs].flatMap(([digest, { bytes, callId }]) => {
+    const log = logs.get(callId);
+    if (log === undefined) return [];
+    return [{ path: outputName(digest), bytes, chunks: () => piecesOf(log()) }];
+  });
+}
+
+async function* piecesOf(log: OutputLog): AsyncGenerator<Uint8Array> {
+  for (let offset = 0; ;) {
+    const { bytes, nextOffset } = await log.read(offset, 1 << 18);
+    if (bytes.length === 0) return;
+    yield bytes;
+    offset = nextOffset;
+  }
+}
+
+async function onDisk(path: string, file: string): Promise<GatheredFile> {
+  const { size } = await stat(file);
+  return { path, bytes: size, chunks: () => createReadStream(file) as AsyncIterable<Uint8Array>, onDisk: file };
+}
+
+function inMemory(path: string, content: string | Uint8Array): GatheredFile {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+  return { path, bytes: bytes.length, chunks: () => [bytes] };
+}

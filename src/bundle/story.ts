@@ -1,0 +1,90 @@
+import type { Digest } from '../digest.ts';
+import { checkJournalIn, formatCheck } from '../journal/check.ts';
+import type { Entry, EntryData } from '../journal/entry.ts';
+import type { LineSource } from '../journal/lines.ts';
+import { entriesIn } from '../journal/read.ts';
+import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
+
+/** What a run's journal says that a bundle is made of. */
+export interface Story {
+  readonly run: string;
+  readonly entries: number;
+  /** Hash of the last one. */
+  readonly head: Digest;
+  readonly opened: EntryData<'run.opened'>;
+  readonly started: EntryData<'sandbox.started'>;
+  /** Of the diff that was taken when it closed. */
+  readonly collected: EntryData<'workspace.collected'>;
+  readonly openedAt: string;
+  readonly closedAt: string;
+  /** What its risk was raised to, by what it did. */
+  readonly raised: readonly RiskLevel[];
+  /** What commands have printed, by digest, with the first call that did. */
+  readonly outputs: ReadonlyMap<Digest, { readonly bytes: number; readonly callId: string }>;
+  readonly asked: ReadonlyMap<string, EntryData<'approval.requested'>>;
+  readonly decided: ReadonlyMap<string, EntryData<'approval.decided'>>;
+}
+
+/** The story of a journal that is whole and closed, or why there is none. `name` is for messages. */
+export async function readStory(source: LineSource, name: string): Promise<Story | { readonly problem: string }> {
+  const check = await checkJournalIn(source);
+  if (check.verdict !== 'closed' || check.head === undefined)
+    return { problem: (check.verdict === 'closed' ? [] : formatCheck(check)).slice(0, 3).join('; ') };
+  const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map() };
+  for await (const entry of entriesIn(source, name)) note(told, entry);
+  const { opened, started, collected, openedAt, closedAt } = told;
+  if (opened === undefined || started === undefined || openedAt === undefined || closedAt === undefined)
+    return { problem: 'nothing was ever started in this run' };
+  if (collected === undefined) return { problem: 'its sandbox was lost, so that there is no diff' };
+  const { entries, head, run = '' } = check;
+  const { raised, outputs, asked, decided } = told;
+  return { run, entries, head, opened, started, collected, openedAt, closedAt, raised, outputs, asked, decided };
+}
+
+interface Told {
+  opened?: Story['opened'];
+  started?: Story['started'];
+  collected?: Story['collected'];
+  openedAt?: string;
+  closedAt?: string;
+  readonly raised: RiskLevel[];
+  readonly outputs: Map<Digest, { readonly bytes: number; readonly callId: string }>;
+  readonly asked: Map<string, EntryData<'approval.requested'>>;
+  readonly decided: Map<string, EntryData<'approval.decided'>>;
+}
+
+function note(told: Told, entry: Entry): void {
+  switch (entry.type) {
+    case 'run.opened':
+      told.opened = entry.data;
+      told.openedAt = entry.at;
+      return;
+    case 'sandbox.started':
+      told.started = entry.data;
+      return;
+    case 'workspace.collected':
+      told.collected = entry.data;
+      return;
+    case 'call.ended': {
+      const { callId, output } = entry.data;
+      if (output?.digest === undefined || output.bytes === 0 || told.outputs.has(output.digest)) return;
+      told.outputs.set(output.digest, { bytes: output.bytes, callId });
+      return;
+    }
+    case 'risk.raised': {
+      const risk = riskLevels.find((level) => level === entry.data.to);
+      told.raised.push(risk ?? 'critical');
+      return;
+    }
+    case 'approval.requested':
+      told.asked.set(entry.data.id, entry.data);
+      return;
+    case 'approval.decided':
+      told.decided.set(entry.data.id, entry.data);
+      return;
+    case 'run.closed':
+      told.closedAt = entry.at;
+      return;
+    default:
+  }
+}
