@@ -56,6 +56,7 @@ const together = [
   'security/egress-requests',
   'security/privilege',
   'tools',
+  'verify',
   'workspace',
 ].map((name) => `test/${name}.test.ts`);
 

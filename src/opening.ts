@@ -95,10 +95,15 @@ interface Opening {
   readonly by?: Requester;
   /** Who has made what it starts from. */
   readonly participants?: readonly string[];
+  /** Made to look at a candidate: nobody is asked for anything at its end, and nothing of it is exported. */
+  readonly verifies?: Verifies;
 }
 
 /** Whose run it is: on record in its journal, so that it is known wherever that is. */
 export type Requester = NonNullable<EntryData<'run.opened'>['by']>;
+
+/** Which gate of which run looks at a candidate in it. */
+export type Verifies = NonNullable<EntryData<'run.opened'>['verifies']>;
 
 /** What it has been given; the rest is found out when its turn has come. */
 export interface Planned extends Omit<Opening, 'placement' | 'warm'> {
@@ -223,6 +228,7 @@ export class Opener {
         base,
         blobs: this.#parts.blobs,
         placement,
+        isVerify: opening.verifies !== undefined,
       });
       return run;
     } catch (error) {

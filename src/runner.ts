@@ -8,7 +8,14 @@ import { findEnvironmentLock } from './environment/lock.ts';
 import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { findAccepted, readAccepted, resolveImage } from './images/accepted.ts';
-import { Opener, type Planned, type Requester, type RunnerOptions, type RunnerParts } from './opening.ts';
+import {
+  Opener,
+  type Planned,
+  type Requester,
+  type RunnerOptions,
+  type RunnerParts,
+  type Verifies,
+} from './opening.ts';
 import { Placements, type Placement } from './placement.ts';
 import { Opens, type OpensStats } from './pool/opens.ts';
 import { WarmPool, type PoolStats } from './pool/pool.ts';
@@ -53,6 +60,7 @@ export interface ForkRequest {
   /** How many, side by side; default 1. */
   readonly count?: number;
   readonly intent?: string;
+  readonly verifies?: Verifies;
   readonly by?: Requester;
   /** Identities that take part in the source: on record in each fork before anything of it is there. */
   readonly participants?: readonly string[];

@@ -181,9 +181,9 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
   client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],
-  failures: leaves, // why something did not come out as it was to, in one list of classes
+  failures: [...leaves, 'journal'], // why something did not come out as it was to, in one list of classes
   // Above the runner: what it does without an agent, of runs that are closed.
-  verify: [...leaves, 'data-dir', 'failures', 'policy'],
+  verify: [...leaves, 'data-dir', 'failures', 'journal', 'policy', 'runner.ts', 'sandbox', 'tools', 'workspace'],
   report: [...leaves, 'contract', 'journal'], // what can be held against a run, for CI
   // All that a run has left, in one signed file: what it is made of is named by digest, and read again to be checked.
   bundle: [
@@ -233,6 +233,7 @@ const mayImport: Record<string, readonly string[]> = {
     'recovery.ts',
     'retention',
     'store',
+    'verify',
   ],
   'main.ts': [
     ...leaves,

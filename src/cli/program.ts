@@ -39,6 +39,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   export: async () => (await import('./export.ts')).exportCommand,
   'signing-key': async () => (await import('./export.ts')).signingKeyCommand,
   report: async () => (await import('./report.ts')).reportCommand,
+  verify: async () => (await import('./verify.ts')).verifyCommand,
   runs: async () => (await import('./runs.ts')).runsCommand,
   ps: async () => (await import('./runs.ts')).psCommand,
   forward: async () => (await import('./forward.ts')).forwardCommand,

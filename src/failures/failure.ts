@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { printable } from '../journal/printable.ts';
 
 /** Why something did not come out as it was to: one word for people, rules and statistics. `docs/verify.md` lists them. */
 const failureClasses = [
@@ -34,3 +35,9 @@ export const Failure = z.strictObject({
   evidence: z.string().max(evidenceCharsMax),
 });
 export type Failure = Readonly<z.infer<typeof Failure>>;
+
+/** As evidence: printable, and no longer than that may be. */
+export function failureEvidence(text: string): string {
+  const shown = printable(text);
+  return shown.length <= evidenceCharsMax ? shown : `${shown.slice(0, evidenceCharsMax - 1)}…`;
+}

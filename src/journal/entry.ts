@@ -81,6 +81,7 @@ const dataOf = {
     forkedFrom: z
       .strictObject({ run: z.string().regex(idPattern), snapshot: digest.optional(), base: digest })
       .optional(),
+    verifies: z.strictObject({ run: z.string().regex(idPattern), gate: text, attempt: text }).optional(),
   }),
   'sandbox.started': z.strictObject({
     sandbox: z.string().regex(idPattern),

@@ -23,10 +23,11 @@ interface Opened {
   readonly facts: EngineFacts;
   readonly origin?: Pick<EntryData<'run.opened'>, 'forkedFrom'>;
   readonly by?: EntryData<'run.opened'>['by'];
+  readonly verifies?: EntryData<'run.opened'>['verifies'];
 }
 
 /** The first entry of a run: what is intended, under which policy, with what. */
-export function openedEntry({ policy, image, facts, origin, by }: Opened): Draft {
+export function openedEntry({ policy, image, facts, origin, by, verifies }: Opened): Draft {
   const { name, runtime } = policy.policy;
   const { intent } = policy.task;
   return {
@@ -48,6 +49,7 @@ export function openedEntry({ policy, image, facts, origin, by }: Opened): Draft
       versions: { node: process.version, kernel: facts.kernel },
       ...(by === undefined ? {} : { by }),
       ...(origin?.forkedFrom === undefined ? {} : { forkedFrom: origin.forkedFrom }),
+      ...(verifies === undefined ? {} : { verifies }),
     },
   };
 }

@@ -39,6 +39,8 @@ export interface RunParts {
   readonly fence?: Fence | undefined;
   readonly control: RunControl;
   readonly answers: Answers;
+  /** Nobody is asked for anything when it closes: what it leaves is a record, not a candidate. */
+  readonly isVerify?: boolean;
   /** Of a run that goes on after its runner died. */
   readonly resumed?: Resumed;
 }

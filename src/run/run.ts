@@ -342,7 +342,7 @@ export class Run {
       await this.#commands.end();
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
-      if (!lost) this.#candidate = await this.#files.collect(true);
+      if (!lost) this.#candidate = await this.#files.collect(this.#parts.isVerify !== true);
       await failpoint('close.collected');
       await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');

@@ -14,10 +14,10 @@ const verdicts = ['passed', 'needs_review', 'failed', 'broken'] as const;
 export type Verdict = (typeof verdicts)[number];
 
 const gateIdPattern = /^[a-z][a-z0-9._-]{0,63}$/;
-const lineCharsMax = 500;
-const evidenceLinesMax = 40;
-const failingMax = 200;
-const pathsMax = 500;
+export const lineCharsMax = 500;
+export const evidenceLinesMax = 40;
+export const failingMax = 200;
+export const pathsMax = 500;
 
 const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
 const id = z.string().regex(idPattern);
@@ -32,7 +32,7 @@ export type Place = (typeof places)[number];
 const ways = ['same', 'shuffled', 'no_network', 'half_cpu'] as const;
 export type Way = (typeof ways)[number];
 
-const Attempts = z.strictObject({
+export const Attempts = z.strictObject({
   where: z.enum(places),
   how: z.enum(ways),
   runs: count,
@@ -51,7 +51,7 @@ const stabilities = [
 ] as const;
 export type StabilityVerdict = (typeof stabilities)[number];
 
-const Stability = z.strictObject({
+export const Stability = z.strictObject({
   verdict: z.enum(stabilities),
   attempts: z.array(Attempts).max(16).readonly(),
   /** What the counts justify, and no more. */
@@ -59,7 +59,7 @@ const Stability = z.strictObject({
 });
 export type Stability = Readonly<z.infer<typeof Stability>>;
 
-const Tests = z.strictObject({
+export const Tests = z.strictObject({
   passed: count,
   failed: count,
   skipped: count,

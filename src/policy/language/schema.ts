@@ -10,6 +10,7 @@ import { Intent } from './intent.ts';
 import { Budget, Limits } from './limits.ts';
 import { Approvals, CommandRule, Escalator } from './rules.ts';
 import { Tools } from './tools.ts';
+import { Verify } from './verify.ts';
 
 /**
  * A policy file as it is written. Strict: a key that is misspelt would otherwise leave a door open, or shut none.
@@ -174,6 +175,7 @@ export const PolicyFile = z.strictObject({
     'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',
     {},
   ),
+  verify: field(Verify, 'What a candidate has to pass before anything of it is put to use.', {}),
   tests: field(
     z.array(PolicyTest).max(1000).readonly(),
     'Decisions that have to come out; the policy does not load unless they do.',

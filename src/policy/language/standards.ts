@@ -4,6 +4,7 @@ import { Dns, Egress, EgressRuleKeys } from './egress.ts';
 import { unwrapped } from './issue-lines.ts';
 import { Budget, Limits } from './limits.ts';
 import { toolNames } from './tools.ts';
+import { DiffQuality, Reruns } from './verify.ts';
 
 /** What holds where no layer says anything: the defaults that the schema states, understood as it would understand them. */
 export const standardLimits = Limits.required().parse(standardsOf(Limits));
@@ -16,6 +17,8 @@ const RuleBounds = EgressRuleKeys.omit({ id: true, host: true, registry: true, q
 export const standardEgressRule = RuleBounds.required().parse(standardsOf(RuleBounds));
 const CredentialBounds = Credential.omit({ source: true, host: true });
 export const standardCredential = CredentialBounds.required().parse(standardsOf(CredentialBounds));
+export const standardReruns = Reruns.required().parse(standardsOf(Reruns));
+export const standardDiffQuality = DiffQuality.required().parse(standardsOf(DiffQuality));
 
 /** As they are written, by key. */
 function standardsOf(schema: z.ZodObject): Readonly<Record<string, unknown>> {

@@ -2,6 +2,7 @@ import { RunnerError } from '../../errors.ts';
 import { canonicalCommands } from '../decisions/canonical-command.ts';
 import { CommandRules, matchesCommand } from '../decisions/command-rules.ts';
 import { egressProblems } from './check-egress.ts';
+import { verifyProblems } from './check-verify.ts';
 import { classesOf, isSameInput } from './effective.ts';
 import { suggestion } from '../language/issue-lines.ts';
 import type { CommandRule } from '../language/rules.ts';
@@ -26,6 +27,7 @@ export function checkChain(
       ...unknownNames(chain, index),
       ...redefinitions(chain, index),
       ...egressProblems(chain, index),
+      ...verifyProblems(chain, index),
     ]),
   );
   refuse(chain.flatMap((file) => wrongExamples(file)));

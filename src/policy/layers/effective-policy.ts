@@ -1,6 +1,7 @@
 import type { Digest } from '../../digest.ts';
 import type { FileRules } from './file-rules.ts';
 import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
+import type { EffectiveVerify } from './effective-verify.ts';
 import type { RiskLevel } from '../language/fields.ts';
 import type { CommandRule, Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
@@ -80,6 +81,8 @@ export interface Policy {
   readonly models: readonly string[];
   readonly requireIntent: boolean;
   readonly handOver?: { readonly to: string; readonly actionsUsed: number };
+  /** Absent where no layer says anything of it: then `standardVerify` holds. */
+  readonly verify?: EffectiveVerify;
   readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
 }
 

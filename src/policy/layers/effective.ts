@@ -8,6 +8,7 @@ import type { Intent } from '../language/intent.ts';
 import type { Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
 import { meet, type Meet } from './meet.ts';
+import { verifyOf } from './effective-verify.ts';
 import type { Effective, Policy } from './effective-policy.ts';
 import { fileLayer, laneOf, restrictionsOf, type Task } from './restriction.ts';
 import type { PolicyFile } from '../language/schema.ts';
@@ -147,6 +148,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     egress,
     credentials: credentialsOf(chain, [...egress.rules, ...(environment?.egress?.rules ?? [])]),
     ...laneRules(chain, lane),
+    ...verifyOf(chain, task.taskClass),
     retention: retentionOf(chain),
   };
 }

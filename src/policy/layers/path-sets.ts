@@ -14,6 +14,7 @@ const pathKeys: ReadonlySet<string> = new Set([
   'deny',
   'write_path',
   'files',
+  'inputs',
 ]);
 
 /** The file with `$name` replaced by the globs of the set; a set of its own goes before one of a layer above. */

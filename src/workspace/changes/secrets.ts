@@ -3,6 +3,22 @@ export function secretIn(text: string): string | undefined {
   return patterns.find(([, pattern]) => pattern.test(text))?.[0];
 }
 
+/** All that it seems to hold: of which kind, and what tells one from another. The first of each kind. */
+export function secretsIn(text: string): readonly { readonly kind: string; readonly text: string }[] {
+  return patterns.flatMap(([kind, pattern]) => {
+    const found: { readonly kind: string; readonly text: string }[] = [];
+    for (const { 0: match, index } of text.matchAll(new RegExp(pattern, 'g'))) {
+      // Of a key only the first line is matched, which all have in common.
+      found.push({ kind, text: match + text.slice(index + match.length, index + match.length + keyCharsMax) });
+      if (found.length >= perKindMax) break;
+    }
+    return found;
+  });
+}
+
+const keyCharsMax = 40;
+const perKindMax = 100;
+
 const patterns: readonly (readonly [string, RegExp])[] = [
   ['private key', /-----BEGIN (?:[A-Z]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----/],
   ['AWS access key', /\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b/],

@@ -1,0 +1,147 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Entry } from '../src/journal/entry.ts';
+import { readEntries } from '../src/journal/read.ts';
+import { Runner } from '../src/runner.ts';
+import type { GateResult, Verification } from '../src/verify/verification.ts';
+import { findVerification } from '../src/verify/verification-files.ts';
+import { verifyRun } from '../src/verify/verify.ts';
+import { Bench, smallPolicy } from './fixtures/bench.ts';
+
+/** What is verified runs in real sandboxes here; how gates are judged is tested beside them, without an engine. */
+
+let bench: Bench;
+let runner: Runner;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  runner = await Runner.create(bench.engine, bench.dataDir);
+});
+afterAll(async () => {
+  await runner.close();
+  await bench.close();
+});
+
+const adds = 'def add(a, b):\n    return a + b\n';
+const files = {
+  'src/sum.py': 'def add(a, b):\n    return a - b\n',
+  'src/test/test_sum.py': 'import sys; sys.path.insert(0, "src")\nfrom sum import add\nassert add(0, 0) == 0\n',
+  'README.md': 'sums\n',
+};
+/** Runs each test file, and says in TAP how that went. */
+const tap = `n=0; for t in src/test/test_*.py; do n=$((n+1)); python3 "$t" >/dev/null 2>&1 && echo "ok $n - $t" || { echo "not ok $n - $t"; f=1; }; done; echo "1..$n"; exit \${f:-0}`;
+const gates = (extra = ''): string => `verify:
+  reruns: { same: 1, half_cpu: 0, base: 1 }
+  gates:
+    - { id: unit, script: ${JSON.stringify(tap)}, timeout: 20s, report: { kind: tap }, red_green: true }
+${extra}`;
+
+test('a fix with a test that was red passes: each command in a sandbox of its own, without a network, on record', async () => {
+  const { verification, id } = await verified(
+    gates(),
+    `printf '${adds.replaceAll('\n', '\\n')}' > src/sum.py; printf 'import sys; sys.path.insert(0, "src")\\nfrom sum import add\\nassert add(2, 2) == 4\\n' > src/test/test_more.py`,
+  );
+  expect(shown(verification)).toEqual({
+    scope: 'passed',
+    secrets: 'passed',
+    execution_bearing: 'passed',
+    diff_quality: 'passed',
+    unit: 'passed',
+    tests_kept: 'passed',
+    red_green: 'passed',
+  });
+  expect(verification).toMatchObject({
+    verdict: 'passed',
+    checksTouched: [],
+    failures: [],
+    risk: { from: 'low', to: 'low' },
+  });
+  expect(gate(verification, 'unit').tests).toEqual({ passed: 2, failed: 0, skipped: 0, failing: [] });
+  expect(verification.runs.map(({ of }) => of)).toEqual([
+    'unit/candidate/same',
+    'unit/base/same',
+    'unit/base_checks/same',
+    'unit/base_with_new_checks/same',
+  ]);
+  for (const { run, of, journal } of verification.runs) {
+    const entries = await entriesOf(run);
+    const [, where, how] = of.split('/');
+    expect(entries[0]).toMatchObject({ data: { verifies: { run: id, gate: 'unit', attempt: `${where}/${how}` } } });
+    expect(entries.at(-1)).toMatchObject({ type: 'run.closed', hash: journal });
+  }
+  expect(await bench.containers()).toEqual([]);
+  expect((await findVerification(bench.dataDir.runDir(id)))?.verification).toEqual(verification);
+});
+
+test('a candidate is not paid for checks that it changes: those of the base are asked too, and its risk rises', async () => {
+  const { verification, id } = await verified(
+    gates().replace(', red_green: true', ''),
+    `printf 'def add(a, b):\n    return 4\n' > src/sum.py; printf 'import sys; sys.path.insert(0, "src")\nfrom sum import add\nassert add(2, 2) == 4\n' > src/test/test_sum.py`,
+  );
+  expect(verification).toMatchObject({
+    verdict: 'needs_review',
+    risk: { from: 'low', to: 'high' },
+    checksTouched: ['src/test/test_sum.py'],
+  });
+  expect(gate(verification, 'unit')).toMatchObject({ verdict: 'needs_review', tests: { passed: 1, failed: 0 } });
+  expect(gate(verification, 'unit').reason).toContain('passes only with checks that the candidate changes');
+  const { exitCode, stdout, stderr } = await bench.cli(['verify', id]);
+  expect(exitCode, stderr).toBe(3);
+  expect(stderr).toContain('… unit/base_checks/same');
+  expect(stdout).toContain('it changes what is checked: src/test/test_sum.py');
+  expect(stdout).toContain(`next: look at what is said above and at glovebox diff ${id.slice(0, 12)}`);
+});
+
+const rude = String.raw`printf '\033]0;owned\007 \033[2J'; exit 3`;
+
+test('what fails is run again, on the base too, and what a gate prints is shown and never obeyed', async () => {
+  const { verification } = await verified(
+    gates(`    - { id: rude, script: ${JSON.stringify(rude)} }\n    - { id: none, run: [no-such-program] }\n`),
+    `printf 'def add(a, b):\n    return a * b + 1\n' > src/sum.py`,
+  );
+  expect(verification.verdict).toBe('broken');
+  const unit = gate(verification, 'unit');
+  expect(unit).toMatchObject({ verdict: 'failed', tests: { failed: 1, failing: ['src/test/test_sum.py'] } });
+  expect(unit.stability).toEqual({
+    verdict: 'stable_fail',
+    attempts: [
+      { where: 'candidate', how: 'same', runs: 2, failed: 2 },
+      { where: 'base', how: 'same', runs: 1, failed: 0 },
+    ],
+    bound: '2 of 2 failed: passes less than 78 % of the time, with 95 % confidence',
+  });
+  expect(gate(verification, 'rude')).toMatchObject({ verdict: 'failed', stability: { verdict: 'failed_before' } });
+  expect(gate(verification, 'rude').evidence).toEqual([String.raw`\x1b]0;owned\x07 \x1b[2J`]);
+  expect(gate(verification, 'none').verdict).toBe('broken');
+  expect(verification.failures.map(({ where, class: kind, attribution }) => [where, kind, attribution])).toEqual([
+    ['gate unit', 'semantic_defect', 'agent'],
+    ['gate rude', 'semantic_defect', 'environment'],
+    ['gate none', 'environment_mismatch', 'environment'],
+    ['gate red_green', 'constraint_violation', 'agent'],
+  ]);
+  expect(JSON.stringify(verification)).not.toMatch(/[^\x20-\x7e×…›]/);
+});
+
+async function entriesOf(run: string): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for await (const entry of readEntries(bench.dataDir.runDir(run).journal)) entries.push(entry);
+  return entries;
+}
+
+async function verified(policy: string, script: string): Promise<{ verification: Verification; id: string }> {
+  const run = await runner.open({ policy: smallPolicy(policy), workspace: await bench.workspace(files) });
+  const result = await run.call('change', { tool: 'exec', script });
+  expect(result.data, result.text).toMatchObject({ exitCode: 0 });
+  await run.close();
+  const { verification } = await verifyRun({ runner, dataDir: bench.dataDir }, run.id);
+  return { verification, id: run.id };
+}
+
+function shown({ gates: all }: Verification): Record<string, string> {
+  return Object.fromEntries(all.map(({ id, verdict }) => [id, verdict]));
+}
+
+function gate({ gates: all }: Verification, id: string): GateResult {
+  const found = all.find((one) => one.id === id);
+  if (found === undefined) throw new Error(`no gate ${id}`);
+  return found;
+}
