@@ -105,6 +105,7 @@ const codes: Readonly<Record<ErrorCode, Cause>> = {
   input_refused: environment,
   export_refused: constraint,
   archive_refused: constraint,
+  bundle_refused: constraint,
   limit_exceeded: { class: 'budget', attribution: 'agent', retryable: false },
   policy_unenforceable: environment,
   credential_unavailable: { class: 'permission_mismatch', attribution: 'environment', retryable: true },
