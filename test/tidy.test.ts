@@ -17,6 +17,7 @@ const leaves = [
   'process-identity.ts',
   'slots.ts',
   'host-program.ts',
+  'token-bucket.ts',
   'version.ts',
 ];
 const mayImport: Record<string, readonly string[]> = {
@@ -26,6 +27,7 @@ const mayImport: Record<string, readonly string[]> = {
   'bytes-path.ts': [],
   'failpoint.ts': [],
   'slots.ts': [],
+  'token-bucket.ts': [],
   'version.ts': [],
   'deadline.ts': ['errors.ts'],
   'host-program.ts': ['errors.ts'],

@@ -4,7 +4,7 @@ import type { Gateway, InnerConnection, Peer } from '../sandbox/gateway/gateway.
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { Checkpoint } from './checkpoint/checkpoint.ts';
 import { Names } from './names/names.ts';
-import { Turns } from './turns.ts';
+import { Pace } from './pace.ts';
 
 /** What is done with what comes in. Nothing here may throw, and no promise may reject. */
 export interface Guide {
@@ -25,9 +25,9 @@ export interface EntranceParts {
 export const loopback = '127.0.0.1';
 export const proxyPort = 3128;
 const dnsPort = 53;
-/** A burst of a program that asks for many names; then some are lost, as UDP may lose them. */
+/** A burst of a program that asks for many names; then they wait, and some are lost, as UDP may lose them. */
+const questions = { perSecond: 1_000, burst: 512 };
 const questionsWaitingMax = 512;
-const questionsPerTurn = 8;
 const reopenTries = 20;
 const reopenAfterMs = 50;
 const reopenAfterMaxMs = 5_000;
@@ -41,7 +41,7 @@ const reopenAfterMaxMs = 5_000;
 export class Entrance {
   readonly #parts: EntranceParts;
   readonly #closing = new AbortController();
-  readonly #questions = new Turns({ perTurn: questionsPerTurn, waitingMax: questionsWaitingMax });
+  readonly #questions = new Pace(questions);
   #post: Post | undefined;
   #firstAddress: number;
   #reopening: Promise<void> | undefined;
@@ -68,6 +68,7 @@ export class Entrance {
   /** Every connection is reset. May be called twice; never rejects. */
   async close(): Promise<void> {
     this.#closing.abort(); // one that is being opened closes itself
+    this.#questions.release();
     const post = this.#post;
     this.#post = undefined;
     post?.names.close();
@@ -81,7 +82,8 @@ export class Entrance {
       connection: (inner, listener) => (post === undefined ? inner.reset() : this.#take(post, inner, listener)),
       datagram: (listener, bytes, peer) => {
         const open = post;
-        if (open !== undefined) this.#questions.take(() => void this.#answer(open, listener, bytes, peer));
+        if (open === undefined || this.#questions.waiting >= questionsWaitingMax) return;
+        void this.#questions.turn().then(() => this.#answer(open, listener, bytes, peer));
       },
       lost: () => {
         if (post !== undefined) this.#lost(post);

@@ -2,7 +2,7 @@ import { RunnerError } from '../errors.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Quota } from '../store/key-row.ts';
 import type { Principal } from './principal.ts';
-import { TokenBucket } from './token-bucket.ts';
+import { TokenBucket } from '../token-bucket.ts';
 
 /** What a run takes of the quotas of its key and its team for as long as it is open. */
 export interface RunCost {

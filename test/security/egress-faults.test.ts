@@ -163,7 +163,18 @@ END`;
   async function answeredIn(victim: Inside, id: string): Promise<readonly number[]> {
     await victim.start(id, `unset http_proxy\npython3 - <<'END'\n${asking()}\nEND`);
     const text = await victim.until(id, 'Exit code 0');
-    return JSON.parse(/\[[\d., ]+\]/.exec(text)?.[0] ?? '[]') as number[];
+    const took = JSON.parse(/\[[\d., ]+\]/.exec(text)?.[0] ?? '[]') as number[];
+    expect(took).toHaveLength(60);
+    return took;
+  }
+
+  /** The same 60 requests beside something that another sandbox does. */
+  async function beside(attacker: Inside, script: string, begun: string, victim: Inside, id: string) {
+    await attacker.start(id, script);
+    await attacker.until(id, begun);
+    const took = await answeredIn(victim, `beside-${id}`);
+    await attacker.run.call(`end-${id}`, { tool: 'exec_kill', callId: id });
+    return { median: took[30] ?? 0, most: took[58] ?? 0 };
   }
 
   test('of connections, halves of requests and names leaves another one its time', async () => {
@@ -171,18 +182,25 @@ END`;
       [0, 1].map(async () => new Inside(await runner.open({ policy: policyFor() }))),
     );
     if (victim === undefined || attacker === undefined) throw new Error('two runs were opened');
-    await attacker.start('work', 'echo working; while :; do :; done');
-    await attacker.until('work', 'working');
-    const worked = await answeredIn(victim, 'beside-work');
-    await attacker.run.call('end', { tool: 'exec_kill', callId: 'work' });
-    await attacker.start('flood', flood());
-    await attacker.until('flood', 'flooding');
-    const flooded = await answeredIn(victim, 'beside-flood');
+    const [worked, flooded] = [[] as Took[], [] as Took[]];
+    const best = (all: readonly Took[], of: keyof Took): number => Math.min(...all.map((one) => one[of]));
+    // The tail of a moment is the scheduler's: of two processors, the flood has one.
+    const holds = (): boolean =>
+      best(flooded, 'median') < 2 * best(worked, 'median') + 5 && best(flooded, 'most') < 2 * best(worked, 'most') + 50;
+    // In turns, and the best of each: what else this machine does meanwhile comes to both.
+    for (let round = 0; round < 2 || (round < 4 && !holds()); round++) {
+      worked.push(await beside(attacker, 'echo working; while :; do :; done', 'working', victim, `work${round}`));
+      flooded.push(await beside(attacker, flood(), 'flooding', victim, `flood${round}`));
+    }
     await Promise.all([victim.run.close(), attacker.run.close()]);
-    expect([worked.length, flooded.length]).toEqual([60, 60]);
-    // Bounds that a busy machine keeps too, where the tail is the scheduler's; before there were turns, it took ten seconds.
-    expect(flooded[30]).toBeLessThan(4 * (worked[30] ?? 0) + 100);
-    expect(flooded[58]).toBeLessThan(4 * (worked[58] ?? 0) + 2_000);
+    expect(holds(), JSON.stringify({ worked, flooded })).toBe(true);
     expect((await attacker.entries()).length).toBeLessThan(5_000);
   });
 });
+
+/** Of 60 requests, in milliseconds. */
+interface Took {
+  readonly median: number;
+  /** Of all but one. */
+  readonly most: number;
+}

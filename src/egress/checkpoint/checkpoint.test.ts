@@ -246,6 +246,21 @@ describe('budgets', () => {
   });
 });
 
+test('whoever is refused more than an honest client would be waits for it, until the run closes', async () => {
+  const { checkpoint } = checkpointWith();
+  const startMs = performance.now();
+  for (let n = 0; n < 600; n++) await failureOf(get(checkpoint, 'https://denied.test/'));
+  expect(performance.now() - startMs).toBeGreaterThan(150);
+  let refused = 0;
+  const waiting = Array.from({ length: 2_000 }, () =>
+    failureOf(get(checkpoint, 'https://denied.test/')).then(() => (refused += 1)),
+  );
+  await checkpoint.close('the run is closing');
+  await Promise.all(waiting);
+  expect(refused).toBe(2_000);
+  expect(performance.now() - startMs).toBeLessThan(4_000);
+});
+
 describe('observe', () => {
   test('lets through what no rule lists, and says so', async () => {
     const { checkpoint, record } = checkpointWith({ mode: 'observe' });

@@ -3,6 +3,7 @@ import { deniedThing, recorded, type Question } from './ask.ts';
 import { clean } from './clean.ts';
 import { Denials, type DeniedEgress } from './denials.ts';
 import { EgressFailure } from '../failure.ts';
+import { Pace } from '../pace.ts';
 import type { EgressDecided, EgressEnded, EgressRecord } from './record.ts';
 
 /** Why something is refused, and what would allow it. */
@@ -23,6 +24,9 @@ export interface RecorderParts {
   readonly onBroken: (reason: string) => void;
 }
 
+/** More than any honest client needs at once. */
+const refusals = { perSecond: 400, burst: 512 };
+
 type Told = Pick<EgressDecided, 'decision' | 'reason' | 'rule'>;
 
 /**
@@ -30,7 +34,8 @@ type Told = Pick<EgressDecided, 'decision' | 'reason' | 'rule'>;
  *  - what resolved is on record;
  *  - once a record has failed, or there are as many as a run may have, nothing is let through any more; after a failure what
  *    is under way is ended too;
- *  - refusals cost the record a bounded number of entries, however many there are.
+ *  - refusals cost the record a bounded number of entries, however many there are; beyond a burst, who is refused waits, so that
+ *    one run's refusals do not take the time of others.
  */
 export class Recorder {
   readonly #record: EgressRecord;
@@ -38,6 +43,7 @@ export class Recorder {
   readonly #runningCalls: () => readonly string[];
   readonly #onBroken: (reason: string) => void;
   readonly #denials = new Denials();
+  readonly #refusals = new Pace(refusals);
   #lastId: number;
   #shut: string | undefined;
 
@@ -56,6 +62,7 @@ export class Recorder {
 
   shutDown(reason: string): void {
     this.#shut ??= reason;
+    this.#refusals.release();
   }
 
   /** Resolves with its number once it is written. Rejects with `EgressFailure('denied')`: then nothing may happen. */
@@ -68,6 +75,7 @@ export class Recorder {
 
   /** `inFull`: it may have an entry of its own; otherwise it is only counted. Never rejects. */
   async denied(question: Question, { reason, rule, hint = '' }: Why, inFull: boolean): Promise<EgressFailure> {
+    if (question.kind !== 'name') await this.#refusals.turn(); // who asks for names is paced where they come in
     const thing = { ...deniedThing(question), rule, reason, hint };
     this.tell(question, { reason, rule, hint });
     // The one after the last says why there are no more.

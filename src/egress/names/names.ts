@@ -6,6 +6,7 @@ import { Bound } from '../outside/bound.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { encodeName, rcode, readQuery, recordType, reply, type Answer, type Question } from './dns-message.ts';
 import { EgressFailure } from '../failure.ts';
+import { Pace } from '../pace.ts';
 import { NameListeners, type Held, type ListenerGateway, type NameListenersOptions } from './name-listeners.ts';
 
 export interface NamesParts {
@@ -19,6 +20,8 @@ const ttlSeconds = 30;
 const answeringMax = 64;
 const tcpMessageMaxBytes = 4_096;
 const tcpIdleMs = 10_000;
+/** Messages over TCP of all connections together. */
+const streamed = { perSecond: 1_000, burst: 512 };
 
 /**
  * The only resolver that a sandbox has. Promises:
@@ -30,6 +33,7 @@ const tcpIdleMs = 10_000;
 export class Names {
   readonly #checkpoint: Pick<Checkpoint, 'name'>;
   readonly #listeners: NameListeners;
+  readonly #streamed = new Pace(streamed);
   #answering = 0;
 
   constructor(parts: NamesParts) {
@@ -69,6 +73,7 @@ export class Names {
           held = held.subarray(2 + length);
           if (answer !== undefined) await say(inner, framed(answer));
           await turn(); // a chunk may hold thousands: other connections, and other runs, are served in between
+          await this.#streamed.turn();
         }
       }
       inner.end();
@@ -92,6 +97,7 @@ export class Names {
   }
 
   close(): void {
+    this.#streamed.release();
     this.#listeners.close();
   }
 

@@ -44,17 +44,27 @@ export class GatewayParser {
   #connection = 0;
   #leftBytes = 0;
   #stopped = false;
+  #held = false;
 
   constructor(receiver: GatewayReceiver) {
     this.#receiver = receiver;
   }
 
-  push(chunk: Buffer): void {
-    for (let at = 0; at < chunk.length && !this.#stopped;) {
+  /** Reads on at `from`, and says how far it came: to the end, unless it was to hold. */
+  push(chunk: Buffer, from = 0): number {
+    this.#held = false;
+    let at = from;
+    while (at < chunk.length && !this.#stopped && !this.#held) {
       if (this.#leftBytes > 0) at = this.#pass(chunk, at);
       else if (this.#rest.length > 0) at = this.#complete(chunk, at);
       else at = this.#begin(chunk, at);
     }
+    return this.#stopped ? chunk.length : at;
+  }
+
+  /** No record after the one that is being told, until the next `push`. */
+  hold(): void {
+    this.#held = true;
   }
 
   /** Nothing more is told, not even of what has arrived. */

@@ -20,6 +20,7 @@ import {
   type GatewayReceiver,
   type Peer,
 } from './gateway-records.ts';
+import { Intake } from './intake.ts';
 import type { InnerConnection } from './inner-connection.ts';
 import type { Link } from '../link.ts';
 import { errno, SocketError } from './socket-error.ts';
@@ -66,7 +67,7 @@ export class Gateway {
   #lastListener = 0;
   #lastAccepted = 0;
   #lastMade = 0;
-  #receivedBytes = 0;
+  #takenBytes = 0;
   #ackedBytes = 0;
   #exit: ExitRecord | undefined;
   #end: RunnerError | undefined;
@@ -97,9 +98,7 @@ export class Gateway {
       await Deadline.run(answerMs, 'start the gateway of a sandbox', begin, 'sandbox_lost');
       return gateway;
     } catch (error) {
-      gateway.#give(
-        error instanceof RunnerError ? error : new RunnerError('internal', String(error), { cause: error }),
-      );
+      gateway.#give(asRunnerError(error));
       throw error;
     }
   }
@@ -207,6 +206,7 @@ export class Gateway {
       this.#channels.delete(number);
     },
     datagram: (number, peer, bytes) => {
+      this.#intake.took('datagram');
       if (this.#isGone(number, 'udp')) return;
       try {
         this.#owner.datagram(number, bytes, peer);
@@ -215,7 +215,11 @@ export class Gateway {
       }
     },
   };
-  readonly #parser = new GatewayParser(this.#receiver);
+  readonly #intake = new Intake({
+    parser: new GatewayParser(this.#receiver),
+    taken: (bytes) => this.#taken(bytes),
+    broken: (error) => this.#link.destroy(asRunnerError(error)),
+  });
 
   readonly #events: CallEvents = {
     started: () => {
@@ -224,11 +228,8 @@ export class Gateway {
     },
     output: (stream, bytes) => {
       if (stream !== 'stdout') throw broken('a gateway that writes beside its records');
-      this.#receivedBytes += bytes.length;
-      if (this.#end === undefined) this.#parser.push(bytes);
-      if (this.#receivedBytes - this.#ackedBytes < ackBytes) return;
-      this.#ackedBytes = this.#receivedBytes;
-      this.#wire.acknowledge(this.#receivedBytes);
+      if (this.#end === undefined) this.#intake.push(bytes);
+      else this.#taken(bytes.length);
     },
     exited: (exit) => {
       this.#exit = exit;
@@ -256,7 +257,15 @@ export class Gateway {
     },
   };
 
+  #taken(bytes: number): void {
+    this.#takenBytes += bytes;
+    if (this.#takenBytes - this.#ackedBytes < ackBytes) return;
+    this.#ackedBytes = this.#takenBytes;
+    this.#wire.acknowledge(this.#takenBytes);
+  }
+
   #accepted(number: number, listener: number, peer: Peer): void {
+    this.#intake.took('connection');
     if (number % 2 === 0 || number <= this.#lastAccepted) throw broken(`a connection accepted as ${number}`);
     this.#lastAccepted = number;
     const unwanted = this.#isGone(listener, 'tcp');
@@ -314,7 +323,7 @@ export class Gateway {
 
   #cut(reason: RunnerError): void {
     this.#end = reason;
-    this.#parser.stop();
+    this.#intake.stop();
     this.#tellStarted(reason);
     for (const { fail } of [...this.#listeners.values(), ...this.#connecting.values()]) fail?.(reason);
     for (const channel of this.#channels.values()) channel.lose(reason);
@@ -338,6 +347,10 @@ interface Connecting {
   readonly what: string;
   readonly answer: (connection: InnerConnection) => void;
   readonly fail: (error: Error) => void;
+}
+
+function asRunnerError(error: unknown): RunnerError {
+  return error instanceof RunnerError ? error : new RunnerError('internal', String(error), { cause: error });
 }
 
 function known<T>(found: T | undefined, number: number): T {
