@@ -11,7 +11,7 @@ export function digestOf(bytes: Uint8Array | string): Digest {
 
 /**
  * One form for one value: keys sorted, no spaces, only what JSON can hold (RFC 8785 for the values we use: strings,
- * booleans, null, safe integers and finite numbers). Throws on anything else, so that nothing is dropped in silence.
+ * booleans, null, safe integers and finite numbers); bytes stand as base64. Throws on anything else, so that nothing is dropped in silence.
  */
 export function canonicalJson(value: unknown): string {
   if (value === null || typeof value === 'boolean' || typeof value === 'string') return JSON.stringify(value);
@@ -19,6 +19,8 @@ export function canonicalJson(value: unknown): string {
     if (!Number.isFinite(value)) throw new TypeError(`canonical JSON cannot hold ${value}`);
     return JSON.stringify(value);
   }
+  if (value instanceof Uint8Array)
+    return `"${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')}"`;
   if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item)).join(',')}]`;
   if (typeof value === 'object') {
     const members = value as Readonly<Record<string, unknown>>;

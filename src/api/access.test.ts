@@ -169,7 +169,7 @@ describe('what a key may', () => {
   });
 });
 
-function pathOf({ path }: Route, run: string): string {
+function pathOf({ path, operation }: Route, run: string): string {
   const values: Record<string, string> = {
     run,
     callId: 'c1',
@@ -178,7 +178,8 @@ function pathOf({ path }: Route, run: string): string {
     approval: newId(),
     key: newId(),
   };
-  return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default');
+  const query = operation === 'makeCallWithPayload' ? `?call=${encodeURIComponent('{"tool":"write","path":"a"}')}` : '';
+  return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default') + query;
 }
 
 /** One that is let through, so that it is the access that refuses. */

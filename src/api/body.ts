@@ -4,6 +4,7 @@ import type { BodySpec } from './route.ts';
 
 const jsonBytesMax = 1_048_576;
 const depthMax = 64;
+const atOnceMax = 262_144;
 
 /** What the bodies of all requests together may hold while they arrive and are worked on; those of one team half of it. */
 export class BodyRoom {
@@ -52,7 +53,8 @@ export async function readBody(
     const release = (): void => room.give(team, bytes);
     try {
       // Node holds the client to its word, so there is nothing to count.
-      return { body: parse(Buffer.from(await request.arrayBuffer()), spec), bytes, release };
+      const whole = bytes > atOnceMax ? await arriving(request, bytes) : Buffer.from(await request.arrayBuffer());
+      return { body: parse(whole, spec), bytes, release };
     } catch (error) {
       release();
       throw error instanceof RunnerError ? error : cutOff();
@@ -72,6 +74,19 @@ export async function readBody(
     room.give(team, held);
     throw error instanceof RunnerError ? error : cutOff();
   }
+}
+
+/** Each piece goes to its place as it comes: what is put together at the end keeps everybody waiting. */
+async function arriving(request: Request, bytes: number): Promise<Buffer> {
+  const whole = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  for await (const part of request.body ?? []) {
+    if (part.length > bytes - at) throw cutOff();
+    whole.set(part, at);
+    at += part.length;
+  }
+  if (at < bytes) throw cutOff();
+  return whole;
 }
 
 function parse(bytes: Buffer, spec: BodySpec): unknown {

@@ -5,6 +5,37 @@ import { answerJson, FakeService } from './service.fixture.ts';
 const run = '01m7zvavgmmzvhekr10a9xreag';
 const done = { callId: 'c1', tool: 'write', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
 
+describe('a call with many bytes', () => {
+  test('goes as bytes beside the call, and one with few as JSON', async () => {
+    const bodies: string[] = [];
+    await using fake = await FakeService.start((_, response, body) => {
+      bodies.push(body);
+      answerJson(response, done);
+    });
+    const remote = (await fake.client()).runs.get(run);
+    const many = Buffer.alloc(2 * 1024 * 1024, 7);
+    const rest = (call: object): string => `/payload?call=${encodeURIComponent(JSON.stringify(call))}`;
+    await remote.write('a', many, { callId: 'c1' });
+    await remote.write('b', 'é'.repeat(700_000), { callId: 'c2' });
+    await remote.call('c3', { tool: 'upload', path: 'd', tar: many.toString('base64') });
+    await remote.write('e', many.subarray(0, 9), { callId: 'c4' });
+    await remote.write('f', 'short', { callId: 'c5' });
+    const at = `PUT /v1/runs/${run}/calls`;
+    expect(fake.asked).toEqual([
+      `${at}/c1${rest({ tool: 'write', path: 'a' })}`,
+      `${at}/c2${rest({ tool: 'write', path: 'b' })}`,
+      `${at}/c3${rest({ tool: 'upload', path: 'd' })}`,
+      `${at}/c4`,
+      `${at}/c5`,
+    ]);
+    expect(bodies.slice(0, 3).map((body) => body.length)).toEqual([many.length, 700_000, many.length]);
+    expect(bodies.slice(3).map((body) => JSON.parse(body) as unknown)).toEqual([
+      { tool: 'write', path: 'e', content: { base64: many.toString('base64', 0, 9) } },
+      { tool: 'write', path: 'f', content: { utf8: 'short' } },
+    ]);
+  });
+});
+
 describe('what is asked again', () => {
   test('a call whose answer was lost is asked for under its id, and whoever waits is told', async () => {
     await using fake = await FakeService.start((request, response) => {

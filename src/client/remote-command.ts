@@ -20,6 +20,8 @@ export type SignalName =
   | 'WINCH';
 
 const waitMs = 20_000;
+/** What a service takes as JSON is bounded. */
+const stdinBytesMax = 2 * 1024 * 1024;
 const pauseMs = 200;
 
 /** A command of a run by its call id, running or ended. Whoever has the id can have the command, from anywhere. */
@@ -64,8 +66,12 @@ export class RemoteCommand {
   }
 
   async write(data: Uint8Array | string, { close = false }: { readonly close?: boolean } = {}): Promise<void> {
-    const bytes = { base64: Buffer.from(data).toString('base64') };
-    await this.#tell('stdin', { data: bytes, close });
+    const bytes = Buffer.from(data);
+    for (let at = 0; at === 0 || at < bytes.length; at += stdinBytesMax) {
+      const piece = bytes.subarray(at, at + stdinBytesMax);
+      const isLast = at + stdinBytesMax >= bytes.length;
+      await this.#tell('stdin', { data: { base64: piece.toString('base64') }, close: close && isLast });
+    }
   }
 
   async closeStdin(): Promise<void> {

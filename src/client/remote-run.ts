@@ -10,6 +10,7 @@ import { ExecutedCommand, type Command, type ExecOptions } from './exec.ts';
 import { followEvents } from './follow.ts';
 import type { OutputStream, OutputOptions } from './output-stream.ts';
 import { RemoteCommand } from './remote-command.ts';
+import { callBody } from './payload.ts';
 import { jsonBody, type Requests } from './requests.ts';
 import type { Ask } from './transport.ts';
 import type { ArgumentsOf, CallOf, ResultOf } from './typed-result.ts';
@@ -57,8 +58,7 @@ export class RemoteRun {
   call<T extends ToolName>(callId: string, call: CallOf<T>, signal?: AbortSignal): Promise<ResultOf<T>> {
     return this.#requests.json({
       method: 'PUT',
-      path: this.#callPath(callId),
-      ...jsonBody(call),
+      ...callBody(this.#callPath(callId), call),
       repeatable: true,
       silenceMs: answerMs + ('yieldMs' in call && typeof call.yieldMs === 'number' ? call.yieldMs : 0),
       signal,
@@ -96,7 +96,7 @@ export class RemoteRun {
     content: string | Uint8Array,
     options: ArgumentsOf<'write', 'path' | 'content'> & CallOptions = {},
   ): Promise<ResultOf<'write'>> {
-    const bytes = typeof content === 'string' ? { utf8: content } : { base64: Buffer.from(content).toString('base64') };
+    const bytes = typeof content === 'string' ? { utf8: content } : { base64: content };
     return this.#tool({ tool: 'write', path, content: bytes, ...argumentsOf(options) }, options);
   }
 

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { canonicalJson, digestOf } from '../digest.ts';
 import type { Outcome } from '../sandbox/outcome.ts';
+import { turnsDuring } from '../../test/fixtures/turns.ts';
 import { boundArguments } from './bound-arguments.ts';
 import { Entry, entryData, type Draft, type EntryOutcome } from './entry.ts';
 import { findingKinds } from './finding.ts';
@@ -49,16 +50,16 @@ describe('docs/journal.md', () => {
 });
 
 describe('arguments in a journal', () => {
-  test('that are short stay as they are, under the digest of their canonical form', () => {
+  test('that are short stay as they are, under the digest of their canonical form', async () => {
     const call = { tool: 'exec', script: 'make test', env: { A: '1' }, argv: ['a', 'b'], tty: undefined };
-    const bounded = boundArguments(call);
+    const bounded = await boundArguments(call);
     expect(bounded.arguments).toEqual({ tool: 'exec', script: 'make test', env: { A: '1' }, argv: ['a', 'b'] });
     expect(bounded.argsDigest).toBe(digestOf(canonicalJson(call)));
   });
 
-  test('that are long become digest, size and head', () => {
+  test('that are long become digest, size and head', async () => {
     const content = 'x'.repeat(5_000_000);
-    const bounded = boundArguments({ tool: 'write', content, bytes: new Uint8Array([1, 2, 3]) });
+    const bounded = await boundArguments({ tool: 'write', content, bytes: new Uint8Array([1, 2, 3]) });
     expect(bounded.arguments).toEqual({
       tool: 'write',
       content: { digest: digestOf(content), bytes: 5_000_000, head: 'x'.repeat(120) },
@@ -66,18 +67,42 @@ describe('arguments in a journal', () => {
     });
   });
 
-  test('stay small however many, deep or odd they are', () => {
+  test('that are many bytes are the same as if they had come as base64, whatever is around them', async () => {
+    for (const size of [768 * 1024 + 1, 2_500_001]) {
+      const bytes = new Uint8Array(size).map((_, n) => n % 251);
+      const base64 = Buffer.from(bytes).toString('base64');
+      const around = (given: unknown) => ({ z: 'é', tool: 'write', content: { base64: given }, a: [given, 1] });
+      const bounded = await boundArguments(around(bytes));
+      expect(bounded.argsDigest).toBe(digestOf(canonicalJson(around(base64))));
+      expect(bounded.arguments).toMatchObject({
+        content: { base64: { digest: digestOf(bytes), bytes: size } },
+        tool: 'write',
+      });
+      const long = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`k${n}`, 'x'.repeat(1000)]));
+      const many = { a: bytes, long };
+      const { large } = (await boundArguments(many)).arguments;
+      const whole = canonicalJson(many);
+      expect(large).toMatchObject({ digest: digestOf(whole), bytes: whole.length, head: whole.slice(0, 120) });
+    }
+  });
+
+  test('that are many bytes leave others their turn', async () => {
+    const turns = await turnsDuring(() => boundArguments({ tar: new Uint8Array(24 * 1024 * 1024) }));
+    expect(turns).toBeGreaterThan(32);
+  });
+
+  test('stay small however many, deep or odd they are', async () => {
     const deep: Record<string, unknown> = {};
     for (let at = deep, n = 0; n < 1000; n++) at = at['x'] = {} as Record<string, unknown>;
     const odd = JSON.parse('{"__proto__":{"polluted":true},"constructor":1}') as Record<string, unknown>;
     const wide = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`k${n}`, 'x'.repeat(1000)]));
     const many = Array.from({ length: 100_000 }, (_, n) => n);
     for (const value of [{ deep }, odd, { wide, wider: wide }, { many }, 'text', null, [1]]) {
-      const bounded = boundArguments(value);
+      const bounded = await boundArguments(value);
       expect(Buffer.byteLength(JSON.stringify(bounded.arguments))).toBeLessThanOrEqual(33_000);
       expect(z.record(z.string(), z.json()).parse(bounded.arguments)).toEqual(bounded.arguments);
     }
-    expect(boundArguments(odd).arguments).toEqual({ '[__proto__]': { polluted: true }, constructor: 1 });
+    expect((await boundArguments(odd)).arguments).toEqual({ '[__proto__]': { polluted: true }, constructor: 1 });
   });
 });
 

@@ -3,6 +3,7 @@ import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget, BudgetLimits, Refused, Taken } from '../budget/budget.ts';
 import type { Fence } from '../egress/fence.ts';
 import { messageOf } from '../errors.ts';
+import { outlineBytes } from '../journal/bound-arguments.ts';
 import type { Journal } from '../journal/writer.ts';
 import { compileRules, decide, type Decision, type Needed, type Rules } from '../policy/decisions/decide.ts';
 import { EgressRules } from '../policy/decisions/egress-rules.ts';
@@ -183,9 +184,10 @@ export class RunGate {
     due: readonly Needed[],
     decision: Decision,
   ): Promise<Refusal | undefined> {
+    const subject = await outlineBytes(call);
     for (const { category } of due) {
       const { rule, reason: reach } = decision;
-      const asked = { subject: call, text: JSON.stringify(call), rule, reach, callId, onAsked };
+      const asked = { subject, text: JSON.stringify(subject), rule, reach, callId, onAsked };
       const refused = await this.#ask(category, asked, 'call');
       if (refused === undefined) continue;
       this.#parts.budget.countDenied();

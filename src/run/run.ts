@@ -196,7 +196,7 @@ export class Run {
 
     try {
       const tags = slot.tags.length === 0 ? {} : { tags: slot.tags.slice(0, tagsMax) };
-      const asked = { callId, tool: call.tool, ...boundArguments(call), ...told };
+      const asked = { callId, tool: call.tool, ...(await boundArguments(call)), ...told };
       const end = await journal.intend({ ...asked, count: slot.number, ...tags });
       making.begun();
       const started = performance.now();

@@ -1,7 +1,8 @@
 import type { FileEntry, UnpackItem } from '../sandbox/spec.ts';
-import { readTar } from './archive/read-tar.ts';
+import { readTarInTurns } from './archive/read-tar.ts';
 import type { TarEntry } from './archive/tar-entry.ts';
 import { writeTar } from './archive/write-tar.ts';
+import { base64Bytes } from './calls/fields.ts';
 import type { DownloadCall, UploadCall } from './calls/file-calls.ts';
 import type { ToolContext } from './tool-context.ts';
 import { ToolError, type ToolData } from './tool-result.ts';
@@ -11,7 +12,7 @@ const entriesMax = 100_000;
 
 /** The whole archive is checked before the first file is written. */
 export async function upload(context: ToolContext, call: UploadCall): Promise<ToolData> {
-  const entries = readTar(Buffer.from(call.tar, 'base64'));
+  const entries = await readTarInTurns(base64Bytes(call.tar));
   await context.files.mkdir(call.path, { parents: true });
   await context.files.unpack(call.path, withParents(entries));
   return { kind: 'unpacked', entries: entries.length, bytes: entries.reduce((sum, e) => sum + e.content.length, 0) };

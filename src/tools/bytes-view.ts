@@ -4,12 +4,15 @@ import type { BytesView } from './tool-result.ts';
 export function viewBytes(bytes: Buffer): BytesView {
   const utf8 = isUtf8(bytes);
   return {
-    text: bytes.toString('utf8'),
+    // What is no text is looked at in its first part: written out, each byte of it would take three.
+    text: bytes.toString('utf8', 0, utf8 ? bytes.length : Math.min(bytes.length, binaryShownMax)),
     utf8,
     base64: utf8 ? null : bytes.toString('base64'),
     bytes: bytes.length,
   };
 }
+
+const binaryShownMax = 1_048_576;
 
 /** Length without the beginning of a character at the end whose rest is missing. Bytes that are no UTF-8 at all stay. */
 export function wholeCharacters(bytes: Buffer): number {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { CallId, queryNumber, RunId } from '../../contract/fields.ts';
 import { newId } from '../../ids.ts';
+import { payloadOf, payloads } from '../../contract/payload.ts';
 import { ToolCall, type ToolCallInput } from '../../tools/tool-call.ts';
 import { ToolResult } from '../../tools/tool-result.ts';
 import { callIdPattern } from '../../ids.ts';
@@ -9,8 +10,9 @@ import { json, route, type Asked, type Reply, type Route } from '../route.ts';
 
 const tag = 'calls';
 const params = { run: RunId, callId: CallId };
-/** An upload of 100 MB as base64, and what is around it. */
-const callBytesMax = 140 * 1024 * 1024;
+/** Of JSON, which is understood at once while everybody waits; what is larger comes as bytes. */
+const jsonBytesMax = 4 * 1024 * 1024;
+const payloadBytesMax = 96 * 1024 * 1024;
 
 type OfCall = Asked<{ readonly run: string; readonly callId: string }, undefined, unknown>;
 
@@ -22,13 +24,29 @@ export const callRoutes: readonly Route[] = [
     tag,
     summary:
       'Makes a tool call. The same id is the same call: it never runs twice, and asking again gives the recorded answer. ' +
-      'Nobody who stops waiting ends it.',
+      'Nobody who stops waiting ends it. More than 4 MiB come as bytes: by `/payload`, or the routes of files and archives.',
     scope: 'call',
     params,
-    body: { kind: 'json', schema: ToolCall, checkedLater: true, maxBytes: callBytesMax },
+    body: { kind: 'json', schema: ToolCall, checkedLater: true, maxBytes: jsonBytesMax },
     reply: { description: 'What came of it: failed commands and denials are results too.', schema: ToolResult },
     handle: async ({ service, principal, params: { run, callId }, body }) =>
       json(await service.call(principal, run, callId, body)),
+  }),
+  route({
+    method: 'PUT',
+    path: '/v1/runs/{run}/calls/{callId}/payload',
+    operation: 'makeCallWithPayload',
+    tag,
+    summary:
+      'The same, with the body as the bytes of the call: what `write` writes, `upload` unpacks, `exec_write` types, and `exec` ' +
+      'reads from its standard input.',
+    scope: 'call',
+    params,
+    query: z.strictObject({ call: z.string().min(2).max(12_000).describe('The rest of the call, as JSON.') }),
+    body: { kind: 'bytes', contentType: 'application/octet-stream', maxBytes: payloadBytesMax },
+    reply: { description: 'As of any call.', schema: ToolResult },
+    handle: async ({ service, principal, params: { run, callId }, query, body }) =>
+      json(await service.call(principal, run, callId, withPayload(query.call, body))),
   }),
   route({
     method: 'GET',
@@ -84,7 +102,7 @@ function control(
     scope: 'call',
     params,
     headers: { 'Idempotency-Key': 'Id of this call about a call; default a new one.' },
-    body: { kind: 'json', schema: z.strictObject(shape), optional: true, maxBytes: 16 * 1024 * 1024 },
+    body: { kind: 'json', schema: z.strictObject(shape), optional: true, maxBytes: jsonBytesMax },
     reply: { description: 'What came of it.', schema: ToolResult },
     handle: async (asked): Promise<Reply> => {
       const { service, principal, params: of, body } = asked as OfCall;
@@ -92,6 +110,25 @@ function control(
       return json(await service.call(principal, of.run, ownCallId(asked.header), call));
     },
   });
+}
+
+/** It is checked where every call is. */
+function withPayload(text: string, bytes: Uint8Array): ToolCallInput {
+  let call: unknown;
+  try {
+    call = JSON.parse(text);
+  } catch {
+    throw new RunnerError('invalid_request', 'the query call is not JSON');
+  }
+  const tool = typeof call === 'object' && call !== null && 'tool' in call ? call.tool : undefined;
+  const field = payloadOf(tool);
+  if (field === undefined || Object.hasOwn(call as object, field))
+    throw new RunnerError(
+      'invalid_request',
+      `a call with a body of its own is one of ${Object.keys(payloads).join(', ')}, without what the body is`,
+    );
+  const whole: unknown = { ...(call as object), [field]: field === 'tar' ? bytes : { base64: bytes } };
+  return whole as ToolCallInput;
 }
 
 /** Of a request that is a call by itself. */

@@ -81,7 +81,7 @@ export const fileRoutes: readonly Route[] = [
       const call: ToolCallInput = {
         tool: 'write',
         path,
-        content: { base64: body.toString('base64') },
+        content: { base64: body },
         ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
         ...(digest === undefined ? {} : { ifMatch: digest.data }),
       };
@@ -116,8 +116,7 @@ export const fileRoutes: readonly Route[] = [
     headers: callHeader,
     body: { kind: 'bytes', contentType: 'application/x-tar', maxBytes: archiveBytesMax },
     reply: { description: 'Done.', schema: ToolResult },
-    handle: async (asked) =>
-      json(await asResult(asked, { tool: 'upload', path: asked.params.path, tar: asked.body.toString('base64') })),
+    handle: async (asked) => json(await asResult(asked, { tool: 'upload', path: asked.params.path, tar: asked.body })),
   }),
 ];
 

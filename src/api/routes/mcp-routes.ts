@@ -7,7 +7,8 @@ import { pulledStream } from '../event-stream.ts';
 import { json, route, type Asked, type Reply, type Route } from '../route.ts';
 import { ServiceRun } from '../service-run.ts';
 
-const bytesMax = 32 * 1024 * 1024;
+/** Of JSON, which is understood at once while everybody waits. */
+const bytesMax = 4 * 1024 * 1024;
 /** Of callers whose waiting calls are remembered, in one run. */
 const callersMax = 64;
 /** What the protocol says in headers. */

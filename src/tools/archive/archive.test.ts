@@ -9,7 +9,8 @@ import { isRunnerError } from '../../errors.ts';
 import { runTool } from '../run-tool.ts';
 import { ToolContext } from '../tool-context.ts';
 import { formatPax } from './pax.ts';
-import { readTar } from './read-tar.ts';
+import { turnsDuring } from '../../../test/fixtures/turns.ts';
+import { readTar, readTarInTurns } from './read-tar.ts';
 import type { TarEntry } from './tar-entry.ts';
 import { formatHeader } from './tar-header.ts';
 import { writeTar } from './write-tar.ts';
@@ -110,6 +111,14 @@ describe('an archive', () => {
     const links = Array.from({ length: 20 }, (_, n) => ({ name: `h${n}`, type: '1', link: 'f' }));
     const bomb = tar({ name: 'f', content: 'x'.repeat(100) }, ...links);
     expect(() => readTar(bomb, { entriesMax: 100, bytesMax: 1000 })).toThrow(/more than 1000 bytes/);
+  });
+
+  it('of many entries leaves others their turn while it is read', async () => {
+    const many = tar(...Array.from({ length: 12_000 }, (_, n) => ({ name: `d${n % 50}/f${n}` })));
+    const turns = await turnsDuring(() => readTarInTurns(many));
+    expect(turns).toBeGreaterThan(40);
+    expect(await readTarInTurns(many)).toEqual(readTar(many));
+    await expect(readTarInTurns(tar({ name: '../x' }))).rejects.toMatchObject({ code: 'archive_refused' });
   });
 
   it('is unpacked only after all of it was checked', async () => {

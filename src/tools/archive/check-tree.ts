@@ -4,6 +4,7 @@ import { archiveRefused, type TarEntry } from './tar-entry.ts';
 const pathMaxBytes = 4096;
 const nameMaxBytes = 255;
 const depthMax = 256;
+const entriesAtOnce = 4096;
 
 /** The name of an entry without a leading `./` and a trailing `/`; empty for the root itself. */
 export function cleanName(raw: Buffer): string {
@@ -27,10 +28,11 @@ export function cleanName(raw: Buffer): string {
   return clean;
 }
 
-/** What single entries cannot show: names that come twice, paths through links or files, links that lead out. */
-export function checkTree(entries: readonly TarEntry[]): void {
+/** What single entries cannot show: names that come twice, paths through links or files, links that lead out. Others may have their turn at each step. */
+export function* checkTree(entries: readonly TarEntry[]): Generator<void, void> {
   const types = new Map<string, TarEntry['type']>();
-  for (const entry of entries) {
+  for (const [n, entry] of entries.entries()) {
+    if (n % entriesAtOnce === 0) yield;
     if (entry.path === '') throw archiveRefused('an entry that replaces the directory itself');
     const before = types.get(entry.path);
     if (before !== undefined && !(before === 'directory' && entry.type === 'directory')) {
@@ -38,7 +40,8 @@ export function checkTree(entries: readonly TarEntry[]): void {
     }
     types.set(entry.path, entry.type);
   }
-  for (const entry of entries) {
+  for (const [n, entry] of entries.entries()) {
+    if (n % entriesAtOnce === 0) yield;
     for (let at = entry.path.lastIndexOf('/'); at > 0; at = entry.path.lastIndexOf('/', at - 1)) {
       const parent = types.get(entry.path.slice(0, at));
       if (parent !== undefined && parent !== 'directory') {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { decodePath } from '../../bytes-path.ts';
 import { checkTree, cleanName } from './check-tree.ts';
 import { parsePax, type PaxValues } from './pax.ts';
@@ -14,13 +15,31 @@ import { parseHeader, type TarHeader } from './tar-header.ts';
  *  - right checksums, a complete end, and nothing but zeros after it.
  */
 export function readTar(archive: Buffer, limits: TarLimits = tarLimits): TarEntry[] {
-  const reader = new TarReader(archive, limits);
-  const entries = reader.entries();
-  checkTree(entries);
+  const steps = readSteps(archive, limits);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same, with others having their turn in between. */
+export async function readTarInTurns(archive: Buffer, limits: TarLimits = tarLimits): Promise<TarEntry[]> {
+  const steps = readSteps(archive, limits);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await setImmediate();
+  }
+}
+
+function* readSteps(archive: Buffer, limits: TarLimits): Generator<void, TarEntry[]> {
+  const entries = yield* new TarReader(archive, limits).entries();
+  yield* checkTree(entries);
   return entries;
 }
 
 const nameMaxBytes = 8192;
+const blocksAtOnce = 256;
 
 class TarReader {
   readonly #archive: Buffer;
@@ -36,9 +55,10 @@ class TarReader {
     this.#limits = limits;
   }
 
-  entries(): TarEntry[] {
+  *entries(): Generator<void, TarEntry[]> {
     this.#checkForm();
-    for (;;) {
+    for (let blocks = 1; ; blocks++) {
+      if (blocks % blocksAtOnce === 0) yield;
       const at = this.#at;
       const block = this.#take(blockBytes);
       if (isZero(block)) {

@@ -49,7 +49,7 @@ export function formatHeader(
 /** The sum of all bytes, those of the checksum itself taken as spaces. */
 function checksum(block: Buffer): number {
   let sum = 8 * 0x20;
-  for (const [index, byte] of block.entries()) if (index < 148 || index >= 156) sum += byte;
+  for (let at = 0; at < block.length; at++) if (at < 148 || at >= 156) sum += block[at] ?? 0;
   return sum;
 }
 

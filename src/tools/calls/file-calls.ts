@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, DigestField, maxBytesField, ModeField, PathField } from './fields.ts';
+import { base64Field, Bytes, DigestField, maxBytesField, ModeField, PathField } from './fields.ts';
 
 export const StatCall = z.strictObject({
   tool: z.literal('stat').describe('Type, size, mode and times of one path.'),
@@ -97,7 +97,7 @@ export const UploadCall = z.strictObject({
     .literal('upload')
     .describe('Unpacks a tar archive into a directory: all of it is checked before anything is written.'),
   path: PathField.describe('Directory that the entries go to; it is made if it is not there.'),
-  tar: z.base64().max(134_217_728).describe('The archive, not compressed, as base64.'),
+  tar: base64Field(134_217_728).describe('The archive, not compressed, as base64.'),
 });
 export type UploadCall = z.infer<typeof UploadCall>;
 
