@@ -55,6 +55,8 @@ describe('an export that dies', () => {
       const key = await openSigningKey(dataDir.path);
       expect((await readBundle(file, [createPublicKey(key.publicPem)])).manifest.run).toBe(run);
       expect(await readdir(join(root, 'out')), 'what the dead process left is swept').toEqual(['run.tar']);
+      const keys = (await readdir(dataDir.path)).filter((entry) => entry.startsWith('signing-key'));
+      expect(keys, 'no key that nobody uses stays').toEqual(['signing-key.pem']);
       if (keyBefore !== undefined)
         expect(await readFile(join(dataDir.path, 'signing-key.pem'), 'utf8')).toBe(keyBefore);
     },

@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { access, link, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, link, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { askProgram, readSecretFile } from '../credentials/sources.ts';
 import { digestOf } from '../digest.ts';
@@ -31,7 +31,10 @@ export interface SigningSource {
  */
 export async function openSigningKey(dataDir: string, from: SigningSource = {}): Promise<SigningKey> {
   const found = await findSigningKey(dataDir, from);
-  if (found !== undefined) return found;
+  if (found !== undefined) {
+    await sweepDrafts(dataDir);
+    return found;
+  }
   const file = keyFile(dataDir);
   const draft = `${file}.${newId()}.new`;
   try {
@@ -45,7 +48,8 @@ export async function openSigningKey(dataDir: string, from: SigningSource = {}):
     const isOurs = await link(draft, file).then(
       () => true,
       (error: NodeJS.ErrnoException) => {
-        if (error.code !== 'EEXIST') throw error;
+        // Somebody was faster, and perhaps has swept our draft: the key is there.
+        if (error.code !== 'EEXIST' && error.code !== 'ENOENT') throw error;
         return false;
       },
     );
@@ -109,6 +113,12 @@ const askMs = 10_000;
 /** Where the data directory has the one that it makes. */
 function keyFile(dataDir: string): string {
   return join(dataDir, 'signing-key.pem');
+}
+
+/** Of processes that died before their key had its name: keys that nobody will use, and nobody is to find. */
+async function sweepDrafts(dataDir: string): Promise<void> {
+  for (const name of await readdir(dataDir).catch(() => []))
+    if (/^signing-key\.pem\.[0-9a-z]{26}\.new$/.test(name)) await rm(join(dataDir, name), { force: true });
 }
 
 async function get(source: string, read: () => Promise<string>): Promise<SigningKey> {
