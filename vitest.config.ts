@@ -15,6 +15,7 @@ const together = [
   'adopt',
   'ci',
   'bridge-codex',
+  'bundle',
   'cli',
   'cli-service',
   'client',

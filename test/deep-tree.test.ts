@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Engine } from '../src/engine/engine.ts';
 import { labelKeys } from '../src/engine/labels.ts';
 import { Runner } from '../src/runner.ts';
 import { Layer } from '../src/workspace/layer/layer.ts';
 import { parsePolicy } from '../src/policy/policy.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
+import { elsewhere } from './fixtures/elsewhere.ts';
 
 let bench: Bench;
 
@@ -13,17 +13,6 @@ beforeAll(async () => {
   bench = await Bench.make();
 });
 afterAll(() => bench.close());
-
-/** An engine that is said to be elsewhere mounts nothing of this machine: workspaces are copies. */
-function elsewhere(engine: Engine): Engine {
-  return new Proxy(engine, {
-    get(target, name) {
-      if (name === 'describe') return async () => ({ ...(await target.describe()), local: false });
-      const member: unknown = Reflect.get(target, name, target);
-      return typeof member === 'function' ? member.bind(target) : member;
-    },
-  });
-}
 
 /** A directory takes a block: 20,000 of them must fit. */
 const policy = parsePolicy(smallPolicyText().replace('workspace: 32MiB', 'workspace: 160MiB'), 'test');
