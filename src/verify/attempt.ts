@@ -18,6 +18,8 @@ export type Attempt =
       readonly outcome: Outcome;
       /** What it was refused on the network: host, port, why. */
       readonly egressDenied: readonly string[];
+      /** What it asked of outside was refused, not answered or answered with a failure, whether or not that made it fail. */
+      readonly networkTrouble?: boolean;
       /** Absent where the gate has none. */
       readonly report?: ReportRead;
       /** The last lines that it printed. */

@@ -43,13 +43,17 @@ export class Sandboxes {
     this.#signal?.throwIfAborted();
     try {
       const run = await this.#open(request);
+      let attempt: Attempt | undefined;
+      let told: Told | undefined;
       try {
-        return await this.#within(run, request);
+        attempt = await this.#within(run, request);
       } finally {
         const reason = this.#signal?.aborted === true ? 'cancelled' : 'finished';
         await run.close(reason).catch(() => undefined); // what it could not collect is in its journal
-        this.#made.push({ run: run.id, of: nameOf(request), journal: await headOf(run) });
+        told = await readEnd(run);
+        this.#made.push({ run: run.id, of: nameOf(request), journal: told.head });
       }
+      return attempt.kind === 'ended' ? { ...attempt, networkTrouble: told.networkTrouble } : attempt;
     } catch (error) {
       this.#signal?.throwIfAborted();
       if (!(error instanceof RunnerError)) throw error;
@@ -162,13 +166,27 @@ async function tailOf(run: Run): Promise<readonly string[]> {
   return text.filter((one) => one.trim() !== '').slice(-tailLines);
 }
 
-/** Of the last entry: the run is closed, so nothing follows it. */
-async function headOf(run: Run): Promise<Digest> {
-  let head: Digest | undefined;
-  for await (const entry of readEntries(run.dir.journal)) head = entry.hash;
-  if (head === undefined) throw new RunnerError('journal_broken', `the journal of run ${run.id} is empty`);
-  return head;
+interface Told {
+  /** Hash of the last entry: the run is closed, so nothing follows it. */
+  readonly head: Digest;
+  readonly networkTrouble: boolean;
 }
+
+async function readEnd(run: Run): Promise<Told> {
+  let head: Digest | undefined;
+  let networkTrouble = false;
+  for await (const entry of readEntries(run.dir.journal)) {
+    head = entry.hash;
+    if (entry.type === 'egress.decided' && entry.data.decision === 'denied') networkTrouble = true;
+    if (entry.type !== 'egress.ended') continue;
+    const { result, status = 0 } = entry.data;
+    if (result !== 'done' || status >= 500 || status === tooMany) networkTrouble = true;
+  }
+  if (head === undefined) throw new RunnerError('journal_broken', `the journal of run ${run.id} is empty`);
+  return { head, networkTrouble };
+}
+
+const tooMany = 429;
 
 function nameOf({ gate, where, how }: AttemptRequest): string {
   return `${gate.id}/${where}/${how}`;

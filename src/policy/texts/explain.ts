@@ -52,6 +52,7 @@ export function explainPolicy(loaded: LoadedPolicy): readonly ExplainedLine[] {
     ...egressLines(loaded, line),
     ...policy.approvals.everyExport.map((name) => line(`approvals.${name}`, 'needed for every export')),
     ...commandLines(loaded),
+    ...verifyLines(loaded),
     ...triggerLines(loaded),
   ];
 }
@@ -119,6 +120,32 @@ function commandLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[]
       place: placeOf(['commands', at]),
     })),
   );
+}
+
+/** Gates of this task, and what the diff may be where somebody says so. */
+function verifyLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {
+  const { verify } = policy;
+  if (verify === undefined) return [];
+  const gates = verify.gates.map(({ id, command, required, redGreen }) => {
+    const index = chain.findIndex(({ file }) => file.verify?.gates?.some((gate) => gate.id === id));
+    const at = chain[index]?.file.verify?.gates?.findIndex((gate) => gate.id === id) ?? -1;
+    const what = 'script' in command ? 'a script' : command.argv.join(' ');
+    const more = [...(redGreen ? ['red before, green after'] : []), ...(required ? [] : ['not required'])];
+    return {
+      key: `verify.${id}`,
+      value: [what, ...more].join('; '),
+      layer: policy.layers[index] ?? '',
+      place: chain[index]?.placeOf(['verify', 'gates', at]) ?? 'default',
+    };
+  });
+  const { files, lines, generated, binary } = verify.diff;
+  const index = chain.findLastIndex(({ file }) => file.verify?.diff !== undefined);
+  const who = {
+    layer: index < 0 ? 'default' : (policy.layers[index] ?? ''),
+    place: chain[index]?.placeOf(['verify', 'diff']) ?? 'default',
+  };
+  const value = `${files} files, ${lines} lines; generated: ${generated}; binary: ${binary}`;
+  return [...gates, { key: 'verify.diff', value, ...who }];
 }
 
 function triggerLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {

@@ -38,6 +38,8 @@ const told = (...failing: readonly string[]): Attempt => ({
   },
 });
 
+type Ended = Extract<Attempt, { kind: 'ended' }>;
+
 interface Given {
   readonly gate?: EffectiveGate;
   readonly touchesChecks?: boolean;
@@ -91,6 +93,13 @@ test('a flake is never a pass, however seldom it fails', async () => {
   });
   expect(result.reason).toContain('1 of 4 failed');
   expect(failures).toMatchObject([{ class: 'flaky_verifier', attribution: 'environment', retryable: true }]);
+});
+
+test('what fails when something outside does not answer, and only then, is told as that', async () => {
+  const { result } = await judged({
+    attempt: (_, n) => ({ ...(exit(n % 2) as Ended), networkTrouble: n % 2 === 1 }),
+  });
+  expect(result).toMatchObject({ verdict: 'needs_review', stability: { verdict: 'flaky_network' } });
 });
 
 test('what always fails with the candidate, and not on the base, has failed; what it printed is the evidence', async () => {

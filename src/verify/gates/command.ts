@@ -37,7 +37,8 @@ export async function commandGate(
     const made = await attempt({ gate, where, how });
     const one = judge(made);
     if (where === 'candidate' && how === 'same' && one.verdict !== 'passed') last = made;
-    if (one.verdict !== 'broken') seen.add(where, how, one.verdict === 'failed', one.outside === 'network');
+    const trouble = made.kind === 'ended' && (made.networkTrouble === true || made.egressDenied.length > 0);
+    if (one.verdict !== 'broken') seen.add(where, how, one.verdict === 'failed', trouble);
     if (!said.has(where)) said.set(where, one);
     return one;
   };

@@ -8,8 +8,9 @@ export function secretsIn(text: string): readonly { readonly kind: string; reado
   return patterns.flatMap(([kind, pattern]) => {
     const found: { readonly kind: string; readonly text: string }[] = [];
     for (const { 0: match, index } of text.matchAll(new RegExp(pattern, 'g'))) {
-      // Of a key only the first line is matched, which all have in common.
-      found.push({ kind, text: match + text.slice(index + match.length, index + match.length + keyCharsMax) });
+      // Of a private key only the first line is matched, which all have in common.
+      const more = kind === 'private key' ? keyCharsMax : 0;
+      found.push({ kind, text: text.slice(index, index + match.length + more) });
       if (found.length >= perKindMax) break;
     }
     return found;
