@@ -186,7 +186,7 @@ const mayImport: Record<string, readonly string[]> = {
   failures: [...leaves, 'journal'], // why something did not come out as it was to, in one list of classes
   // Above the runner: what it does without an agent, of runs that are closed.
   verify: [...leaves, 'data-dir', 'failures', 'journal', 'policy', 'runner.ts', 'sandbox', 'tools', 'workspace'],
-  report: [...leaves, 'contract', 'journal'], // what can be held against a run, for CI
+  report: [...leaves, 'contract', 'failures', 'journal', 'verify'], // what can be held against a run, for CI
   // All that a run has left, in one signed file: what it is made of is named by digest, and read again to be checked.
   bundle: [
     ...leaves,

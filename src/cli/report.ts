@@ -11,6 +11,8 @@ import { junitOf } from '../report/junit.ts';
 import { levelOf, reportOf, type RunReport } from '../report/run-report.ts';
 import { sarifOf } from '../report/sarif.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
+import { findVerification } from '../verify/verification-files.ts';
+import type { Verification } from '../verify/verification.ts';
 import { atRun, type RunPlace } from './run-place.ts';
 import { durationText, print, printJson } from './terminal.ts';
 import { version } from '../version.ts';
@@ -41,8 +43,8 @@ export function reportCommand(program: Command, context: CliContext): void {
     .option('--json', 'the report as JSON')
     .action(async (name: string, options: Options) => {
       const report = await atRun(context, name, async (place) => {
-        const { entries, diff } = await recordAt(place);
-        return reportOf(entries, diff);
+        const { entries, diff, verification } = await recordAt(place);
+        return reportOf(entries, diff, verification);
       });
       if (options.junit !== undefined) await save(options.junit, junitOf(report));
       if (options.sarif !== undefined) await save(options.sarif, `${JSON.stringify(sarifOf(report, version()))}\n`);
@@ -55,6 +57,8 @@ export function reportCommand(program: Command, context: CliContext): void {
 interface Recorded {
   readonly entries: AsyncIterable<Entry> | readonly Entry[];
   readonly diff: DiffView | undefined;
+  /** The newest; read where the run's directory is. */
+  readonly verification?: Verification | undefined;
 }
 
 /** Of a run that is open, or lost, there is no diff on record. */
@@ -69,7 +73,8 @@ async function recordAt(place: RunPlace): Promise<Recorded> {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  return { entries: readEntries(dir.journal), diff: text === undefined ? undefined : DiffView.parse(JSON.parse(text)) };
+  const diff = text === undefined ? undefined : DiffView.parse(JSON.parse(text));
+  return { entries: readEntries(dir.journal), diff, verification: (await findVerification(dir))?.verification };
 }
 
 function isHeld({ violations }: RunReport, failOn: Options['failOn']): boolean {
@@ -77,16 +82,22 @@ function isHeld({ violations }: RunReport, failOn: Options['failOn']): boolean {
   return violations.some((violation) => failOn === 'warning' || levelOf(violation) === 'error');
 }
 
-function linesOf({ run, policy, outcome, calls, changes, violations, ms }: RunReport): readonly string[] {
+function linesOf({ run, policy, outcome, calls, changes, violations, verification, ms }: RunReport): readonly string[] {
   const counts = `${calls.length} calls, ${changes.length} changes, ${violations.length} violations`;
   const shown = violations.slice(0, shownMax).map((violation) => {
     const level = levelOf(violation);
     const color = level === 'error' ? pc.red : pc.yellow;
-    return `  ${color(level.padEnd(7))} ${violation.rule}  ${printable(violation.message)}`;
+    const { failure } = violation;
+    const kind =
+      failure === undefined ? '' : pc.dim(` [${failure.class.replaceAll('_', ' ')}, ${failure.attribution}]`);
+    return `  ${color(level.padEnd(7))} ${violation.rule}  ${printable(violation.message)}${kind}`;
   });
   const more = violations.length - shown.length;
   return [
     `${pc.bold(`run ${run}`)}  ${outcome}, policy ${printable(policy)}, ${counts}, ${durationText(ms)}`,
+    ...(verification === undefined
+      ? []
+      : [`  verified: ${verification.verdict.replace('_', ' ')}, ${verification.gates.length} gates`]),
     ...shown,
     ...(more > 0 ? [`  … ${more} more; --json has them all`] : []),
   ];

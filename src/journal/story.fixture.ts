@@ -1,6 +1,6 @@
 import { canonicalJson, digestOf } from '../digest.ts';
 import { firstPrev, formatEntry, sealEntry } from './chain.ts';
-import type { Draft, EntryData } from './entry.ts';
+import type { Draft, Entry, EntryData } from './entry.ts';
 
 /** Journals to test with: made without a disk, and the same every time. */
 export const run = '01hzzzzzzzzzzzzzzzzzzzzzzz';
@@ -105,6 +105,15 @@ export function storyOf(calls: number, close = true): Draft[] {
     else if (n === calls) story.push(ended(`c${n}`));
   }
   return close ? [...story, collected, closed(calls, denials)] : story;
+}
+
+/** As a reader has them, without a chain: for what looks at single entries. */
+export function entriesOf(drafts: readonly Draft[]): readonly Entry[] {
+  const zeros = `sha256:${'0'.repeat(64)}` as const;
+  return drafts.map((draft, at) => {
+    const common = { v: 1, seq: at + 1, at: '2026-01-01T00:00:00.000Z', mono: at, run, prev: zeros, hash: zeros };
+    return { ...common, ...draft } as Entry;
+  });
 }
 
 /** The lines of a whole journal, without newlines. */

@@ -6,7 +6,7 @@ import { levelOf, type ReportedCall, type RunReport, type Violation } from './ru
  * its case. Text of the sandbox is escaped twice: for readers, then for XML.
  */
 export function junitOf(report: RunReport): string {
-  const cases = [...report.calls.map(caseOfCall), changesCase(report), runCase(report)];
+  const cases = [...report.calls.map(caseOfCall), changesCase(report), ...gateCases(report), runCase(report)];
   const failed = cases.filter(({ violations }) => violations.length > 0).length;
   const counts = `tests="${cases.length}" failures="${failed}" errors="0" skipped="0"`;
   const time = `time="${seconds(report.ms)}"`;
@@ -18,6 +18,9 @@ export function junitOf(report: RunReport): string {
     `      <property name="policy" value=${quoted(report.policy)}/>`,
     `      <property name="outcome" value=${quoted(report.outcome)}/>`,
     `      <property name="changes" value=${quoted(`${report.changes.length}`)}/>`,
+    ...(report.verification === undefined
+      ? []
+      : [`      <property name="verification" value=${quoted(report.verification.verdict)}/>`]),
     '    </properties>',
     ...cases.flatMap(linesOf),
     '  </testsuite>',
@@ -42,10 +45,20 @@ function changesCase({ violations }: RunReport): Case {
   return { className: 'run', name: 'changes are in the write scope and complete', ms: 0, violations: ofChanges };
 }
 
-/** With what no call and no change stands for. */
+/** One for each gate of the verification, where there is one. */
+function gateCases({ verification, violations }: RunReport): readonly Case[] {
+  return (verification?.gates ?? []).map(({ id }) => {
+    const ofGate = violations.filter(({ gate }) => gate === id);
+    return { className: 'gates', name: id, ms: 0, violations: ofGate };
+  });
+}
+
+/** With what no call, no change and no gate stands for. */
 function runCase({ violations, calls, ms }: RunReport): Case {
   const told = new Set(calls.flatMap((call) => call.violations));
-  const rest = violations.filter((violation) => !told.has(violation) && !violation.rule.startsWith('change-'));
+  const rest = violations.filter(
+    (violation) => !told.has(violation) && !violation.rule.startsWith('change-') && violation.gate === undefined,
+  );
   return { className: 'run', name: 'run is closed as finished', ms, violations: rest };
 }
 

@@ -3,9 +3,10 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { DiffView } from '../contract/diff-view.ts';
-import type { Draft, Entry } from '../journal/entry.ts';
-import { denied, ended, intended, opened, run, started } from '../journal/story.fixture.ts';
+import type { Draft } from '../journal/entry.ts';
+import { denied, ended, entriesOf, intended, opened, run, started } from '../journal/story.fixture.ts';
 import { junitOf } from './junit.ts';
+import { someVerification } from '../verify/verification.fixture.ts';
 import { reportOf, violationRules } from './run-report.ts';
 import { sarifOf } from './sarif.ts';
 
@@ -123,6 +124,38 @@ describe('a report', () => {
   });
 });
 
+test('what was verified is in it: gates that are required, with the class of what failed', async () => {
+  const gate = { kind: 'command', required: true, evidence: [] } as const;
+  const verification = someVerification({
+    verdict: 'broken',
+    gates: [
+      { ...gate, id: 'unit', verdict: 'failed', reason: '1 of 2 tests fail: \\x1b[2J' },
+      { ...gate, id: 'types', verdict: 'passed', reason: 'the command ended with 0' },
+      { ...gate, id: 'lint', verdict: 'needs_review', reason: 'flaky_unknown' },
+      { ...gate, id: 'spell', verdict: 'failed', reason: 'x', required: false },
+    ],
+    failures: [{ class: 'semantic_defect', attribution: 'agent', retryable: false, where: 'gate unit', evidence: 'x' }],
+  });
+  const report = await reportOf(story, empty, verification);
+  const failure = { class: 'semantic_defect', attribution: 'agent', retryable: false } as const;
+  expect(report.violations.filter(({ gate: of }) => of !== undefined)).toEqual([
+    { rule: 'gate-failed', gate: 'unit', message: 'gate unit: 1 of 2 tests fail: \\x1b[2J', failure },
+    { rule: 'gate-needs-review', gate: 'lint', message: 'gate lint: flaky_unknown' },
+  ]);
+  expect(report.violations.find(({ callId }) => callId === 'c2')?.failure).toEqual(failure);
+  expect(report.failures.map(({ where }) => where)).toEqual([
+    'egress evil.example:443',
+    'call c2',
+    'call c3',
+    'gate unit',
+  ]);
+  const xml = junitOf(report);
+  expect(xml).toContain('<property name="verification" value="broken"/>');
+  expect(xml).toMatch(/<testcase classname="gates" name="unit"[^>]*>\s*<failure type="gate-failed"/);
+  expect(xml).toMatch(/<testcase classname="gates" name="types"[^>]*\/>/);
+  expect(Sarif.safeParse(sarifOf(report, '1.2.3')).error).toBeUndefined();
+});
+
 test('SARIF keeps to its schema, and says where', async () => {
   const log = sarifOf(await reportOf(story, diff), '1.2.3');
   expect(Sarif.safeParse(log).error).toBeUndefined();
@@ -175,14 +208,6 @@ test('docs/ci.md lists every rule with its level', () => {
   const rows = [...page.matchAll(/^\| `([a-z-]+)` \| (error|warning) \|/gm)].map(([, id, level]) => [id, level]);
   expect(rows).toEqual(Object.entries(violationRules).map(([id, { level }]) => [id, level]));
 });
-
-function entriesOf(drafts: readonly Draft[]): readonly Entry[] {
-  const digest = `sha256:${'0'.repeat(64)}` as const;
-  return drafts.map((draft, at) => {
-    const common = { v: 1, seq: at + 1, at: '2026-01-01T00:00:00.000Z', mono: at, run, prev: digest, hash: digest };
-    return { ...common, ...draft } as Entry;
-  });
-}
 
 /** A reader that takes nothing but well-formed XML of this shape: tags balanced, no bare `<` or `&`, no forbidden character. */
 function parsed(xml: string): { cases: string[]; failures: number } {

@@ -1,6 +1,10 @@
 import type { DiffView } from '../contract/diff-view.ts';
 import { errorTable, isErrorCode } from '../errors.ts';
+import type { Failure } from '../failures/failure.ts';
+import { RunFailures } from '../failures/run-failures.ts';
 import type { Entry, EntryData, EntryOutcome } from '../journal/entry.ts';
+
+import type { GateResult, Verification } from '../verify/verification.ts';
 
 /** What can be held against a run. Each is one rule of the SARIF log and one failure of the JUnit file. */
 export const violationRules = {
@@ -20,6 +24,15 @@ export const violationRules = {
     text: 'A change was proposed and left behind: nobody approved it, or it may only be proposed.',
   },
   'command-failed': { level: 'warning', text: 'A command ended in another way than with exit code 0.' },
+  'gate-failed': {
+    level: 'error',
+    text: 'A gate of the verification has failed: the candidate is not to be put to use.',
+  },
+  'gate-broken': { level: 'error', text: 'A gate of the verification could not be judged; it denies.' },
+  'gate-needs-review': {
+    level: 'warning',
+    text: 'A gate of the verification has found something for a person to look at.',
+  },
   'run-not-finished': { level: 'error', text: 'The run was not closed as finished.' },
 } as const satisfies Record<string, { level: Level; text: string }>;
 
@@ -35,6 +48,10 @@ export interface Violation {
   readonly callId?: string;
   /** In the workspace. */
   readonly path?: string;
+  /** Of a verification. */
+  readonly gate?: string;
+  /** Of which class it is, who has to act, and whether doing it again may help. */
+  readonly failure?: Pick<Failure, 'class' | 'attribution' | 'retryable'>;
 }
 
 /** One tool call. */
@@ -58,13 +75,25 @@ export interface RunReport {
   /** Paths that leave the run. */
   readonly changes: readonly string[];
   readonly violations: readonly Violation[];
+  /** Why things did not come out, by class; the first of them. */
+  readonly failures: readonly Failure[];
+  /** The newest, where it was verified. */
+  readonly verification?: ReportedVerification;
 }
 
-/** From its journal, and its diff where it has one; bounded by what those are. */
+export interface ReportedVerification {
+  readonly id: string;
+  readonly verdict: Verification['verdict'];
+  readonly gates: readonly Pick<GateResult, 'id' | 'verdict' | 'required' | 'reason'>[];
+}
+
+/** From its journal, its diff where it has one, and its verification; bounded by what those are. */
 export async function reportOf(
   entries: AsyncIterable<Entry> | Iterable<Entry>,
   diff: DiffView | undefined,
+  verification?: Verification,
 ): Promise<RunReport> {
+  const failures = new RunFailures();
   const calls = new Map<string, { tool: string; ms: number; violations: Violation[] }>();
   const violations: Violation[] = [];
   const about = { run: '', policy: '', openedAt: '', endedAt: '', ms: 0, outcome: 'open' };
@@ -75,6 +104,7 @@ export async function reportOf(
   let lastSeq = 0;
   for await (const entry of entries) {
     lastSeq = entry.seq;
+    failures.add(entry);
     about.endedAt = entry.at;
     about.ms = entry.mono;
     if (entry.type === 'run.opened')
@@ -86,17 +116,50 @@ export async function reportOf(
     if (entry.type === 'call.ended') Object.assign(calls.get(entry.data.callId) ?? {}, { ms: entry.data.ms });
     if (entry.type === 'run.closed') about.outcome = entry.data.outcome;
     const found = violationIn(entry);
-    if (found !== undefined) add({ ...found, seq: entry.seq });
+    if (found !== undefined) add({ ...found, seq: entry.seq, ...classOf(failures.find(`call ${found.callId ?? ''}`)) });
   }
   if (about.outcome === 'open')
     add({ rule: 'run-not-finished', message: 'the journal has no end: the run is open', seq: lastSeq });
   for (const violation of diff === undefined ? [] : violationsOf(diff)) add(violation);
+  for (const violation of verification === undefined ? [] : violationsIn(verification)) add(violation);
   return {
     ...about,
+    failures: [...failures.list(), ...(verification?.failures ?? [])],
+    ...(verification === undefined ? {} : { verification: reported(verification) }),
     calls: [...calls].map(([callId, call]) => ({ callId, ...call })),
     changes: diff?.changes.map(({ path }) => path) ?? [],
     violations,
   };
+}
+
+function classOf(found: Failure | undefined): Pick<Violation, 'failure'> {
+  if (found === undefined) return {};
+  const { class: kind, attribution, retryable } = found;
+  return { failure: { class: kind, attribution, retryable } };
+}
+
+function reported({ id, verdict, gates }: Verification): ReportedVerification {
+  return {
+    id,
+    verdict,
+    gates: gates.map((gate) => ({
+      id: gate.id,
+      verdict: gate.verdict,
+      required: gate.required,
+      reason: gate.reason,
+    })),
+  };
+}
+
+const gateRules = { failed: 'gate-failed', broken: 'gate-broken', needs_review: 'gate-needs-review' } as const;
+
+/** Of gates that are required; the others are only told. */
+function violationsIn({ gates, failures }: Verification): readonly Violation[] {
+  return gates.flatMap(({ id, verdict, required, reason }) => {
+    if (!required || verdict === 'passed') return [];
+    const found = failures.find(({ where }) => where === `gate ${id}`);
+    return [{ rule: gateRules[verdict], gate: id, message: `gate ${id}: ${reason}`, ...classOf(found) }];
+  });
 }
 
 export function levelOf({ rule }: Violation): Level {

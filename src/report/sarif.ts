@@ -50,6 +50,7 @@ export function sarifOf(report: RunReport, version: string): Readonly<Record<str
           verdict: failed ? 'violated' : 'clean',
           calls: report.calls.length,
           changes: report.changes.length,
+          ...(report.verification === undefined ? {} : { verification: report.verification.verdict }),
         },
       },
     ],
@@ -57,7 +58,7 @@ export function sarifOf(report: RunReport, version: string): Readonly<Record<str
 }
 
 function resultOf(violation: Violation, ruleIndex: number): Readonly<Record<string, unknown>> {
-  const { rule, message, path, seq, callId } = violation;
+  const { rule, message, path, seq, callId, gate, failure } = violation;
   const fingerprint = digestOf(JSON.stringify([rule, path ?? null, path === undefined ? message : null]));
   return {
     ruleId: rule,
@@ -66,7 +67,9 @@ function resultOf(violation: Violation, ruleIndex: number): Readonly<Record<stri
     message: { text: printable(message).slice(0, messageCharsMax) },
     locations: [{ physicalLocation: path === undefined ? inJournal(seq) : inWorkspace(path) }],
     partialFingerprints: { 'gloveboxViolation/v1': fingerprint },
-    ...(callId === undefined ? {} : { properties: { callId } }),
+    ...(callId === undefined && gate === undefined && failure === undefined
+      ? {}
+      : { properties: { callId, gate, ...failure } }),
   };
 }
 
