@@ -42,61 +42,61 @@ const longMs = 120_000;
 
 test('a run that stays open is worked in by its name, from open to report', { timeout: longMs }, async () => {
   const workspace = await bench.workspace({ 'src/a.txt': 'one\n', 'README.md': 'x\n' });
-  const opened = await bench.cli(['open', '--name', 'box', '-p', policy, '-w', workspace, '--intent', 'a test']);
+  const opened = await bench.cliHere(['open', '--name', 'box', '-p', policy, '-w', workspace, '--intent', 'a test']);
   const id = opened.stdout.trim();
   expect(id).toMatch(/^[0-9a-z]{26}$/);
-  expect((await bench.cli(['open', '--name', 'box', '-p', policy])).stderr).toMatch(/box/);
+  expect((await bench.cliHere(['open', '--name', 'box', '-p', policy])).stderr).toMatch(/box/);
 
-  const ran = await bench.cli(['exec', 'box', '--', 'sh', '-c', 'echo out; echo err >&2; exit 7']);
+  const ran = await bench.cliHere(['exec', 'box', '--', 'sh', '-c', 'echo out; echo err >&2; exit 7']);
   expect(ran).toMatchObject({ exitCode: 7, stdout: 'out', stderr: 'err' });
   const long = await bench.cli(['exec', 'box', '--', 'sh', '-c', 'seq 1 40000; sleep 0.2; seq 40001 50000']);
   expect(long.stdout).toBe(Array.from({ length: 50_000 }, (_, i) => `${i + 1}`).join('\n'));
-  expect((await bench.cli(['exec', 'box', '-i', '--', 'cat'], { input: 'in\n' })).stdout).toBe('in');
-  expect((await bench.cli(['exec', 'box', '-t', '300', '--', 'sleep', '60'])).exitCode).toBe(124);
-  expect((await bench.cli(['exec', 'box', '--', 'no-such-command'])).exitCode).toBe(127);
+  expect((await bench.cliHere(['exec', 'box', '-i', '--', 'cat'], { input: 'in\n' })).stdout).toBe('in');
+  expect((await bench.cliHere(['exec', 'box', '-t', '300', '--', 'sleep', '60'])).exitCode).toBe(124);
+  expect((await bench.cliHere(['exec', 'box', '--', 'no-such-command'])).exitCode).toBe(127);
 
-  expect((await bench.cli(['write', 'box', 'src/b.txt'], { input: 'two\n' })).exitCode).toBe(0);
-  expect((await bench.cli(['edit', 'box', 'src/b.txt', '--old', 'two', '--new', 'three'])).exitCode).toBe(0);
-  const miss = await bench.cli(['edit', 'box', 'src/b.txt', '--old', 'nothing', '--new', 'x']);
+  expect((await bench.cliHere(['write', 'box', 'src/b.txt'], { input: 'two\n' })).exitCode).toBe(0);
+  expect((await bench.cliHere(['edit', 'box', 'src/b.txt', '--old', 'two', '--new', 'three'])).exitCode).toBe(0);
+  const miss = await bench.cliHere(['edit', 'box', 'src/b.txt', '--old', 'nothing', '--new', 'x']);
   expect(miss).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/no_match/) as string });
   const patch = '--- a/src/a.txt\n+++ b/src/a.txt\n@@ -1 +1 @@\n-one\n+uno\n';
-  expect((await bench.cli(['patch', 'box'], { input: patch })).stdout).toMatch(/updated src\/a\.txt/);
-  expect((await bench.cli(['read', 'box', 'src/b.txt'])).stdout).toBe('three');
-  expect((await bench.cli(['read', 'box', 'src/none.txt'])).exitCode).toBe(1);
+  expect((await bench.cliHere(['patch', 'box'], { input: patch })).stdout).toMatch(/updated src\/a\.txt/);
+  expect((await bench.cliHere(['read', 'box', 'src/b.txt'])).stdout).toBe('three');
+  expect((await bench.cliHere(['read', 'box', 'src/none.txt'])).exitCode).toBe(1);
 
-  expect((await bench.cli(['diff', 'box'])).stdout).toMatch(/^\+uno$/m);
+  expect((await bench.cliHere(['diff', 'box'])).stdout).toMatch(/^\+uno$/m);
   expect((await json<{ changes: unknown[] }>(['diff', 'box', '--json'])).changes).toHaveLength(2);
-  expect((await bench.cli(['log', 'box'])).stdout).toContain('call.intended');
+  expect((await bench.cliHere(['log', 'box'])).stdout).toContain('call.intended');
   expect((await bench.cli(['complete', '--', 'exec', ''])).stdout).toMatch(/^box\b/m);
 
-  const detached = await bench.cli(['exec', 'box', '-d', '--', 'sh', '-c', 'sleep 0.5; echo later']);
+  const detached = await bench.cliHere(['exec', 'box', '-d', '--', 'sh', '-c', 'sleep 0.5; echo later']);
   const tail = bench.cli(['tail', 'box', '--json']);
   await untilEnded(id, detached.stdout.trim());
-  expect((await bench.cli(['output', 'box', detached.stdout.trim()])).stdout).toBe('later');
-  const closed = await bench.cli(['close', 'box']);
+  expect((await bench.cliHere(['output', 'box', detached.stdout.trim()])).stdout).toBe('later');
+  const closed = await bench.cliHere(['close', 'box']);
   expect(closed.stderr).toMatch(/modified\s+src\/a\.txt/);
   const followed = (await tail).stdout.split('\n').map((line) => JSON.parse(line) as { type: string; text?: string });
   expect(followed.find(({ type }) => type === 'output')?.text).toBe('later');
   expect(followed.at(-1)?.type).toBe('run.closed');
 
-  expect((await bench.cli(['diff', 'box'])).stdout).toMatch(/^\+three$/m);
-  expect((await bench.cli(['exec', 'box', '--', 'true'])).stderr).toMatch(/no open run is called "box"/);
-  const report = await bench.cli(['report', 'box', '--fail-on', 'warning', '--json']);
+  expect((await bench.cliHere(['diff', 'box'])).stdout).toMatch(/^\+three$/m);
+  expect((await bench.cliHere(['exec', 'box', '--', 'true'])).stderr).toMatch(/no open run is called "box"/);
+  const report = await bench.cliHere(['report', 'box', '--fail-on', 'warning', '--json']);
   expect(report.exitCode).toBe(1);
   expect(JSON.parse(report.stdout)).toMatchObject({ outcome: 'finished', changes: ['src/a.txt', 'src/b.txt'] });
-  expect((await bench.cli(['report', 'box'])).exitCode).toBe(0);
+  expect((await bench.cliHere(['report', 'box'])).exitCode).toBe(0);
 });
 
 test('Ctrl-C ends the command and nothing else', async () => {
-  await bench.cli(['open', '--name', 'stop', '-p', policy]);
+  await bench.cliHere(['open', '--name', 'stop', '-p', policy]);
   const running = bench.cli(['exec', 'stop', '--call-id', 'long', '--', 'sh', '-c', 'echo up; sleep 61']);
   running.stdout.on('data', () => running.kill('SIGINT'));
   const ran = await running;
   expect(ran.exitCode, ran.stderr).toBe(130);
-  const ps = await bench.cli(['exec', 'stop', '--', 'sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
+  const ps = await bench.cliHere(['exec', 'stop', '--', 'sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
   expect(ps.stdout).not.toContain('sleep 61');
-  expect((await bench.cli(['log', 'stop'])).stdout).toMatch(/long cancelled/);
-  expect((await bench.cli(['close', '-q', 'stop'])).exitCode).toBe(0);
+  expect((await bench.cliHere(['log', 'stop'])).stdout).toMatch(/long cancelled/);
+  expect((await bench.cliHere(['close', '-q', 'stop'])).exitCode).toBe(0);
 });
 
 test('who runs a command in a run that is stopped is told why, and the run is open no more', async () => {
@@ -120,26 +120,26 @@ commands:
   - { id: rest, match: { program: "*" }, effect: allow, tests: { match: [ls] } }
 `;
   await writeFile(asking, smallPolicyText(rules));
-  await bench.cli(['open', '--name', 'ask', '-p', asking]);
-  expect((await bench.cli(['approvals'])).stdout).toMatch(/nothing waits/);
+  await bench.cliHere(['open', '--name', 'ask', '-p', asking]);
+  expect((await bench.cliHere(['approvals'])).stdout).toMatch(/nothing waits/);
   const waiting = bench.cli(['exec', 'ask', '--', 'touch', '/tmp/x']);
   let asked: { id: string; category: string }[] = [];
   while (asked.length === 0) asked = await json(['approvals', 'ls', '--run', 'ask', '--json']);
   const id = asked[0]?.id ?? '';
-  expect((await bench.cli(['approvals'])).stdout).toMatch(/touching {2}pending[^]*\/tmp\/x/);
-  const own = await bench.cli(['approvals', 'approve', id]);
+  expect((await bench.cliHere(['approvals'])).stdout).toMatch(/touching {2}pending[^]*\/tmp\/x/);
+  const own = await bench.cliHere(['approvals', 'approve', id]);
   expect(own).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/forbidden/) as string });
   const key = ['key', 'create', '--team', 'local', '--identity', 'ada', '--json', '--scope', 'read', 'approve'];
   const { secret } = await json<{ secret: string }>(key);
   const env = { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY: secret };
-  expect((await bench.cli(['approvals', 'deny', id, '-r', 'not today'], { env })).stdout).toMatch(/denied/);
+  expect((await bench.cliHere(['approvals', 'deny', id, '-r', 'not today'], { env })).stdout).toMatch(/denied/);
   const denied = await waiting;
   expect(denied).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/not today/) as string });
-  expect((await bench.cli(['close', '-q', 'ask'])).exitCode).toBe(0);
+  expect((await bench.cliHere(['close', '-q', 'ask'])).exitCode).toBe(0);
 });
 
 test('--tty is a terminal inside, and this one for as long', async () => {
-  await bench.cli(['open', '--name', 'term', '-p', policy]);
+  await bench.cliHere(['open', '--name', 'term', '-p', policy]);
   const glovebox = `${process.execPath} ${program} exec --tty term -- sh -c 'stty size; read a; echo got $a; exit 5'`;
   const ran = await execa('script', ['-qec', glovebox, '/dev/null'], {
     reject: false,
@@ -149,23 +149,23 @@ test('--tty is a terminal inside, and this one for as long', async () => {
   });
   expect(ran.stdout).toMatch(/got hello/);
   expect(ran.exitCode).toBe(5);
-  await bench.cli(['close', '-q', 'term']);
+  await bench.cliHere(['close', '-q', 'term']);
 });
 
 test('a service that is idle ends; one that has an open run stays', async () => {
   const env = { GLOVEBOX_IDLE_MS: '400' };
-  await bench.cli(['open', '--name', 'idle', '-p', policy], { env });
+  await bench.cliHere(['open', '--name', 'idle', '-p', policy], { env });
   await sleep(1_200);
   expect(await isListening(socketPath)).toBe(true);
-  await bench.cli(['close', '-q', 'idle']);
+  await bench.cliHere(['close', '-q', 'idle']);
   for (let n = 0; n < 100 && (await isListening(socketPath)); n++) await sleep(100);
   expect(await isListening(socketPath)).toBe(false);
   expect(await readFile(join(bench.dataDir.path, 'service.log'), 'utf8')).toContain('"reason":"idle"');
-  expect((await bench.cli(['ps'])).stdout).toMatch(/no run is open/);
+  expect((await bench.cliHere(['ps'])).stdout).toMatch(/no run is open/);
 });
 
 test('a service that is killed while a command line waits is said in so many words', async () => {
-  await bench.cli(['open', '--name', 'killed', '-p', policy]);
+  await bench.cliHere(['open', '--name', 'killed', '-p', policy]);
   const env = { GLOVEBOX_URL: `unix:${socketPath}` };
   const waiting = bench.cli(['exec', 'killed', '--call-id', 'w', '--', 'sh', '-c', 'echo up; sleep 30'], { env });
   waiting.stdout.once('data', () => void killService('SIGKILL'));
@@ -177,7 +177,7 @@ test('a service that is killed while a command line waits is said in so many wor
 });
 
 test('a service of one’s own that is killed comes back, and the command goes on where it was', async () => {
-  await bench.cli(['open', '--name', 'back', '-p', policy]);
+  await bench.cliHere(['open', '--name', 'back', '-p', policy]);
   const script = 'for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.4; done; exit 9';
   const waiting = bench.cli(['exec', 'back', '--', 'sh', '-c', script]);
   waiting.stdout.once('data', () => void killService('SIGKILL'));
@@ -185,22 +185,22 @@ test('a service of one’s own that is killed comes back, and the command goes o
   expect(ran.stdout, ran.stderr).toBe(Array.from({ length: 8 }, (_, i) => `line ${i + 1}`).join('\n'));
   expect(ran.exitCode).toBe(9);
   expect(ran.stderr).toMatch(/starting the service/);
-  expect((await bench.cli(['close', '-q', 'back'])).exitCode).toBe(0);
-  expect((await bench.cli(['log', 'back'])).stdout.match(/call\.intended/g)).toHaveLength(1);
+  expect((await bench.cliHere(['close', '-q', 'back'])).exitCode).toBe(0);
+  expect((await bench.cliHere(['log', 'back'])).stdout.match(/call\.intended/g)).toHaveLength(1);
 });
 
 test('a service that cannot start says why, with the end of its log', async () => {
   const broken = join(bench.folder, 'broken.yaml');
   await writeFile(broken, 'no-such-key: 1\n');
-  const ran = await bench.cli(['ps', '-a', '--json'], { env: { GLOVEBOX_CONFIG: broken } });
+  const ran = await bench.cliHere(['ps', '-a', '--json'], { env: { GLOVEBOX_CONFIG: broken } });
   expect(ran.exitCode).toBe(0); // the data directory is enough
-  const failed = await bench.cli(['open', '-p', policy], { env: { GLOVEBOX_CONFIG: broken } });
+  const failed = await bench.cliHere(['open', '-p', policy], { env: { GLOVEBOX_CONFIG: broken } });
   expect(failed.exitCode).toBe(125);
   expect(failed.stderr).toMatch(/did not start \(exit 125\):[^]*no-such-key/);
 });
 
 async function json<T>(argv: readonly string[]): Promise<T> {
-  const ran = await bench.cli(argv);
+  const ran = await bench.cliHere(argv);
   return JSON.parse(ran.stdout) as T;
 }
 

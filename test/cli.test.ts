@@ -25,21 +25,21 @@ test.each([
   ['137 out of memory', ['python3', '-c', 'b"x" * (1 << 30)'], 137],
 ])('run ends with the exit code that people expect: %s', async (_, argv, code) => {
   const timeout = code === 124 ? '1000' : '20000';
-  const ran = await bench.cli(['run', '-q', '-p', policy, '--timeout', timeout, '--', ...argv]);
+  const ran = await bench.cliHere(['run', '-q', '-p', policy, '--timeout', timeout, '--', ...argv]);
   expect(ran.exitCode, ran.stderr).toBe(code);
 });
 
 test('run passes output, input and arguments on as they are', async () => {
   const ran = await bench.cli(
-    ['run', '-q', '-p', policy, '--stdin', '--', 'sh', '-c', 'cat; echo "$1" >&2', '-', '--json'],
+    ['run', '-q', '-p', policy, '--stdin', '--', 'sh', '-c', 'cat; echo "$1" >&2; exit 7', '-', '--json'],
     { input: 'in\n' },
   );
-  expect(ran).toMatchObject({ exitCode: 0, stdout: 'in', stderr: '--json' });
+  expect(ran).toMatchObject({ exitCode: 7, stdout: 'in', stderr: '--json' });
 });
 
 test('run --json says what happened in one document', async () => {
   const workspace = await bench.workspace({ 'src/a.txt': 'one\n' });
-  const ran = await bench.cli([
+  const ran = await bench.cliHere([
     'run',
     '--json',
     '-p',
@@ -59,26 +59,26 @@ test('run --json says what happened in one document', async () => {
   expect(document.result.data.exitCode).toBe(0);
   expect(document.diff.changes).toMatchObject([{ path: 'src/a.txt', status: 'modified', added: 1, removed: 0 }]);
 
-  const diff = await bench.cli(['diff', document.run.slice(0, 20)]);
+  const diff = await bench.cliHere(['diff', document.run.slice(0, 20)]);
   expect(diff.stdout).toContain('+two');
-  const listed = JSON.parse((await bench.cli(['diff', '--json', document.run])).stdout) as { complete: boolean };
+  const listed = JSON.parse((await bench.cliHere(['diff', '--json', document.run])).stdout) as { complete: boolean };
   expect(listed.complete).toBe(true);
 
-  const log = await bench.cli(['log', document.run]);
+  const log = await bench.cliHere(['log', document.run]);
   expect(log.stdout.split('\n')).toHaveLength(6);
-  expect((await bench.cli(['output', document.run, 'command'])).stdout).toBe('hi');
-  expect((await bench.cli(['output', document.run, 'nothing'])).stderr).toMatch(/call_not_found/);
-  expect((await bench.cli(['check', document.run])).exitCode).toBe(0);
-  expect((await bench.cli(['runs'])).stdout).toContain('finished');
+  expect((await bench.cliHere(['output', document.run, 'command'])).stdout).toBe('hi');
+  expect((await bench.cliHere(['output', document.run, 'nothing'])).stderr).toMatch(/call_not_found/);
+  expect((await bench.cliHere(['check', document.run])).exitCode).toBe(0);
+  expect((await bench.cliHere(['runs'])).stdout).toContain('finished');
 });
 
 test('check names the line of a journal that was tampered with', async () => {
-  const ran = await bench.cli(['run', '--json', '-p', policy, '--', 'true']);
+  const ran = await bench.cliHere(['run', '--json', '-p', policy, '--', 'true']);
   const { directory } = JSON.parse(ran.stdout) as { directory: string };
   const lines = (await readFile(join(directory, 'journal.ndjson'), 'utf8')).split('\n');
   const forged = join(bench.folder, 'forged.ndjson');
   await writeFile(forged, lines.map((line, at) => (at === 2 ? line.replace('"exec"', '"read"') : line)).join('\n'));
-  const check = await bench.cli(['check', forged]);
+  const check = await bench.cliHere(['check', forged]);
   expect(check.exitCode).toBe(1);
   expect(check.stdout).toMatch(/line 3/);
 });
@@ -90,7 +90,7 @@ test('play goes on after failures, shows each, and leaves a diff', async () => {
     { note: 'an edit', call: { tool: 'edit', path: 'src/a.txt', old: 'one', new: 'two' } },
     { call: { tool: 'write', path: '.env', content: { utf8: 'x' } } },
   ];
-  const played = await bench.cli(['play', '-', '-p', policy, '-w', workspace], {
+  const played = await bench.cliHere(['play', '-', '-p', policy, '-w', workspace], {
     input: session.map((line) => JSON.stringify(line)).join('\n'),
   });
   expect(played.exitCode, played.stderr).toBe(0);
@@ -102,11 +102,11 @@ test('play goes on after failures, shows each, and leaves a diff', async () => {
 test('explain-files folds what has one reason, names what is absent, and needs no engine', async () => {
   const workspace = await bench.workspace({ 'src/a.txt': '', 'src/b/c.txt': '', 'README.md': '', 'x/.env': '' });
   const env = { DOCKER_HOST: 'unix:///nowhere.sock' };
-  const ran = await bench.cli(['explain-files', '-p', policy, '-w', workspace], { env });
+  const ran = await bench.cliHere(['explain-files', '-p', policy, '-w', workspace], { env });
   expect(ran.stdout).toContain('2 writable, 1 read-only, 0 scratch (0 B in all); 1 absent');
   expect(ran.stdout).toMatch(/^write +src\/ +2 files +files\.write src\/\*\*$/m);
   expect(ran.stdout).toMatch(/^absent +x\/ +files\.deny \*\*\/\.env/m);
-  const absent = await bench.cli(['explain-files', '-p', policy, '-w', workspace, '--status', 'absent', '--json'], {
+  const absent = await bench.cliHere(['explain-files', '-p', policy, '-w', workspace, '--status', 'absent', '--json'], {
     env,
   });
   expect(JSON.parse(absent.stdout)).toMatchObject({
@@ -124,7 +124,7 @@ test('a mistake is one line that says what to do, and nothing is opened', async 
     { argv: ['frobnicate'], code: 2, says: /unknown command/ },
   ];
   for (const { argv, code, says, ...rest } of cases) {
-    const ran = await bench.cli(argv, rest);
+    const ran = await bench.cliHere(argv, rest);
     expect(ran.exitCode, argv.join(' ')).toBe(code);
     expect(ran.stderr).toMatch(says);
     expect(ran.stderr).not.toMatch(/ {4}at /);
@@ -158,9 +158,9 @@ test.each([
   });
   const ran = await running;
   expect(ran.exitCode, ran.stderr).toBe(code);
-  const [newest] = JSON.parse((await bench.cli(['runs', '--json'])).stdout) as { run: string; state: string }[];
+  const [newest] = JSON.parse((await bench.cliHere(['runs', '--json'])).stdout) as { run: string; state: string }[];
   expect(newest?.state).toBe('cancelled');
-  expect((await bench.cli(['check', newest?.run ?? ''])).exitCode).toBe(0);
+  expect((await bench.cliHere(['check', newest?.run ?? ''])).exitCode).toBe(0);
   expect(await bench.containers()).toEqual([]);
 });
 
@@ -177,7 +177,7 @@ test('a session that waits for its next line can be interrupted', async () => {
   playing.kill('SIGTERM');
   const played = await playing;
   expect(played.exitCode ?? played.signal).toBe('SIGTERM');
-  expect((await bench.cli(['runs', '-n', '1'])).stdout).toContain('cancelled');
+  expect((await bench.cliHere(['runs', '-n', '1'])).stdout).toContain('cancelled');
 });
 
 test('a reader that goes away ends the run as it would end a command, and breaks nothing', async () => {
@@ -191,11 +191,11 @@ test('a reader that goes away ends the run as it would end a command, and breaks
     expect(ran.exitCode, line).toBe(141);
     expect(ran.stderr).toBe('');
   }
-  expect((await bench.cli(['runs', '-n', '1'])).stdout).toContain('cancelled');
+  expect((await bench.cliHere(['runs', '-n', '1'])).stdout).toContain('cancelled');
 });
 
 test('doctor, image ls and image verify answer in JSON', async () => {
-  const doctor = JSON.parse((await bench.cli(['doctor', '--json'])).stdout) as {
+  const doctor = JSON.parse((await bench.cliHere(['doctor', '--json'])).stdout) as {
     usable: boolean;
     checks: { id: string }[];
   };
@@ -203,15 +203,17 @@ test('doctor, image ls and image verify answer in JSON', async () => {
   expect(doctor.checks.map((check) => check.id)).toEqual(
     expect.arrayContaining(['engine', 'memory', 'pids', 'seccomp', 'gvisor', 'clock']),
   );
-  const images = JSON.parse((await bench.cli(['image', 'ls', '--json'])).stdout) as { name: string }[];
+  const images = JSON.parse((await bench.cliHere(['image', 'ls', '--json'])).stdout) as { name: string }[];
   expect(images.map((image) => image.name)).toContain('base');
 });
 
 test('an engine that is not there is said with the exact next step', async () => {
-  const ran = await bench.cli(['run', '-p', policy, '--', 'true'], { env: { DOCKER_HOST: 'unix:///nowhere.sock' } });
+  const ran = await bench.cliHere(['run', '-p', policy, '--', 'true'], {
+    env: { DOCKER_HOST: 'unix:///nowhere.sock' },
+  });
   expect(ran.exitCode).toBe(125);
   expect(ran.stderr).toMatch(/engine_unavailable/);
-  const doctor = await bench.cli(['doctor'], { env: { DOCKER_HOST: 'unix:///nowhere.sock' } });
+  const doctor = await bench.cliHere(['doctor'], { env: { DOCKER_HOST: 'unix:///nowhere.sock' } });
   expect(doctor.exitCode).toBe(1);
 });
 
@@ -219,6 +221,6 @@ test('completion knows the commands and the runs', async () => {
   const { stdout } = await bench.cli(['complete', '--', '']);
   for (const name of ['run', 'shell', 'play', 'diff', 'log', 'check', 'gc', 'image', 'doctor'])
     expect(stdout).toMatch(new RegExp(`^${name}\\b`, 'm'));
-  const runs = JSON.parse((await bench.cli(['runs', '--json'])).stdout) as { run: string }[];
+  const runs = JSON.parse((await bench.cliHere(['runs', '--json'])).stdout) as { run: string }[];
   expect((await bench.cli(['complete', '--', 'log', ''])).stdout).toContain(runs[0]?.run);
 });

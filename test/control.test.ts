@@ -102,7 +102,7 @@ except OSError as e: print('no more', type(e).__name__, flush=True)
   const stood = await bench.cli(['egress', reaching.id, '--without', 'echo', '--json']);
   expect(stood, stood.stderr).toMatchObject({ exitCode: 0 });
   expect(JSON.parse(stood.stdout)).toMatchObject({ egress: { rules: ['other'], without: ['echo'] } });
-  const wrong = await bench.cli(['egress', reaching.id, '--revoke', 'nothing']);
+  const wrong = await bench.cliHere(['egress', reaching.id, '--revoke', 'nothing']);
   expect(wrong).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/no credential "nothing"/) as string });
 
   await until(async () => (await reaching.poll('c', 100)).text.includes('no more'));
@@ -111,7 +111,7 @@ except OSError as e: print('no more', type(e).__name__, flush=True)
   const types: string[] = [];
   for await (const entry of readEntries(reaching.dir.journal)) types.push(entry.type);
   expect(types).toContain('egress.narrowed');
-  const rows = (await bench.cli(['egress', reaching.id, '--json'])).stdout
+  const rows = (await bench.cliHere(['egress', reaching.id, '--json'])).stdout
     .split('\n')
     .map((row) => JSON.parse(row) as object);
   expect(rows).toContainEqual(
@@ -120,9 +120,9 @@ except OSError as e: print('no more', type(e).__name__, flush=True)
   expect((await following).stdout.split('\n').map((row) => JSON.parse(row) as object)).toEqual(
     expect.arrayContaining(rows),
   );
-  expect((await bench.cli(['egress', reaching.id])).stdout).toMatch(/echo\.internal:7 .* cut /);
+  expect((await bench.cliHere(['egress', reaching.id])).stdout).toMatch(/echo\.internal:7 .* cut /);
 
-  const closed = await bench.cli(['egress', reaching.id, '--without', 'other']);
+  const closed = await bench.cliHere(['egress', reaching.id, '--without', 'other']);
   expect(closed).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/not open on this machine/) as string });
   server.close();
 });

@@ -216,7 +216,7 @@ underEachRuntime(facts, (runtime) => {
     const file = join(bench.folder, `stop-${runtime}.yaml`);
     await writeFile(file, policyText(runtime, '  dns: { max_unlisted: 5, on_excess: stop_run }\n'));
     const script = 'for n in $(seq 40); do getent hosts x$n.test; done; sleep 20';
-    const { stderr } = await bench.cli(['run', '-p', file, '--', 'sh', '-c', script]);
+    const { stderr } = await bench.cliHere(['run', '-p', file, '--', 'sh', '-c', script]);
     expect(stderr).toMatch(/glovebox: cancelled: the run was stopped: .*more than 5 distinct names/);
   });
 

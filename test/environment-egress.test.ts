@@ -164,9 +164,9 @@ test('npm ci and apt-get install get what the policy names, with a credential th
   const fetch = `import urllib.request; print(urllib.request.urlopen('https://npm.test:${port}/@acme%2fleft').status)`;
   expect(await text(letOut, `env -i python3 -c "${fetch}"`)).toMatch(/^200\n/);
   await letOut.close();
-  const shown = await bench.cli(['egress', lock.name]);
+  const shown = await bench.cliHere(['egress', lock.name]);
   expect(shown.stdout).toMatch(/setup +allowed +GET +npm\.test:\d+ +\/@acme\/left\/-\/left-1\.0\.0\.tgz +200/);
-  const [listed] = JSON.parse((await bench.cli(['env', 'ls', '--json'])).stdout) as { egress: unknown }[];
+  const [listed] = JSON.parse((await bench.cliHere(['env', 'ls', '--json'])).stdout) as { egress: unknown }[];
   expect(listed?.egress).toEqual(lock.egress);
 }, 120_000);
 
@@ -282,12 +282,12 @@ describe('the way out of setup', () => {
       building.kill('SIGKILL');
       await building;
       expect(await own.containers()).toHaveLength(2);
-      const gone = await own.cli(['gc']);
+      const gone = await own.cliHere(['gc']);
       expect(gone.stdout).toMatch(/removed container glovebox-setup-[^]*closed the record of a build of env-/);
       expect(await own.containers()).toEqual([]);
-      expect((await own.cli(['gc'])).stdout).toBe('nothing left behind');
+      expect((await own.cliHere(['gc'])).stdout).toBe('nothing left behind');
       const [, name = ''] = /a build of (env-[0-9a-f]{16})\./.exec(gone.stdout) ?? [];
-      expect((await own.cli(['egress', name])).stdout).toBe('nothing was asked of the network');
+      expect((await own.cliHere(['egress', name])).stdout).toBe('nothing was asked of the network');
     } finally {
       await own.close();
     }

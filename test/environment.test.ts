@@ -288,7 +288,7 @@ test('what an operator gives setup to get at registries is seen by setup alone; 
     policyText([sh('echo "$MIRROR" > /opt/seen; cat "$NPM_CONFIG_CAFILE" "$PIP_CERT" >> /opt/seen')]),
   );
   const given = ['--setup-env', 'MIRROR=https://mirror.invalid/x=y', '--setup-ca', ca];
-  expect(await bench.cli(['env', 'build', '-p', policy, ...given])).toMatchObject({ exitCode: 0 });
+  expect(await bench.cliHere(['env', 'build', '-p', policy, ...given])).toMatchObject({ exitCode: 0 });
   const [lock] = await listEnvironmentLocks(bench.dataDir.path);
   expect(lock?.access).toEqual({ variables: ['MIRROR'], ca: digestOf('certificates\n') });
   expect(JSON.stringify(lock)).not.toContain('mirror.invalid');
@@ -297,7 +297,7 @@ test('what an operator gives setup to get at registries is seen by setup alone; 
     await text(run, 'cat /opt/seen; env | grep -c -e MIRROR -e CAFILE -e PIP_CERT; ls /glovebox-setup || true'),
   ).toMatch(/^https:\/\/mirror\.invalid\/x=y\ncertificates\ncertificates\n0\n.*No such file/s);
   await run.close();
-  expect(await bench.cli(['env', 'build', '-p', policy, '--setup-env', 'MIRROR'])).toMatchObject({
+  expect(await bench.cliHere(['env', 'build', '-p', policy, '--setup-env', 'MIRROR'])).toMatchObject({
     exitCode: 125,
     stderr: expect.stringMatching(/NAME=VALUE/),
   });
@@ -340,17 +340,20 @@ test('env build, ls and rm on the command line', async () => {
   const workspace = await bench.workspace(files);
   const policy = join(bench.folder, 'policy.yaml');
   await writeFile(policy, policyText([['cp', 'deps.lock', '/opt/deps'], sh("printf '\\033]0;owned\\007\\n'")]));
-  const built = await bench.cli(['env', 'build', '-p', policy, '-w', workspace]);
+  const built = await bench.cliHere(['env', 'build', '-p', policy, '-w', workspace]);
   expect(built.stderr).toMatch(/\+ cp deps\.lock \/opt\/deps/);
   expect(built.stderr).toContain('\\x1b]0;owned\\x07\n');
   expect(built.stdout).toMatch(/^built env-[0-9a-f]{16} /);
-  const ran = await bench.cli(['run', '-q', '-p', policy, '-w', workspace, '--', 'cat', '/opt/deps']);
+  const ran = await bench.cliHere(['run', '-q', '-p', policy, '-w', workspace, '--', 'cat', '/opt/deps']);
   expect(ran).toMatchObject({ exitCode: 0, stdout: 'lib 1' });
-  const [listed] = JSON.parse((await bench.cli(['env', 'ls', '--json'])).stdout) as { name: string; state: string }[];
+  const [listed] = JSON.parse((await bench.cliHere(['env', 'ls', '--json'])).stdout) as {
+    name: string;
+    state: string;
+  }[];
   expect(listed?.state).toBe('ready');
-  expect((await bench.cli(['env', 'rm', listed?.name ?? ''])).exitCode).toBe(0);
-  expect((await bench.cli(['env', 'ls'])).stdout).toMatch(/no environments yet/);
-  const again = await bench.cli(['run', '-q', '-p', policy, '-w', workspace, '--', 'true']);
+  expect((await bench.cliHere(['env', 'rm', listed?.name ?? ''])).exitCode).toBe(0);
+  expect((await bench.cliHere(['env', 'ls'])).stdout).toMatch(/no environments yet/);
+  const again = await bench.cliHere(['run', '-q', '-p', policy, '-w', workspace, '--', 'true']);
   expect(again).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/glovebox env build/) });
   expect(await readFile(join(bench.dataDir.path, 'images.json'), 'utf8')).not.toContain('env-');
 });

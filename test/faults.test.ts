@@ -250,7 +250,7 @@ describe('the disk of the data directory is full', () => {
     for (const instance of await bench.dataDir.listInstances())
       if (!(await bench.dataDir.isAlive(instance))) await bench.dataDir.forgetInstance(instance.id);
     await bench.fillDataDir();
-    const full = await bench.cli(['gc']);
+    const full = await bench.cliHere(['gc']);
     expect(full.stderr).toMatch(/\[(journal_unavailable|data_dir_unusable)\]/);
     expect(await bench.containers()).toEqual([]);
     await makeRoom();

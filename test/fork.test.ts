@@ -267,7 +267,7 @@ test('run --fork-of goes on where a run ended', async () => {
   const policy = join(bench.folder, 'policy.yaml');
   await writeFile(policy, smallPolicyText());
   const workspace = await bench.workspace(files);
-  const first = await bench.cli([
+  const first = await bench.cliHere([
     'run',
     '--json',
     '-p',
@@ -280,9 +280,9 @@ test('run --fork-of goes on where a run ended', async () => {
     'echo two >> src/a.txt',
   ]);
   const { run } = JSON.parse(first.stdout) as { run: string };
-  const forked = await bench.cli(['run', '--fork-of', run, '--', 'cat', 'src/a.txt']);
+  const forked = await bench.cliHere(['run', '--fork-of', run, '--', 'cat', 'src/a.txt']);
   expect(forked.stdout).toBe('one\ntwo');
   expect(forked.stderr).toMatch(/modified\s+src\/a\.txt/);
-  const both = await bench.cli(['run', '--fork-of', run, '-p', policy, '--', 'true']);
+  const both = await bench.cliHere(['run', '--fork-of', run, '-p', policy, '--', 'true']);
   expect(both).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/--fork-of takes/) });
 });

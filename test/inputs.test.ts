@@ -264,7 +264,7 @@ test('explain-files shows inputs, and why one would be refused', async () => {
   const workspace = await bench.workspace({ 'src/a.txt': '' });
   const explain = async (from: string): Promise<string> => {
     await writeFile(policy, policyWith(from).text);
-    return (await bench.cli(['explain-files', '-p', policy, '-w', workspace])).stdout;
+    return (await bench.cliHere(['explain-files', '-p', policy, '-w', workspace])).stdout;
   };
   expect(await explain(source)).toMatch(/^input +\/inputs\/data +3 files +inputs \S+, read-only$/m);
   expect(await explain('/etc')).toMatch(/^refused +\/inputs\/data +.*\/etc/m);

@@ -148,7 +148,7 @@ test('the whole intent and the policy files are kept with the run', async () => 
 });
 
 test('the policy commands answer on the command line, for people and for machines, by their exit code too', async () => {
-  const cli = (...argv: string[]) => bench.cli(['policy', ...argv]);
+  const cli = (...argv: string[]) => bench.cliHere(['policy', ...argv]);
   expect(await cli('validate', 'balanced')).toMatchObject({ exitCode: 0, stdout: /class feature, risk medium/ });
   expect(await cli('lint', 'org-floor')).toMatchObject({ exitCode: 0, stdout: 'nothing found' });
   expect(await cli('test', 'org-floor')).toMatchObject({ exitCode: 0, stdout: /10 of 10 tests pass/ });
@@ -189,7 +189,7 @@ test('an intent from a file narrows, is recorded, and cannot widen', async () =>
   const policy = join(bench.folder, 'policy.yaml');
   const intent = join(bench.folder, 'intent.yaml');
   await writeFile(policy, smallPolicyText());
-  const run = () => bench.cli(['run', '-p', policy, '--intent-file', intent, '--json', '--', 'true']);
+  const run = () => bench.cliHere(['run', '-p', policy, '--intent-file', intent, '--json', '--', 'true']);
   await writeFile(intent, 'summary: look\nsource: issue_comment\nbudget: { max_actions_per_run: 1 }\n');
   const ran = await run();
   expect(ran.exitCode, ran.stderr).toBe(0);

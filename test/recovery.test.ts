@@ -27,15 +27,20 @@ const session = [
 ];
 const input = session.map((line) => JSON.stringify(line)).join('\n');
 
-/** The CLI plays the session; temporary files go where they can be counted. */
-async function play(failpoint?: string) {
+/** What the CLI is to play the session with; temporary files go where they can be counted. */
+async function played(failpoint?: string) {
   const policy = join(bench.folder, 'policy.yaml');
   await writeFile(policy, smallPolicyText());
   const workspace = await bench.workspace({ 'src/zero': 'zero\n', 'README.md': 'read me\n' });
   const temporary = await mkdtemp(join(bench.folder, 'tmp-'));
   const env = { TMPDIR: temporary, ...(failpoint === undefined ? {} : { GLOVEBOX_FAILPOINT: failpoint }) };
-  const process = bench.cli(['play', '-', '--policy', policy, '--workspace', workspace], { env, input });
-  return { process, temporary };
+  return { argv: ['play', '-', '--policy', policy, '--workspace', workspace], options: { env, input }, temporary };
+}
+
+/** In a process that dies, hangs, or ends. */
+async function play(failpoint?: string) {
+  const { argv, options } = await played(failpoint);
+  return { process: bench.cli(argv, options) };
 }
 
 /** What `glovebox gc` does, without the time that a process takes to start. */
@@ -142,8 +147,8 @@ test.each(failpoints)(
 test.each(failpoints)(
   'a runner that fails at %s ends by itself: nothing is left, and the journal says so',
   async (name) => {
-    const { process, temporary } = await play(`${name}:throw`);
-    const { exitCode, stderr } = await process;
+    const { argv, options, temporary } = await played(`${name}:throw`);
+    const { exitCode, stderr } = await bench.cliHere(argv, options);
     expect(stderr, 'the failpoint was never reached').toContain(`failpoint ${name}: throw`);
     expect(exitCode, stderr).toBe(125);
     await expectSettled();
