@@ -54,6 +54,7 @@ const together = [
   'security/egress-canaries',
   'security/egress-names',
   'security/egress-requests',
+  'security/egress-slow',
   'security/files',
   'security/kernel',
   'security/network',
