@@ -26,7 +26,8 @@ export async function openEmbedded(options: { readonly dataDir?: string } = {}):
   const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
   const { embed } = await import('./api/embed.ts');
   const { openService } = await import('./service/open-service.ts');
-  return embed(await openService({ engine, dataDir, runner: { ...reached } }));
+  const { signing } = await loadConfig();
+  return embed(await openService({ engine, dataDir, runner: { ...reached }, signing }));
 }
 
 /** What the commands of the CLI are given. */

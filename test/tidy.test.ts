@@ -165,6 +165,7 @@ const mayImport: Record<string, readonly string[]> = {
   service: [
     ...leaves,
     'approvals',
+    'bundle',
     'contract',
     'control',
     'images',

@@ -189,6 +189,7 @@ describe('a call', () => {
     ['the diff', 'GET', 'diff'],
     ['the patch', 'GET', 'patch'],
     ['the journal', 'GET', 'journal'],
+    ['the bundle', 'GET', 'bundle'],
     ['a snapshot', 'POST', 'snapshots'],
     ['a fork', 'POST', 'forks'],
   ])('for %s counts as a call does, and to stop a command does not', async (_, method, path) => {

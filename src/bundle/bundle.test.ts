@@ -22,6 +22,7 @@ describe('a bundle', () => {
     const bundle = await readBundle(path, [bench.publicKey]);
     expect(bundle.changeSet).toEqual(bench.run.changeSet);
     expect(bundle.policy.digest).toBe(bench.run.policy.digest);
+    expect(bundle.policy.source, 'where it was found is of no concern elsewhere').toBe('small.yaml');
     expect(bundle.signedBy).toBe(bench.key.id);
     expect(bundle.verification?.verdict).toBe('passed');
     for (const change of bundle.changeSet.changes.values())

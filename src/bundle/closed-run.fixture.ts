@@ -61,12 +61,14 @@ const after = {
 
 export async function makeClosedRun(
   dataDir: DataDir,
-  options: { readonly output?: string; readonly id?: string } = {},
+  options: { readonly output?: string; readonly by?: EntryData<'run.opened'>['by'] } = {},
 ): Promise<ClosedRun> {
-  const { output = 'printed by a command\n'.repeat(3), id = newId() } = options;
+  const { output = 'printed by a command\n'.repeat(3), by } = options;
   const blobs = await BlobStore.open(dataDir.blobsDir);
-  const dir = await dataDir.createRun(id);
-  const policy = parsePolicy(policyText, 'small.yaml', { intent: { summary: 'mend it', risk_tags: ['parser'] } });
+  const dir = await dataDir.createRun(newId());
+  const policy = parsePolicy(policyText, '/etc/policies/small.yaml', {
+    intent: { summary: 'mend it', risk_tags: ['parser'] },
+  });
   const [base, now] = [await treeOf(before, blobs), await treeOf(after, blobs)];
   const changeSet = diffTrees(base, now);
   const [patch, classified] = [await makePatch(base, changeSet, blobs), await classifyChanges(base, changeSet, blobs)];
@@ -85,9 +87,9 @@ export async function makeClosedRun(
     due: [],
   } as const;
   const request = await approve(dir, policy.digest);
-  const story = await storyOf(candidate, { policy, base, output, request });
+  const story = await storyOf(candidate, { policy, base, output, request, by });
   await Promise.all([
-    writeFile(dir.journal, textOf(linesOf(story, id))),
+    writeFile(dir.journal, textOf(linesOf(story, dir.id))),
     writeFile(dir.policy, formatPolicyRecord(policy)),
     writeFile(dir.base, encodeTree(base)),
     writeFile(dir.changeSet, encodeChangeSet(changeSet)),
@@ -125,9 +127,17 @@ async function image(): Promise<EntryData<'run.opened'>['image']> {
   return { reference: 'base', id: (await findLock('base', shippedImagesDir))?.id ?? digestOf('base') };
 }
 
+interface Told {
+  readonly policy: LoadedPolicy;
+  readonly base: Tree;
+  readonly output: string;
+  readonly request: ApprovalRequest;
+  readonly by: EntryData<'run.opened'>['by'];
+}
+
 async function storyOf(
   candidate: Parameters<typeof collectedData>[0],
-  { policy, base, output, request }: { policy: LoadedPolicy; base: Tree; output: string; request: ApprovalRequest },
+  { policy, base, output, request, by }: Told,
 ): Promise<readonly Draft[]> {
   const digest = digestOf('x');
   const { id, category, at, rule, quorum, expiresAt } = request;
@@ -138,6 +148,7 @@ async function storyOf(
     request: { summary: 'mend it', risk_tags: ['parser'] },
     policy: { name: 'small', digest: policy.digest, effective: JSON.parse(policy.canonical) as Record<string, never> },
     image: await image(),
+    ...(by === undefined ? {} : { by }),
   };
   const workspace = { digest: digestOfTree(base), files: base.size, directories: 1, symlinks: 1, bytes: 9 };
   return [

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
 import { ApprovalFiles } from '../approvals/approval-files.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
@@ -77,9 +78,28 @@ async function kept(dir: RunDir): Promise<readonly GatheredFile[]> {
         const message = `run ${dir.id} cannot be exported: its ${name} is not there any more (${messageOf(cause)}); its policy says how long a diff is kept`;
         throw new RunnerError('run_not_found', message, { cause });
       });
-      return inMemory(name, bytes);
+      return inMemory(name, name === memberNames.policy ? withoutPlaces(bytes) : bytes);
     }),
   );
+}
+
+/** Texts and task are what a policy is; in which directory of this machine a text was found is nobody's business elsewhere. */
+function withoutPlaces(policy: Buffer): string {
+  const text = policy.toString('utf8');
+  const parsed = PolicyFiles.safeParse(parseJson(text));
+  if (!parsed.success) return text; // whoever reads the facts says what is wrong with it
+  const files = parsed.data.files.map((file) => ({ ...file, source: basename(file.source) }));
+  return canonicalJson({ ...parsed.data, files });
+}
+
+const PolicyFiles = z.looseObject({ files: z.array(z.looseObject({ source: z.string() })) });
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What the journal says that people were asked, with the whole text that they saw; the answer is the journal's. */

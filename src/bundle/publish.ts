@@ -3,7 +3,11 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { messageOf, RunnerError } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import { newId } from '../ids.ts';
-import type { Bundle } from './export.ts';
+
+/** Bytes as they come: made here, or sent by a service. */
+interface Publishable {
+  readonly chunks: () => AsyncIterable<Uint8Array>;
+}
 
 /**
  * Writes a bundle under its name. Promises:
@@ -11,7 +15,7 @@ import type { Bundle } from './export.ts';
  *  - a file that is there already and is not this bundle is left alone (`conflict`); the same bundle again is no change;
  *  - what a process that died has left beside goes with the next export of the same name.
  */
-export async function publishBundle(bundle: Bundle, path: string): Promise<void> {
+export async function publishBundle(bundle: Publishable, path: string): Promise<void> {
   const target = resolve(path);
   const directory = dirname(target);
   const partial = join(directory, `.${basename(target)}.${process.pid}.${newId()}.partial`);
@@ -30,12 +34,12 @@ export async function publishBundle(bundle: Bundle, path: string): Promise<void>
   } catch (cause) {
     await rm(partial, { force: true }).catch(() => undefined); // why it failed is what counts
     if (cause instanceof RunnerError) throw cause;
-    const message = `the bundle of run ${bundle.manifest.run} cannot be written to ${target}: ${messageOf(cause)}`;
+    const message = `the bundle cannot be written to ${target}: ${messageOf(cause)}`;
     throw new RunnerError('data_dir_unusable', message, { cause });
   }
 }
 
-async function writeTo(path: string, bundle: Bundle): Promise<void> {
+async function writeTo(path: string, bundle: Publishable): Promise<void> {
   const file = await open(path, 'wx', 0o644);
   try {
     await failpoint('export.begun');

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { describeRun, sealBundle } from '../bundle/export.ts';
+import type { RemoteRun } from '../client/client.ts';
 import type { Manifest } from '../bundle/manifest.ts';
 import { publishBundle } from '../bundle/publish.ts';
 import { openSigningKey, type SigningKey } from '../bundle/signing-key.ts';
 import { loadConfig } from '../config.ts';
-import { RunnerError } from '../errors.ts';
 import type { CliContext } from './context.ts';
 import { atRun } from './run-place.ts';
 import { bytesText, print, printJson, say } from './terminal.ts';
@@ -13,11 +13,14 @@ import { bytesText, print, printJson, say } from './terminal.ts';
 interface Exported {
   readonly file: string;
   readonly run: string;
-  /** What reviews and promotions are bound to. */
-  readonly manifest: string;
-  readonly bytes: number;
-  readonly signedBy: string;
-  readonly verification: NonNullable<Manifest['verification']> | null;
+  /** Where it was made here. */
+  readonly made?: {
+    /** Digest: what reviews and promotions are bound to. */
+    readonly manifest: string;
+    readonly bytes: number;
+    readonly signedBy: string;
+    readonly verification: NonNullable<Manifest['verification']> | null;
+  };
 }
 
 export function exportCommand(program: Command, context: CliContext): void {
@@ -29,15 +32,15 @@ export function exportCommand(program: Command, context: CliContext): void {
     .option('--json', 'what was written, as JSON')
     .action(async (name: string, options: { output?: string; json?: boolean }) => {
       const exported = await atRun(context, name, async (place) => {
-        if (place.kind === 'service')
-          throw new RunnerError('invalid_request', `run ${name} is at a service; export it on the machine that has it`);
+        if (place.kind === 'service') return fetched(place.run, options.output);
         const { id } = place.dir;
         const dataDir = await context.openDataDir();
         const described = await describeRun(dataDir, id);
         const key = await ownKey(dataDir.path);
         return write(sealBundle(described, key), options.output ?? `${id}.glovebox.tar`, key);
       });
-      if (options.json === true) printJson(exported);
+      const { file, run, made } = exported;
+      if (options.json === true) printJson({ file, run, ...made });
       else for (const line of linesOf(exported)) print(line);
     });
 }
@@ -66,10 +69,21 @@ async function write(bundle: ReturnType<typeof sealBundle>, file: string, key: S
   await publishBundle(bundle, file);
   const { manifest, digest, bytes } = bundle;
   const verification = manifest.verification ?? null;
-  return { file, run: manifest.run, manifest: digest, bytes, signedBy: key.id, verification };
+  return { file, run: manifest.run, made: { manifest: digest, bytes, signedBy: key.id, verification } };
 }
 
-function linesOf({ file, run, manifest, bytes, signedBy, verification }: Exported): readonly string[] {
+/** Signed by the service's machine, whose public key its operator gives. */
+async function fetched(run: RemoteRun, output: string | undefined): Promise<Exported> {
+  const file = output ?? `${run.id}.glovebox.tar`;
+  const body = await run.bundle();
+  await publishBundle({ chunks: () => body }, file);
+  return { file, run: run.id };
+}
+
+function linesOf({ file, run, made }: Exported): readonly string[] {
+  const next = pc.dim(`next: glovebox check ${file} --key PUB; glovebox signing-key prints PUB where it was made`);
+  if (made === undefined) return [pc.bold(file), next];
+  const { manifest, bytes, signedBy, verification } = made;
   const judged =
     verification === null
       ? pc.yellow(`nobody has verified it; glovebox verify ${run}`)
@@ -79,6 +93,6 @@ function linesOf({ file, run, manifest, bytes, signedBy, verification }: Exporte
     `  manifest ${manifest}`,
     `  ${judged}`,
     `  signed by key ${signedBy}`,
-    pc.dim(`next: glovebox signing-key > key.pem; glovebox check ${file} --key key.pem`),
+    next,
   ];
 }

@@ -6,6 +6,7 @@ import type { Admission } from '../api/admission.ts';
 import { openLog } from '../api/log.ts';
 import { openApi } from '../api/open-api.ts';
 import { ApiServer, type ListenOn } from '../api/server.ts';
+import { loadConfig } from '../config.ts';
 import { RunnerError } from '../errors.ts';
 import { openService, type OpenedService } from '../service/open-service.ts';
 import { RetentionSweep } from '../service/retention.ts';
@@ -83,7 +84,12 @@ async function serve(context: CliContext, options: Options): Promise<void> {
   refuseBeyondLoopback(options);
   const stopping = new Stopping();
   const log = openLog({ format: options.logFormat, level: options.logLevel });
-  const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
+  const [engine, dataDir, reach, { signing }] = await Promise.all([
+    context.connect(),
+    context.openDataDir(),
+    context.reach(),
+    loadConfig(),
+  ]);
   const opened = await openService({
     engine,
     dataDir,
@@ -93,6 +99,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
       ...(options.openAtOnce === undefined ? {} : { opens: { atOnce: options.openAtOnce } }),
     },
     policies: options.policies,
+    signing,
     durability: options.durability,
     takeStrangers: options.takeStrangers,
     workspaces: options.workspaces ?? [],

@@ -24,6 +24,8 @@ export interface CallOptions {
 
 /** The same as the service has it, a little longer. */
 const answerMs = 90_000;
+/** All of it is read once before the first byte comes. */
+const bundleMs = 600_000;
 
 /**
  * A run of a service. What an agent's call comes to (a failing command, a file that is not there, a denial) is a result; what the
@@ -143,6 +145,14 @@ export class RemoteRun {
       silenceMs: answerMs,
       signal,
     });
+  }
+
+  /**
+   * All that a closed run has left, as one signed file (`docs/bundle.md`), as it comes: of one that breaks off there is none.
+   */
+  async bundle(signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const path = `${this.#path}/bundle`;
+    return (await this.#requests.once({ method: 'GET', path, silenceMs: bundleMs, signal })).body;
   }
 
   /** The journal from the entry after `after` on, and what is still to come, until the run is closed. */

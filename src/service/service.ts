@@ -11,9 +11,12 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { RunState } from '../control/controlled.ts';
+import { describeRun, sealBundle, type Bundle } from '../bundle/export.ts';
+import { openSigningKey, type SigningSource } from '../bundle/signing-key.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
 import type { RunRow } from '../store/runs.ts';
+import { Slots } from '../slots.ts';
 import type { Store } from '../store/store.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
@@ -67,6 +70,8 @@ export interface ServiceOptions {
   readonly keepFreeBytes?: number | undefined;
   /** Destinations in the network of this machine that policies sent as text may name; default none. */
   readonly sentPolicies?: readonly string[];
+  /** Where the key is that bundles are signed with; default: that of the data directory. */
+  readonly signing?: SigningSource | undefined;
 }
 
 const runsMax = 256;
@@ -97,6 +102,8 @@ export class Service {
   readonly #quotas: Quotas;
   readonly #participants: Participants;
   readonly #records = new RunRecords();
+  readonly #signing: SigningSource;
+  readonly #bundles = new Slots(1);
   #draining = false;
 
   private constructor(parts: ServiceParts) {
@@ -107,6 +114,7 @@ export class Service {
     this.room = new DiskRoom(parts.disk ?? (() => diskOf(dataDir.path)), options.keepFreeBytes);
     this.desk = desk;
     this.dataDir = dataDir;
+    this.#signing = options.signing ?? {};
     this.store = store;
     this.policies = policies;
     this.access = new Access(store.runs);
@@ -296,6 +304,16 @@ export class Service {
   async patch(principal: Principal, runId: string): Promise<Uint8Array> {
     this.#ask(principal, 'read');
     return this.#records.patch(...this.#ofRun(principal, runId));
+  }
+
+  /** All that a closed run has left, signed; made one at a time. Throws `run_not_open` for one that is open. */
+  async bundle(principal: Principal, runId: string): Promise<Bundle> {
+    this.#ask(principal, 'read');
+    const [{ id }] = this.#ofRun(principal, runId);
+    return this.#bundles.run(async () => {
+      const described = await describeRun(this.dataDir, id);
+      return sealBundle(described, await openSigningKey(this.dataDir.path, this.#signing));
+    });
   }
 
   /** Path of the journal of a run. */

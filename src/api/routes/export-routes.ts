@@ -43,6 +43,26 @@ export const exportRoutes: readonly Route[] = [
   }),
   route({
     method: 'GET',
+    path: '/v1/runs/{run}/bundle',
+    operation: 'getBundle',
+    tag: 'exports',
+    summary: 'All that a closed run has left, with what its commands have printed, as one signed file: see bundle.md.',
+    scope: 'read',
+    params,
+    lasting: true,
+    reply: { description: 'A tar, which `glovebox check` verifies.', also: ['application/x-tar'] },
+    handle: async (asked) => {
+      const chunks = (await asked.service.bundle(asked.principal, asked.params.run)).chunks();
+      const next = async (): Promise<Uint8Array | undefined> => (await chunks.next()).value ?? undefined;
+      const onEnd = (): void => {
+        void chunks.return();
+        asked.onEnd();
+      };
+      return { kind: 'stream', contentType: 'application/x-tar', body: pulledStream(next, { ...asked, onEnd }) };
+    },
+  }),
+  route({
+    method: 'GET',
     path: '/v1/runs/{run}/journal',
     operation: 'readJournal',
     tag: 'exports',

@@ -1,0 +1,56 @@
+import { createPublicKey } from 'node:crypto';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { unpack } from '../bundle/bundle.fixture.ts';
+import { checkBundle } from '../bundle/check.ts';
+import { makeClosedRun } from '../bundle/closed-run.fixture.ts';
+import { openSigningKey } from '../bundle/signing-key.ts';
+import { syncRuns } from '../store/rebuild.ts';
+import { Api } from './api.fixture.ts';
+
+let api: Api;
+let run: string;
+beforeAll(async () => {
+  api = await Api.open();
+  const { store } = api.fake;
+  const { dataDir } = api.fake.service;
+  const by = { team: 'red', identity: 'ann', key: 'k1' };
+  run = (await makeClosedRun(dataDir, { by })).dir.id;
+  await syncRuns(store, dataDir);
+});
+afterAll(() => api.close());
+
+test('a key of the team takes the whole bundle of a closed run, which the public key of the service verifies', async () => {
+  const { dataDir } = api.fake.service;
+  const answer = await api.ask(api.key({ scopes: ['read'] }), 'GET', `/v1/runs/${run}/bundle`);
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/x-tar']);
+  const bytes = Buffer.from(await answer.arrayBuffer());
+  const file = join(dataDir.path, 'taken.tar');
+  await writeFile(file, bytes);
+  const key = createPublicKey((await openSigningKey(dataDir.path)).publicPem);
+  expect((await checkBundle(file, [key])).problems).toEqual([]);
+  expect(unpack(bytes).get('policy.json')?.toString()).not.toContain('/etc/policies');
+  const again = await api.ask(api.key({ scopes: ['read'] }), 'GET', `/v1/runs/${run}/bundle`);
+  expect(Buffer.from(await again.arrayBuffer()).equals(bytes)).toBe(true);
+});
+
+test('a run that is open has none, and a run of another team is one that does not exist', async () => {
+  const own = await api.open(api.key());
+  const open = await api.ask(api.key(), 'GET', `/v1/runs/${own.id}/bundle`);
+  expect(open.status).toBeGreaterThanOrEqual(400);
+  const other = await api.ask(api.key({ team: 'blue' }), 'GET', `/v1/runs/${run}/bundle`);
+  expect([other.status, ((await other.json()) as { code: string }).code]).toEqual([404, 'run_not_found']);
+});
+
+test('a content that is lost is told with a code, and no path of this machine', async () => {
+  const { store } = api.fake;
+  const { dataDir } = api.fake.service;
+  const { dir } = await makeClosedRun(dataDir, { by: { team: 'red', identity: 'ann', key: 'k1' } });
+  await syncRuns(store, dataDir);
+  await rm(dir.patch);
+  const answer = await api.ask(api.key(), 'GET', `/v1/runs/${dir.id}/bundle`);
+  const text = await answer.text();
+  expect(JSON.parse(text)).toMatchObject({ code: 'run_not_found' });
+  expect(text).not.toContain(dataDir.path);
+});
