@@ -54,7 +54,6 @@ const together = [
   'security/egress-canaries',
   'security/egress-names',
   'security/egress-requests',
-  'security/egress-slow',
   'security/files',
   'security/kernel',
   'security/network',

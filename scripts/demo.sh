@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job on real input: a git repository with a failing test, a scripted agent, a sealed box. Takes about ten seconds.
+# The main job on real input: a git repository with a failing test, a scripted agent, a sealed box. From the run to the commit and back takes about fifteen
+# seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 glovebox="node $PWD/bin/glovebox.js"
@@ -21,11 +22,27 @@ $glovebox policy why examples/demo-policy.yaml -- git push | sed 's/^/    /' || 
 run=$($glovebox runs --number 1 --json | node -p 'JSON.parse(require("fs").readFileSync(0, "utf8"))[0].run')
 echo; echo "The diff (glovebox diff ${run:0:12}…):"
 $glovebox diff "$run" | sed 's/^/    /'
-echo; echo "It applies to the repository it came from:"
-$glovebox diff "$run" | git -C "$work/ledger" apply --check --verbose - 2>&1 | sed 's/^/    /'
-echo; echo "The journal (glovebox log ${run:0:12}…):"
+echo; echo "The journal (glovebox log ${run:0:12}…), and that it has not been tampered with (glovebox check):"
 $glovebox log "$run" | cut -c1-150 | sed 's/^/    /'
-echo; echo "And it has not been tampered with (glovebox check):"
 $glovebox check "$run" | sed 's/^/    /'
+
+echo; echo "It is judged in clean sandboxes, by the gates of its policy (glovebox verify):"
+$glovebox verify "$run" 2>&1 | sed 's/^/    /' || true
+echo; echo "All of it becomes one signed file (glovebox export), which anybody with the public key can check:"
+bundle="$work/bundle.tar"
+$glovebox export "$run" --output "$bundle" 2> /dev/null | sed 's/^/    /'
+$glovebox signing-key > "$work/key.pem" 2> /dev/null
+$glovebox check "$bundle" --key "$work/key.pem" | sed 's/^/    /'
+echo; echo "Nothing goes on that nobody has looked at (glovebox promote):"
+$glovebox promote "$bundle" --repo "$work/ledger" 2>&1 | sed 's/^/    /' || true
+echo; echo "Two people look at it (glovebox review), and it becomes a commit on a branch of its own:"
+for name in ada grace; do $glovebox review "$bundle" --accept --as $name 2> /dev/null | sed -n 1p | sed 's/^/    /'; done
+$glovebox promote "$bundle" --repo "$work/ledger" 2>&1 | sed 's/^/    /'
+branch="glovebox/${run:0:10}"
+git -C "$work/ledger" log --stat --format='%h %s%n%n%(trailers)' "main..$branch" | sed 's/^/    /'
+echo; echo "Somebody changes their mind (glovebox rollback):"
+$glovebox rollback "$run" --reason "the books are closed this week" | sed 's/^/    /'
+git -C "$work/ledger" log --oneline "main..$branch" | sed 's/^/    /'
+git -C "$work/ledger" diff --quiet main "$branch" && echo "    $branch has the files of main again."
 echo
 echo "Next: npx glovebox run -w . -- ls     npx glovebox shell -w .     npx glovebox doctor     README.md"

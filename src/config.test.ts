@@ -17,6 +17,7 @@ credentials:
   commands:
     gh: [/usr/bin/gh, auth, token]
 signing: {command: [/usr/bin/pass, signing-key]}
+promotion: {members: {"@org/core": [ada, "@grace"]}}
 `;
 
 let folder: string;
@@ -37,6 +38,7 @@ describe('a configuration', () => {
       },
       credentials: { commands: { gh: ['/usr/bin/gh', 'auth', 'token'] } },
       signing: { command: ['/usr/bin/pass', 'signing-key'] },
+      promotion: { members: { '@org/core': ['ada', '@grace'] } },
     });
   });
 
@@ -61,6 +63,7 @@ describe('a configuration', () => {
     ['egress: {resolvers: []}\n', /egress\.resolvers/],
     ['signing: {key: own.pem}\n', /signing\.key: write a path that begins with a slash/],
     ['signing: {key: /a, command: [/b]}\n', /signing: say key or command, not both/],
+    ['promotion: {members: {"@org/core": [""]}}\n', /promotion\.members\.@org\/core\.0: write a name/],
     ['egress: {sent_policies: [10.0.0.1]}\n', /egress\.sent_policies\.0: write a range/],
     ['egress: {sent_policies: ["unix:/var/run/docker.sock"]}\n', /egress\.sent_policies\.0/],
     ['credentials: {commands: {gh: gh auth token}}\n', /credentials\.commands\.gh/],
@@ -78,7 +81,7 @@ describe('a configuration', () => {
 
 test('docs/configuration.md lists every key, and no other', () => {
   const page = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8');
-  const documented = [...page.matchAll(/^\| `(egress|credentials|signing)\.(\w+)` \|/gm)].map(
+  const documented = [...page.matchAll(/^\| `(egress|credentials|signing|promotion)\.(\w+)` \|/gm)].map(
     ([, part, key]) => `${part}.${key}`,
   );
   expect(documented).toEqual(configKeys);

@@ -41,6 +41,10 @@ export interface OperatorConfig {
     /** A program that prints one. */
     readonly command?: readonly string[] | undefined;
   };
+  readonly promotion: {
+    /** Who is in a team that CODEOWNERS names. */
+    readonly members: Readonly<Record<string, readonly string[]>>;
+  };
 }
 
 /** `$GLOVEBOX_CONFIG`, else the user's, else the machine's; nothing said where there is none. Throws `invalid_config`. */
@@ -72,7 +76,7 @@ export function parseConfig(text: string, source: string): OperatorConfig {
   const parsed = ConfigFile.safeParse(document.value, { reportInput: true });
   if (!parsed.success)
     throw new RunnerError('invalid_config', issueLines(parsed.error.issues, document, ConfigFile).join('\n'));
-  const { egress = {}, credentials = {}, signing = {} } = parsed.data;
+  const { egress = {}, credentials = {}, signing = {}, promotion = {} } = parsed.data;
   return {
     source,
     egress: {
@@ -85,6 +89,7 @@ export function parseConfig(text: string, source: string): OperatorConfig {
     },
     credentials: { commands: credentials.commands ?? {} },
     signing,
+    promotion: { members: promotion.members ?? {} },
   };
 }
 
@@ -92,6 +97,7 @@ const nothingSaid: Omit<OperatorConfig, 'source'> = {
   egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [], sentPolicies: [] },
   credentials: { commands: {} },
   signing: {},
+  promotion: { members: {} },
 };
 
 const hostName = z
@@ -132,6 +138,7 @@ const argv = z
     'the program is a path that begins with a slash',
   );
 
+const ownerName = z.string().regex(/^@?[\p{L}\p{N}][\p{L}\p{N} ._@+/-]{0,127}$/u, 'write a name as CODEOWNERS has it');
 const ConfigFile = z.strictObject({
   egress: z
     .strictObject({
@@ -147,6 +154,11 @@ const ConfigFile = z.strictObject({
   signing: z
     .strictObject({ key: absolute.optional(), command: argv.optional() })
     .refine(({ key, command }) => key === undefined || command === undefined, 'say key or command, not both')
+    .optional(),
+  promotion: z
+    .strictObject({
+      members: z.record(ownerName, z.array(ownerName).max(1000)).optional(),
+    })
     .optional(),
 });
 

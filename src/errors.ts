@@ -33,6 +33,8 @@ export const errorTable = {
   import_refused: { status: 422, fault: 'caller', retryable: false },
   input_refused: { status: 422, fault: 'operator', retryable: false },
   export_refused: { status: 422, fault: 'sandbox', retryable: false },
+  promotion_denied: { status: 403, fault: 'caller', retryable: false },
+  target_refused: { status: 422, fault: 'caller', retryable: false },
   archive_refused: { status: 422, fault: 'caller', retryable: false },
   bundle_refused: { status: 422, fault: 'caller', retryable: false },
   limit_exceeded: { status: 413, fault: 'caller', retryable: false },

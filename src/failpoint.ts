@@ -48,13 +48,23 @@ export const exportFailpoints = [
   'export.synced',
   'export.published',
 ] as const;
+/** Of a promotion and its rollback, which go the same way (`src/promotion/crashes.test.ts`). */
+export const promotionFailpoints = [
+  'promote.intended',
+  'promote.composed',
+  'promote.installed',
+  'promote.locked',
+  'promote.swapped',
+  'promote.recorded',
+] as const;
 
 type Named =
   | typeof failpoints
   | typeof poolFailpoints
   | typeof resumeFailpoints
   | typeof importFailpoints
-  | typeof exportFailpoints;
+  | typeof exportFailpoints
+  | typeof promotionFailpoints;
 export type Failpoint = Named[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {

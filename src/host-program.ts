@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { messageOf } from './errors.ts';
 
 /** What a program of this machine is started with. */
@@ -7,8 +7,8 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** All that it has. `PATH` is also where it is looked for. */
   readonly env: Readonly<Record<string, string>>;
-  /** Default: nothing to read. */
-  readonly input?: Uint8Array | undefined;
+  /** Default: nothing to read. What comes in pieces is made as it is read; where that throws, the program is killed. */
+  readonly input?: Uint8Array | AsyncIterable<Uint8Array> | undefined;
   /** Then it is killed; so it is when it says more than `outputBytesMax` on one of its outputs, or is not wanted any more. */
   readonly timeoutMs: number;
   readonly outputBytesMax: number;
@@ -69,7 +69,12 @@ function run(name: string, args: readonly string[], options: ProgramOptions, tel
     late ??= setTimeout(() => finish(code, byWhom(killedBy)), lateMs); // somebody else still holds its outputs
   });
   child.on('close', (code, killedBy) => finish(code, byWhom(killedBy)));
-  child.stdin?.on('error', () => undefined).end(input); // what it did not want to read is no fault
+  child.stdin?.on('error', () => undefined); // what it did not want to read is no fault
+  if (input === undefined || input instanceof Uint8Array) child.stdin?.end(input);
+  else
+    Readable.from(input)
+      .on('error', (error) => stop(messageOf(error)))
+      .pipe(child.stdin ?? new PassThrough());
 }
 
 const cancelled = 'it was cancelled';

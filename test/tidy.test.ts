@@ -204,6 +204,8 @@ const mayImport: Record<string, readonly string[]> = {
     'verify',
     'workspace',
   ],
+  // What of a run goes into a repository, when people and rules say so: speaks of bundles, and of nothing that runs.
+  promotion: [...leaves, 'bundle', 'data-dir', 'journal', 'policy', 'store', 'verify', 'workspace'],
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
@@ -227,6 +229,7 @@ const mayImport: Record<string, readonly string[]> = {
     'tools',
     'journal',
     'policy',
+    'promotion',
     'data-dir',
     'environment',
     'inputs',

@@ -23,6 +23,8 @@ export interface Story {
   readonly outputs: ReadonlyMap<Digest, { readonly bytes: number; readonly callId: string }>;
   readonly asked: ReadonlyMap<string, EntryData<'approval.requested'>>;
   readonly decided: ReadonlyMap<string, EntryData<'approval.decided'>>;
+  /** Who asked for the run, called in it, or took part otherwise: of those nobody reviews it. */
+  readonly involved: ReadonlySet<string>;
 }
 
 /** The story of a journal that is whole and closed, or why there is none. `name` is for messages. */
@@ -30,15 +32,16 @@ export async function readStory(source: LineSource, name: string): Promise<Story
   const check = await checkJournalIn(source);
   if (check.verdict !== 'closed' || check.head === undefined)
     return { problem: (check.verdict === 'closed' ? [] : formatCheck(check)).slice(0, 3).join('; ') };
-  const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map() };
+  const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map(), involved: new Set() };
   for await (const entry of entriesIn(source, name)) note(told, entry);
   const { opened, started, collected, openedAt, closedAt } = told;
   if (opened === undefined || started === undefined || openedAt === undefined || closedAt === undefined)
     return { problem: 'nothing was ever started in this run' };
   if (collected === undefined) return { problem: 'its sandbox was lost, so that there is no diff' };
   const { entries, head, run = '' } = check;
-  const { raised, outputs, asked, decided } = told;
-  return { run, entries, head, opened, started, collected, openedAt, closedAt, raised, outputs, asked, decided };
+  const { raised, outputs, asked, decided, involved } = told;
+  const when = { openedAt, closedAt };
+  return { run, entries, head, opened, started, collected, ...when, raised, outputs, asked, decided, involved };
 }
 
 interface Told {
@@ -51,6 +54,7 @@ interface Told {
   readonly outputs: Map<Digest, { readonly bytes: number; readonly callId: string }>;
   readonly asked: Map<string, EntryData<'approval.requested'>>;
   readonly decided: Map<string, EntryData<'approval.decided'>>;
+  readonly involved: Set<string>;
 }
 
 function note(told: Told, entry: Entry): void {
@@ -58,6 +62,13 @@ function note(told: Told, entry: Entry): void {
     case 'run.opened':
       told.opened = entry.data;
       told.openedAt = entry.at;
+      if (entry.data.by !== undefined) told.involved.add(entry.data.by.identity);
+      return;
+    case 'call.intended':
+      if (entry.data.by !== undefined) told.involved.add(entry.data.by);
+      return;
+    case 'participant.joined':
+      told.involved.add(entry.data.by);
       return;
     case 'sandbox.started':
       told.started = entry.data;

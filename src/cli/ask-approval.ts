@@ -51,7 +51,8 @@ function verdict(approve: boolean, reason: string): Verdict {
   return { approve, by: userName(), reason };
 }
 
-function userName(): string {
+/** Who sits here, as this machine calls them. */
+export function userName(): string {
   try {
     return userInfo().username;
   } catch {

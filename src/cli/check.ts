@@ -1,15 +1,14 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
-import { open, readFile, stat } from 'node:fs/promises';
+import type { KeyObject } from 'node:crypto';
+import { open, stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { checkBundle, type CheckedBundle } from '../bundle/check.ts';
 import { formatProblem, type Problem } from '../bundle/problem.ts';
-import { findSigningKey, parsePublicKey } from '../bundle/signing-key.ts';
-import { loadConfig } from '../config.ts';
 import { digestPattern, type Digest } from '../digest.ts';
-import { messageOf, RunnerError } from '../errors.ts';
+import { RunnerError } from '../errors.ts';
 import { checkJournal, formatCheck } from '../journal/check.ts';
 import { printable } from '../journal/printable.ts';
+import { believedKeys } from './believed-keys.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { print, printJson } from './terminal.ts';
 
@@ -34,7 +33,7 @@ export function checkCommand(program: Command, context: CliContext): void {
       const file = await stat(name).catch(() => undefined);
       const isBundle = file?.isFile() === true && (options.key !== undefined || !(await looksLikeJournal(name)));
       const isWhole = isBundle
-        ? await reportBundle(name, await keysOf(options, context), options)
+        ? await reportBundle(name, await believedKeys(options.key, context), options)
         : await reportJournal(file?.isFile() === true ? name : await journalOf(name, context), options);
       throw new Exit(isWhole ? exitCodes.ok : exitCodes.failed);
     });
@@ -94,21 +93,6 @@ async function looksLikeJournal(path: string): Promise<boolean> {
   } finally {
     await file.close();
   }
-}
-
-async function keysOf({ key: files }: Options, context: CliContext): Promise<readonly KeyObject[]> {
-  if (files !== undefined) return Promise.all(files.map(readKey));
-  const own = await findSigningKey((await context.openDataDir()).path, (await loadConfig()).signing);
-  if (own !== undefined) return [createPublicKey(own.publicPem)];
-  const next = 'give the public key of who has exported it: --key FILE (glovebox signing-key prints it there)';
-  throw new RunnerError('invalid_request', `this machine has no signing key, so nothing says whom to believe; ${next}`);
-}
-
-async function readKey(file: string): Promise<KeyObject> {
-  const pem = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new RunnerError('invalid_request', `--key ${file} cannot be read: ${messageOf(cause)}`, { cause });
-  });
-  return parsePublicKey(pem, `--key ${file}`);
 }
 
 async function journalOf(name: string, context: CliContext): Promise<string> {

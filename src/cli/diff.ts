@@ -40,7 +40,7 @@ async function ofService(run: RemoteRun, json: boolean): Promise<Buffer> {
 }
 
 /** On a terminal nothing in the patch may act on it; into a pipe or file the bytes are exact. */
-function forTerminal(patch: string): string {
+export function forTerminal(patch: string): string {
   return patch
     .split('\n')
     .map((line) => {

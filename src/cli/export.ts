@@ -58,7 +58,7 @@ export function signingKeyCommand(program: Command, context: CliContext): void {
 }
 
 /** A new one is said: whoever is to check what it signs needs its public half. */
-async function ownKey(dataDir: string): Promise<SigningKey> {
+export async function ownKey(dataDir: string): Promise<SigningKey> {
   const key = await openSigningKey(dataDir, (await loadConfig()).signing);
   if (key.made)
     say(pc.dim(`glovebox: made the signing key of this machine, ${key.id}; its public half:\n${key.publicPem}`));

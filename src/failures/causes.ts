@@ -106,6 +106,8 @@ const codes: Readonly<Record<ErrorCode, Cause>> = {
   export_refused: constraint,
   archive_refused: constraint,
   bundle_refused: constraint,
+  promotion_denied: { class: 'approval', attribution: 'policy', retryable: false },
+  target_refused: { class: 'partial_promotion', attribution: 'environment', retryable: false },
   limit_exceeded: { class: 'budget', attribution: 'agent', retryable: false },
   policy_unenforceable: environment,
   credential_unavailable: { class: 'permission_mismatch', attribution: 'environment', retryable: true },

@@ -8,6 +8,7 @@ import { Environment, Files, PathSets } from './files.ts';
 import { Inputs } from './inputs.ts';
 import { Intent } from './intent.ts';
 import { Budget, Limits } from './limits.ts';
+import { Promotion } from './promotion.ts';
 import { Approvals, CommandRule, Escalator } from './rules.ts';
 import { Tools } from './tools.ts';
 import { Verify } from './verify.ts';
@@ -170,6 +171,7 @@ export const PolicyFile = z.strictObject({
     'Rules for commands: they tag, route and ask. Not the boundary: that is files and egress.',
   ),
   approvals: field(Approvals, 'What a person has to approve.', {}),
+  promotion: field(Promotion, 'What has to be so before a bundle of a run goes into a repository.'),
   retention: field(
     Retention,
     'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',

@@ -56,6 +56,8 @@ export function repositoryProblems(above: readonly SourceFile[], layer: SourceFi
       if (egress?.[key] !== undefined) report(['egress', key], says);
     if (egress?.mode === 'observe') report(['egress', 'mode'], says);
     if (file.credentials !== undefined) report(['credentials'], says);
+    const isRuled = above.some((upper) => (upper.file.promotion?.rules ?? []).length > 0);
+    if (file.promotion?.rules !== undefined && !isRuled) report(['promotion', 'rules'], says);
     if ((file.environment?.egress ?? []).length > 0) report(['environment', 'egress'], says);
     file.inputs?.forEach((input, at) => {
       if (!above.some((upper) => upper.file.inputs?.some((other) => isSameInput(input, other)) === true))

@@ -3,6 +3,7 @@ import type { FileRules } from './file-rules.ts';
 import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
 import type { EffectiveVerify } from './effective-verify.ts';
 import type { RiskLevel } from '../language/fields.ts';
+import type { PromotionRule, TightenWhen } from '../language/promotion.ts';
 import type { CommandRule, Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
 import type { Registries } from '../../registries/registries.ts';
@@ -83,7 +84,15 @@ export interface Policy {
   readonly handOver?: { readonly to: string; readonly actionsUsed: number };
   /** Absent where no layer says anything of it: then `standardVerify` holds. */
   readonly verify?: EffectiveVerify;
+  /** Of each layer that says something; every one of them has to be content. Absent where none does. */
+  readonly promotion?: readonly PromotionLayer[];
   readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
+}
+
+export interface PromotionLayer {
+  readonly layer: string;
+  readonly rules: readonly PromotionRule[];
+  readonly tightenWhen?: TightenWhen;
 }
 
 export interface ApprovalCategory {

@@ -149,6 +149,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     credentials: credentialsOf(chain, [...egress.rules, ...(environment?.egress?.rules ?? [])]),
     ...laneRules(chain, lane),
     ...verifyOf(chain, task.taskClass),
+    ...promotionOf(chain),
     retention: retentionOf(chain),
   };
 }
@@ -285,6 +286,16 @@ function laneRules(
     requireIntent: says.some((one) => one.require_intent === true),
     ...(handOver === undefined ? {} : { handOver: { to: handOver.to, actionsUsed: handOver.actions_used } }),
   };
+}
+
+function promotionOf(chain: readonly SourceFile[]): Pick<Policy, 'promotion'> {
+  const layers = chain.flatMap(({ file }, index) => {
+    const { rules = [], tighten_when: tightenWhen } = file.promotion ?? {};
+    if (rules.length === 0 && tightenWhen === undefined) return [];
+    const layer = fileLayer(chain, index);
+    return [{ layer, rules, ...(tightenWhen === undefined ? {} : { tightenWhen }) }];
+  });
+  return layers.length === 0 ? {} : { promotion: layers };
 }
 
 /** The shortest of all that are said. */

@@ -11,7 +11,7 @@ export async function askGit(
   cwd: string,
   args: readonly string[],
   options: {
-    readonly input?: Uint8Array;
+    readonly input?: Uint8Array | AsyncIterable<Uint8Array>;
     readonly env?: Readonly<Record<string, string>>;
     readonly signal?: AbortSignal;
   } = {},

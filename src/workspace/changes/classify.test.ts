@@ -37,7 +37,7 @@ describe('by name', () => {
     ['AGENTS.md', ['execution_bearing']],
     ['.claude/settings.json', ['execution_bearing']],
     ['.github/workflows/ci.yml', ['execution_bearing', 'configuration']],
-    ['.github/CODEOWNERS', ['configuration']],
+    ['.github/CODEOWNERS', ['execution_bearing', 'configuration']],
     ['.husky/pre-commit', ['execution_bearing']],
     ['sub/.vscode/tasks.json', ['execution_bearing']],
     ['Makefile', ['execution_bearing']],

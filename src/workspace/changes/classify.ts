@@ -64,7 +64,10 @@ const order: readonly Category[] = [
   'source',
 ];
 
-/** What runs later on someone's machine without being asked for by name: hooks, tasks, workflows, settings of agents. */
+/**
+ * What runs later on someone's machine without being asked for by name: hooks, tasks, workflows, settings of agents. And what
+ * says who looks at changes, or what the next run may do.
+ */
 const executionBearing: readonly string[] = [
   '**/.git/**',
   '**/.gitmodules',
@@ -127,6 +130,8 @@ const executionBearing: readonly string[] = [
   '**/*.{service,timer,desktop,plist}',
   '**/crontab',
   '**/{Vagrantfile,Tiltfile,Procfile}',
+  '{,.github/,docs/}CODEOWNERS',
+  '.glovebox/**',
 ];
 
 const byName: readonly Names[] = [

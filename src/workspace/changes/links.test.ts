@@ -27,6 +27,10 @@ test.each([
   ['link', 'a/up/../x', true],
   ['link', 'loop/x', false],
   ['link', '..\uDCFF/x', false],
+  ['link', '.git/hooks/pre-commit', true],
+  ['a/link', '../.GIT', true],
+  ['a/link', 'b/.git/config', true],
+  ['link', '.gitignore', false],
 ] as const)('%s -> %s leaves the tree: %s', (link, target, leaves) => {
   expect(linkLeavesTree(link, target, (path) => links[path])).toBe(leaves);
 });

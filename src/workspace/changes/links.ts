@@ -1,8 +1,10 @@
 import type { Tree } from '../change-set.ts';
+import { isGitName } from './names.ts';
 
 /**
  * Whether following this link would ever leave the tree, link by link as the kernel walks: absolute targets, too many
- * `..`, or another link on the way that leaves. A target that does not exist, and a loop, stay inside.
+ * `..`, or another link on the way that leaves. A target that does not exist, and a loop, stay inside. What is git's own is no
+ * part of the tree: a link into it would have whoever writes to the link write a hook.
  */
 export function linkLeavesTree(link: string, target: string, targetOf: (path: string) => string | undefined): boolean {
   const place = link.split('/').slice(0, -1);
@@ -16,6 +18,7 @@ export function linkLeavesTree(link: string, target: string, targetOf: (path: st
       if (place.pop() === undefined) return true;
       continue;
     }
+    if (isGitName(name)) return true;
     place.push(name);
     const next = targetOf(place.join('/'));
     if (next === undefined) continue;

@@ -1,0 +1,93 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import { readBundle } from '../bundle/check.ts';
+import { loadConfig } from '../config.ts';
+import type { DataDir } from '../data-dir/data-dir.ts';
+import { RunnerError } from '../errors.ts';
+import { printable } from '../journal/printable.ts';
+import { candidateOf } from '../promotion/candidate.ts';
+import { Ledger } from '../promotion/ledger.ts';
+import { promote, type Candidate, type Promoted } from '../promotion/promote.ts';
+import { Reviews } from '../promotion/reviews.ts';
+import { demandText } from '../promotion/rules.ts';
+import { laneRecords, tightenedBy, windowStandard, type Tightened } from '../promotion/tighten.ts';
+import { userName } from './ask-approval.ts';
+import { believedKeys } from './believed-keys.ts';
+import type { CliContext } from './context.ts';
+import { print, printJson, say } from './terminal.ts';
+
+interface Options {
+  readonly repo: string;
+  readonly branch?: string;
+  readonly as?: string;
+  readonly author?: string;
+  readonly key?: readonly string[];
+  readonly json?: boolean;
+}
+
+export function promoteCommand(program: Command, context: CliContext): void {
+  program
+    .command('promote')
+    .description(
+      'a bundle as one commit on a branch, when its verification, the rules of its policy and its reviews say so; nothing of the repository is run, and no work tree is touched',
+    )
+    .argument('<bundle>', 'what glovebox export has written')
+    .requiredOption('--repo <directory>', 'the repository, or the top of a work tree')
+    .option(
+      '-b, --branch <name>',
+      'default: glovebox/<beginning of the run>, made from the commit that the run began at',
+    )
+    .option('--as <name>', 'who promotes; default: the user of this machine')
+    .option('--author <name-and-address>', 'of the commit, as "Name <name@example.org>"')
+    .option('--key <file...>', 'public keys that are believed; default: that of this machine')
+    .option('--json', 'what was done, as JSON')
+    .action(async (file: string, options: Options) => {
+      const dataDir = await context.openDataDir();
+      const keys = await believedKeys(options.key, context);
+      const candidate = candidateOf(await readBundle(file, keys));
+      const own = await believedKeys(undefined, context).catch(() => []);
+      const reviews = await new Reviews(dataDir).list(candidate.digest, [...own, ...keys]);
+      const { members } = (await loadConfig()).promotion;
+      const tightened = await tightenedFor(dataDir, candidate);
+      if (tightened !== undefined) say(pc.yellow(tightened.because));
+      const promoted = await promote(dataDir, {
+        candidate,
+        repository: options.repo,
+        by: options.as ?? userName(),
+        reviews,
+        members,
+        ...(options.branch === undefined ? {} : { branch: options.branch }),
+        ...(options.author === undefined ? {} : { author: authorOf(options.author) }),
+        ...(tightened === undefined ? {} : { tightened }),
+      });
+      if (options.json === true) printJson(promoted);
+      else for (const line of linesOf(promoted)) print(line);
+    });
+}
+
+/** What the record of its lane asks besides. */
+async function tightenedFor(dataDir: DataDir, { policy }: Candidate): Promise<Tightened | undefined> {
+  const windows = (policy.promotion ?? []).flatMap(({ tightenWhen }) =>
+    tightenWhen === undefined ? [] : [tightenWhen.window ?? windowStandard],
+  );
+  if (windows.length === 0) return undefined;
+  const promotions = await new Ledger(dataDir).list();
+  return tightenedBy(policy, await laneRecords(dataDir, promotions, policy.lane, Math.max(...windows)));
+}
+
+function authorOf(text: string): { readonly name: string; readonly email: string } {
+  const [, name, email] = /^([^<>\p{Cc}]{1,200}?) <([^<>\s\p{Cc}]{1,200})>$/u.exec(text.trim()) ?? [];
+  if (name !== undefined && email !== undefined) return { name, email };
+  throw new RunnerError('invalid_request', `--author wants "Name <name@example.org>", not ${JSON.stringify(text)}`);
+}
+
+function linesOf({ id, commit, branch, repository, parent, demand, again }: Promoted): readonly string[] {
+  const done = again ? 'was promoted before' : 'promoted';
+  return [
+    `${pc.green(done)}: commit ${pc.bold(commit.slice(0, 12))} on branch ${pc.bold(printable(branch))} of ${printable(repository)}`,
+    pc.dim(`  on ${parent}; it ${demandText(demand)} (${demand.because.join('; ')})`),
+    pc.dim(
+      `next: git -C ${printable(repository)} show ${printable(branch)}   glovebox rollback ${id.slice(0, 8)} --reason "…"`,
+    ),
+  ];
+}
