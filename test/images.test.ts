@@ -14,6 +14,7 @@ import { verifyImage } from '../src/images/verify.ts';
 
 const names = ['base', 'node', 'python'] as const;
 const built = new Map<string, BuiltImage>();
+const containers = new Map<string, Promise<string>>();
 const tampered: string[] = [];
 
 let engine: DockerEngine;
@@ -28,6 +29,7 @@ beforeAll(async () => {
 }, 300_000);
 
 afterAll(async () => {
+  for (const standing of containers.values()) await docker(['rm', '--force', await standing]);
   for (const tag of tampered) await engine.removeImage(tag);
   await rm(scratch, { recursive: true, force: true });
 });
@@ -143,21 +145,15 @@ test('a data directory that has accepted nothing refuses what the engine has, un
   }
 });
 
+/** In the one container of that image, whose root nobody can write. */
 async function inContainer(name: string, command: readonly string[], user = '10001:10001'): Promise<string> {
-  const id = built.get(name)?.id ?? '';
-  const flags = [
-    '--rm',
-    '--network',
-    'none',
-    '--read-only',
-    '--tmpfs',
-    '/tmp:exec',
-    '--env',
-    'HOME=/tmp',
-    '--user',
-    user,
-  ];
-  return await docker(['run', ...flags, id, ...command]);
+  let standing = containers.get(name);
+  if (standing === undefined) {
+    const flags = ['--detach', '--network', 'none', '--read-only', '--tmpfs', '/tmp:exec', '--env', 'HOME=/tmp'];
+    standing = docker(['run', ...flags, built.get(name)?.id ?? '', 'sleep', '600']);
+    containers.set(name, standing);
+  }
+  return await docker(['exec', '--user', user, await standing, ...command]);
 }
 
 /** `base` with another label, under a tag that looks like ours. */
