@@ -25,6 +25,14 @@ describe('who asks', () => {
   });
   afterAll(() => api.close());
 
+  test('is nobody any more when the store cannot say whether the key still holds, and the service goes on', async () => {
+    const broken = await Api.open();
+    const principal = broken.fake.service.authenticate(broken.key());
+    expect(broken.fake.service.isLive(principal)).toBe(true);
+    await broken.close();
+    expect(broken.fake.service.isLive(principal)).toBe(false);
+  });
+
   test('is known by a key in Authorization alone: whatever else is given is answered with one and the same 401', async () => {
     const revoked = api.key();
     api.fake.store.keys.revoke(revoked.split('_')[1] ?? '');
