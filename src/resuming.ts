@@ -67,6 +67,11 @@ async function find(dir: RunDir, kept: KeptRun): Promise<Found> {
   const { opened, started } = story;
   if (opened === undefined || started === undefined)
     throw new RunnerError('sandbox_lost', `run ${dir.id} cannot be resumed: its sandbox had not been started`);
+  if (opened.verifies !== undefined)
+    throw new RunnerError(
+      'sandbox_lost',
+      `run ${dir.id} was made to verify run ${opened.verifies.run}, and nobody waits for it any more; verify that run again`,
+    );
   const policy = parsePolicyRecord(await readFile(dir.policy, 'utf8'), `policy of run ${dir.id}`);
   if (policy.digest !== opened.policy.digest)
     throw new RunnerError(

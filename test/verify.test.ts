@@ -1,7 +1,10 @@
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
-import { Runner } from '../src/runner.ts';
+import type { LoadedPolicy } from '../src/policy/policy.ts';
+import { findRunSnapshot, Runner, type Run } from '../src/runner.ts';
 import type { GateResult, Verification } from '../src/verify/verification.ts';
 import { findVerification } from '../src/verify/verification-files.ts';
 import { verifyRun } from '../src/verify/verify.ts';
@@ -84,7 +87,7 @@ test('a candidate is not paid for checks that it changes: those of the base are 
   });
   expect(gate(verification, 'unit')).toMatchObject({ verdict: 'needs_review', tests: { passed: 1, failed: 0 } });
   expect(gate(verification, 'unit').reason).toContain('passes only with checks that the candidate changes');
-  const { exitCode, stdout, stderr } = await bench.cli(['verify', id]);
+  const { exitCode, stdout, stderr } = await bench.cliHere(['verify', id]);
   expect(exitCode, stderr).toBe(3);
   expect(stderr).toContain('… unit/base_checks/same');
   expect(stdout).toContain('it changes what is checked: src/test/test_sum.py');
@@ -121,6 +124,63 @@ test('what fails is run again, on the base too, and what a gate prints is shown 
   expect(JSON.stringify(verification)).not.toMatch(/[^\x20-\x7e×…›]/);
 });
 
+test('what depends on the order of tests, or on luck, is told as a flake and passes nothing', async () => {
+  const moods = await bench.workspace({ mood: 'good' });
+  chmodSync(moods, 0o755);
+  const policy = smallPolicy(`inputs: [{ source: ${moods}, target: /inputs/moods }]
+verify:
+  reruns: { same: 1, shuffled: 1, half_cpu: 1, base: 1 }
+  gates:
+    - { id: ordered, script: "echo b-after-a; exit 1", shuffle: [sh, -c, "echo a-after-b"] }
+    - { id: lucky, script: "grep -q good /inputs/moods/mood" }
+`);
+  const run = await changed(policy, 'echo "# more" >> src/sum.py');
+  const { verification } = await verifyRun({ runner, dataDir: bench.dataDir }, run.id, {
+    // The second attempt with the candidate has more luck than any other.
+    onAttempt: (name) => writeFileSync(join(moods, 'mood'), again(name) ? 'good' : 'bad'),
+  });
+  expect(verification.verdict).toBe('needs_review');
+  expect(gate(verification, 'ordered')).toMatchObject({
+    verdict: 'needs_review',
+    stability: { verdict: 'flaky_order' },
+  });
+  expect(gate(verification, 'lucky')).toMatchObject({
+    verdict: 'needs_review',
+    stability: {
+      verdict: 'flaky_unknown',
+      attempts: [
+        { where: 'candidate', how: 'same', runs: 2, failed: 1 },
+        { where: 'base', how: 'same', runs: 1, failed: 1 },
+        { where: 'candidate', how: 'half_cpu', runs: 1, failed: 1 },
+      ],
+    },
+  });
+  expect(new Set(verification.failures.map(({ class: kind }) => kind))).toEqual(new Set(['flaky_verifier']));
+  await expect(verifyRun({ runner, dataDir: bench.dataDir }, verification.runs[0]?.run ?? '')).rejects.toMatchObject({
+    code: 'invalid_request',
+    message: expect.stringContaining(`was made to verify run ${run.id}`),
+  });
+});
+
+test('what a verification leaves when its runner goes away is taken up by nobody', async () => {
+  const run = await changed(smallPolicy(), 'echo "# more" >> src/sum.py');
+  const other = await Runner.create(bench.engine, bench.dataDir);
+  const verifies = { run: run.id, gate: 'unit', attempt: 'candidate/same' };
+  const [left] = await other.fork(await findRunSnapshot(bench.dataDir, run.id), { verifies });
+  await other.release();
+  const id = left?.id ?? '';
+  await expect(runner.resume(id)).rejects.toMatchObject({ code: 'sandbox_lost' });
+  await runner.closeLost(id, 'nobody waits for it');
+  expect((await entriesOf(id)).at(-1)).toMatchObject({ type: 'run.closed', data: { outcome: 'lost' } });
+  expect(await bench.containers()).toEqual([]);
+});
+
+const made: string[] = [];
+function again(name: string): boolean {
+  made.push(name);
+  return name === 'lucky/candidate/same' && made.filter((one) => one === name).length === 2;
+}
+
 async function entriesOf(run: string): Promise<Entry[]> {
   const entries: Entry[] = [];
   for await (const entry of readEntries(bench.dataDir.runDir(run).journal)) entries.push(entry);
@@ -128,12 +188,17 @@ async function entriesOf(run: string): Promise<Entry[]> {
 }
 
 async function verified(policy: string, script: string): Promise<{ verification: Verification; id: string }> {
-  const run = await runner.open({ policy: smallPolicy(policy), workspace: await bench.workspace(files) });
+  const run = await changed(smallPolicy(policy), script);
+  const { verification } = await verifyRun({ runner, dataDir: bench.dataDir }, run.id);
+  return { verification, id: run.id };
+}
+
+async function changed(policy: LoadedPolicy, script: string): Promise<Run> {
+  const run = await runner.open({ policy, workspace: await bench.workspace(files) });
   const result = await run.call('change', { tool: 'exec', script });
   expect(result.data, result.text).toMatchObject({ exitCode: 0 });
   await run.close();
-  const { verification } = await verifyRun({ runner, dataDir: bench.dataDir }, run.id);
-  return { verification, id: run.id };
+  return run;
 }
 
 function shown({ gates: all }: Verification): Record<string, string> {

@@ -21,6 +21,8 @@ export interface RunRow {
   readonly opened: string;
   readonly state: string;
   readonly policy: string;
+  /** Of one that was made to verify another: `RUN/GATE/ATTEMPT`. */
+  readonly verifies?: string;
   /** null where a service does not say. */
   readonly calls: number | null;
 }
@@ -88,8 +90,9 @@ async function rowOfJournal({ id: run, journal }: RunDir): Promise<RunRow> {
   try {
     for await (const entry of readEntries(journal)) {
       if (entry.type === 'run.opened') {
-        const { policy, by } = entry.data;
-        Object.assign(row, { opened: entry.at, policy: policy.name, name: by?.name ?? null });
+        const { policy, by, verifies: of } = entry.data;
+        const verifies = of === undefined ? {} : { verifies: `${of.run}/${of.gate}/${of.attempt}` };
+        Object.assign(row, { opened: entry.at, policy: policy.name, name: by?.name ?? null, ...verifies });
       }
       if (entry.type === 'call.intended') row.calls += 1;
       if (entry.type === 'run.closed') row.state = entry.data.outcome;
@@ -103,6 +106,18 @@ async function rowOfJournal({ id: run, journal }: RunDir): Promise<RunRow> {
 function tableOf(rows: readonly RunRow[]): string {
   return table([
     ['RUN', 'NAME', 'OPENED', 'STATE', 'POLICY', 'CALLS'],
-    ...rows.map((row) => [row.run, row.name ?? '-', row.opened, row.state, row.policy, `${row.calls ?? '-'}`]),
+    ...rows.map((row) => [
+      row.run,
+      row.name ?? madeFor(row) ?? '-',
+      row.opened,
+      row.state,
+      row.policy,
+      `${row.calls ?? '-'}`,
+    ]),
   ]);
+}
+
+function madeFor({ verifies }: RunRow): string | undefined {
+  const [run = '', gate = ''] = verifies?.split('/') ?? [];
+  return verifies === undefined ? undefined : `(${gate} of ${run.slice(0, 12)})`;
 }

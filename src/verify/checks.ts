@@ -17,7 +17,7 @@ const deciding: readonly Category[] = ['test', 'execution_bearing', 'dependency'
  *  - `base_with_new_checks` is the base with the tests of the candidate, and nothing else of it.
  */
 export class Checks {
-  /** Changed, removed or replaced ones of the base, and new ones that configure others. Sorted as the change set is. */
+  /** Changed, removed or replaced ones of the base, and inputs of gates, new ones too. Sorted as the change set is. */
   readonly touched: readonly string[];
   /** Files of tests that the candidate adds or changes. */
   readonly tests: readonly string[];
@@ -41,15 +41,10 @@ export class Checks {
       ({ path, categories }) => isInput(path) || categories.some((category) => deciding.includes(category)),
     );
     const isTest = ({ categories }: ClassifiedChange): boolean => categories.includes('test');
-    // A new test adds to what is checked; anything else that is new may change what was.
-    const isNewTest = (change: ClassifiedChange): boolean =>
-      change.status === 'added' &&
-      isTest(change) &&
-      !change.categories.includes('execution_bearing') &&
-      !isInput(change.path);
     return new Checks(snapshot, {
       all: new Set(checks.map(({ path }) => path)),
-      touched: checks.filter((change) => !isNewTest(change)).map(({ path }) => path),
+      // What is new is not there for the checks of the base: it cannot say anything about those.
+      touched: checks.filter(({ path, status }) => status !== 'added' || isInput(path)).map(({ path }) => path),
       tests: checks.filter((change) => isTest(change) && change.status !== 'deleted').map(({ path }) => path),
     });
   }

@@ -123,7 +123,7 @@ function raised(from: RiskLevel, touched: readonly string[], judged: readonly Ju
   const because = [
     ...(touched.length === 0
       ? []
-      : [line(`${touched.length} changes say what is checked: ${touched.slice(0, 5).join(', ')}`)]),
+      : [line(`${touched.length} existing checks are changed: ${touched.slice(0, 5).join(', ')}`)]),
     ...own.map(({ result }) => line(`the gate ${result.id} passes only with checks that the candidate changes`)),
   ];
   const step = touched.length === 0 ? 0 : 1;
