@@ -1,6 +1,8 @@
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -128,4 +130,33 @@ test('with --leave-runs a run, its command and its snapshots go on without a ser
 test('an address that others reach is refused without the word for it', async () => {
   const refused = await bench.cli(['serve', '--listen', '0.0.0.0:0']);
   expect(refused).toMatchObject({ exitCode: 125, stderr: expect.stringContaining('--listen-beyond-loopback') });
+});
+
+test('a harness elsewhere has nothing of the machine but its address and a key: it sends its files and works with them', async () => {
+  const { told } = await serve('--listen', '127.0.0.1:0');
+  const draft = {
+    team: 'red',
+    identity: 'ann',
+    scopes: ['run:open', 'call', 'read'],
+    policies: 'any',
+    expiresAt: null,
+  };
+  const { secret } = (await ask('POST', '/v1/keys', draft)).json as { secret: string };
+  const elsewhere = await mkdtemp(join(tmpdir(), 'glovebox-elsewhere-'));
+  const env = { GLOVEBOX_URL: told.listening[1] ?? '', GLOVEBOX_KEY: secret, GLOVEBOX_DATA: join(elsewhere, 'none') };
+  const cli = (...argv: string[]) => bench.cli(argv, { env });
+  try {
+    const workspace = join(elsewhere, 'files');
+    await mkdir(join(workspace, 'src'), { recursive: true });
+    await writeFile(join(workspace, 'src/a.txt'), 'one\n');
+    await writeFile(join(elsewhere, 'policy.yaml'), smallPolicyText());
+    const opened = await cli('open', '--name', 'far', '-p', join(elsewhere, 'policy.yaml'), '--upload', workspace);
+    expect(opened.stderr).toMatch(/uploaded 1 files, 1 KiB/);
+    expect((await cli('exec', 'far', '--', 'sh', '-c', 'cat src/a.txt; echo two >> src/a.txt')).stdout).toBe('one');
+    expect((await cli('diff', 'far')).stdout).toMatch(/^\+two$/m);
+    expect((await cli('close', '-q', 'far')).exitCode).toBe(0);
+    expect(existsSync(env.GLOVEBOX_DATA)).toBe(false);
+  } finally {
+    await rm(elsewhere, { recursive: true });
+  }
 });

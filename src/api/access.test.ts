@@ -185,6 +185,7 @@ function pathOf({ path, operation }: Route, run: string): string {
     port: '80',
     approval: newId(),
     key: newId(),
+    workspace: newId(),
   };
   const query = operation === 'makeCallWithPayload' ? `?call=${encodeURIComponent('{"tool":"write","path":"a"}')}` : '';
   return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default') + query;
@@ -194,7 +195,7 @@ function pathOf({ path, operation }: Route, run: string): string {
 function bodyOf(route: Route): unknown {
   const body = route.kind === 'http' ? route.body : undefined;
   if (body === undefined) return undefined;
-  if (body.kind === 'bytes') return new Uint8Array(1024);
+  if (body.kind !== 'json') return new Uint8Array(1024);
   return bodies[route.operation] ?? {};
 }
 
@@ -210,7 +211,7 @@ const bodies: Readonly<Record<string, unknown>> = {
 
 function headersOf(route: Route): Record<string, string> {
   const body = route.kind === 'http' ? route.body : undefined;
-  return body?.kind === 'bytes' ? { 'content-type': body.contentType } : {};
+  return body !== undefined && body.kind !== 'json' ? { 'content-type': body.contentType } : {};
 }
 
 describe('who had a hand in a run', () => {

@@ -46,6 +46,10 @@ export async function readBody(
   const declared = request.headers.get('content-length');
   const tooLarge = (): RunnerError =>
     new RunnerError('payload_too_large', `the body is longer than the ${most} bytes that this route takes`);
+  if (spec.kind === 'stream') {
+    if (declared !== null && !(Number(declared) <= most)) throw tooLarge();
+    return { body: bounded(request, most, tooLarge), bytes: 0, release: () => undefined };
+  }
   if (declared !== null) {
     const bytes = Number(declared);
     if (!(bytes <= most)) throw tooLarge();
@@ -76,6 +80,19 @@ export async function readBody(
   }
 }
 
+async function* bounded(request: Request, most: number, tooLarge: () => RunnerError): AsyncGenerator<Uint8Array, void> {
+  let bytes = 0;
+  try {
+    for await (const part of request.body ?? []) {
+      bytes += part.length;
+      if (bytes > most) throw tooLarge();
+      yield part;
+    }
+  } catch (error) {
+    throw error instanceof RunnerError ? error : cutOff();
+  }
+}
+
 /** Each piece goes to its place as it comes: what is put together at the end keeps everybody waiting. */
 async function arriving(request: Request, bytes: number): Promise<Buffer> {
   const whole = Buffer.allocUnsafeSlow(bytes);
@@ -90,7 +107,7 @@ async function arriving(request: Request, bytes: number): Promise<Buffer> {
 }
 
 function parse(bytes: Buffer, spec: BodySpec): unknown {
-  if (spec.kind === 'bytes') return bytes;
+  if (spec.kind !== 'json') return bytes;
   if (bytes.length === 0 && spec.optional === true) return check({}, spec);
   const text = bytes.toString('utf8');
   if (spec.checkedLater !== true && isDeep(text))
@@ -148,7 +165,7 @@ function refuseType(request: Request, spec: BodySpec): void {
   const wanted = spec.kind === 'json' ? 'application/json' : spec.contentType;
   if (type === wanted || (spec.kind === 'json' && type.endsWith('+json'))) return;
   if (type === '' && spec.kind === 'json' && spec.optional === true) return;
-  if (spec.kind === 'bytes' && (type === '' || type === 'application/octet-stream')) return;
+  if (spec.kind !== 'json' && (type === '' || type === 'application/octet-stream')) return;
   throw new RunnerError(
     'unsupported_media_type',
     `this route takes ${wanted}, not ${JSON.stringify(type.slice(0, 80))}`,

@@ -51,7 +51,8 @@ export type BodySpec =
       readonly optional?: boolean;
       readonly maxBytes?: number;
     }
-  | { readonly kind: 'bytes'; readonly contentType: string; readonly maxBytes: number };
+  /** `stream`: given as it arrives, and never whole. */
+  | { readonly kind: 'bytes' | 'stream'; readonly contentType: string; readonly maxBytes: number };
 
 /** What the document says of an answer; a schema is of JSON. */
 export interface ReplySpec {
@@ -105,7 +106,9 @@ type BodyOf<B> = B extends { kind: 'json'; schema: infer S extends z.ZodType }
     : z.infer<S>
   : B extends { kind: 'bytes' }
     ? Buffer
-    : undefined;
+    : B extends { kind: 'stream' }
+      ? AsyncIterable<Uint8Array>
+      : undefined;
 
 interface Row<P extends Shape, Q> {
   readonly method: Method;

@@ -9,6 +9,7 @@ import { mcpRoutes } from './routes/mcp-routes.ts';
 import { outputRoutes } from './routes/output-routes.ts';
 import { runRoutes } from './routes/run-routes.ts';
 import { serviceRoutes } from './routes/service-routes.ts';
+import { workspaceRoutes } from './routes/workspace-routes.ts';
 import { socketRoutes } from './routes/socket-routes.ts';
 
 /** Every route there is: what is served, what the document says, and what the tests of access go through. */
@@ -21,6 +22,7 @@ export function allRoutes(): readonly Route[] {
     ...fileRoutes,
     ...exportRoutes,
     ...approvalRoutes,
+    ...workspaceRoutes,
     ...keyRoutes,
     ...mcpRoutes(),
   ];

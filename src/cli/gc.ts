@@ -47,6 +47,7 @@ export function gcCommand(program: Command, context: CliContext): void {
         builds,
         neverBegun,
         retained.removed,
+        retained.uploads,
         retained.failed,
       ];
       if (all.every((list) => list.length === 0) && retained.blobs.count === 0) print('nothing left behind');
@@ -70,9 +71,10 @@ const whatOf: Readonly<Record<Removal['kind'], string>> = {
   build: 'the record of a build of',
 };
 
-function printRetained({ removed, blobs, kept, failed }: Retained, verb: string): void {
+function printRetained({ removed, uploads, blobs, kept, failed }: Retained, verb: string): void {
   for (const { kind, id, bytes, reason } of removed)
     print(`${verb} ${whatOf[kind]} ${id} (${bytesText(bytes)}): ${reason}`);
+  for (const id of uploads) print(`${verb} uploaded workspace ${id}: no run was opened from it for a day`);
   if (blobs.count > 0) print(`${verb} ${blobs.count} contents that no run names any more (${bytesText(blobs.bytes)})`);
   for (const { id, reason } of kept) print(`kept run ${id}: ${printable(reason)}`);
   for (const { id, reason } of failed) print(`could not remove ${id}: ${printable(reason)}`);

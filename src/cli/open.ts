@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { OpenRunInput } from '../client/client.ts';
+import type { GloveboxClient, OpenRunInput } from '../client/client.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { CliContext } from './context.ts';
 import { Interruption } from './interruption.ts';
@@ -12,6 +13,7 @@ interface Options {
   readonly policy: string;
   readonly class?: string;
   readonly workspace?: string;
+  readonly upload?: string;
   readonly image?: string;
   readonly intent?: string;
   readonly json?: boolean;
@@ -27,6 +29,10 @@ export function openCommand(program: Command, _context: CliContext): void {
     .option('-p, --policy <policy>', 'a policy file, or the name of one that the service offers', 'default')
     .option('-c, --class <name>', 'task class, where the policy has classes')
     .option('-w, --workspace <dir>', 'directory whose allowed files are copied in (default: an empty workspace)')
+    .option(
+      '--upload <dir>',
+      'the same, sent to the service: it may be on another machine (what git ignores stays here)',
+    )
     .option('-i, --image <image>', "one of the policy's images")
     .option('--intent <text>', 'what the run is for; recorded first')
     .option('--json', 'the run as JSON')
@@ -35,7 +41,9 @@ export function openCommand(program: Command, _context: CliContext): void {
       const client = await openService();
       const interruption = new Interruption('the run');
       try {
-        const run = await client.runs.open(request, { signal: interruption.signal });
+        const { signal } = interruption;
+        const uploaded = options.upload === undefined ? {} : { uploaded: await upload(client, options.upload, signal) };
+        const run = await client.runs.open({ ...request, ...uploaded }, { signal });
         if (options.json === true) printJson(await run.view());
         else print(run.id);
         const name = options.name ?? run.id;
@@ -58,6 +66,13 @@ async function requestOf(options: Options): Promise<OpenRunInput> {
     ...(image === undefined ? {} : { image }),
     ...(intent === undefined ? {} : { intent }),
   };
+}
+
+async function upload(client: GloveboxClient, directory: string, signal: AbortSignal): Promise<string> {
+  const { packWorkspace } = await import('./pack-workspace.ts');
+  const { id, files, bytes } = await client.workspaces.upload(packWorkspace(resolve(directory)), signal);
+  say(`glovebox: uploaded ${files} files, ${Math.ceil(bytes / 1024)} KiB, as workspace ${id}`);
+  return id;
 }
 
 /** What looks like a file is one, and its text is sent. */

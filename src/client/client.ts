@@ -8,11 +8,13 @@ import { HttpTransport, type Address } from './http-transport.ts';
 import { RemoteRun } from './remote-run.ts';
 import { jsonBody, Requests, type ReaskOptions } from './requests.ts';
 import type { Transport } from './transport.ts';
+import { Workspaces } from './workspaces.ts';
 
 export { RunnerError, isRunnerError, type ErrorCode } from '../errors.ts';
 export type { ApprovalView } from '../contract/approval-view.ts';
 export type { DiffView } from '../contract/diff-view.ts';
 export type { ServiceEvent } from '../contract/event.ts';
+export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';
 export type { Entry } from '../journal/entry.ts';
 export type { ToolCallInput, ToolName } from '../tools/tool-call.ts';
@@ -48,12 +50,14 @@ export interface OpenOptions {
 export class GloveboxClient {
   readonly runs: Runs;
   readonly approvals: Approvals;
+  readonly workspaces: Workspaces;
   readonly #requests: Requests;
 
   private constructor(transport: Transport, options: ReaskOptions) {
     this.#requests = new Requests(transport, options);
     this.runs = new Runs(this.#requests);
     this.approvals = new Approvals(this.#requests);
+    this.workspaces = new Workspaces(this.#requests);
   }
 
   /** Nothing is sent yet; a service that is not there is said by the first request. */

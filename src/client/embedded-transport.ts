@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import { Readable, type Duplex } from 'node:stream';
 import { LostConnection, type Answer, type Ask, type Transport } from './transport.ts';
 
 /** A service in this process, as its HTTP routes and its sockets are reached without a network. */
@@ -23,7 +23,7 @@ export class EmbeddedTransport implements Transport {
     const request = new Request(`http://localhost${path}`, {
       method,
       ...(headers === undefined ? {} : { headers: { ...headers } }),
-      ...(body === undefined ? {} : { body: Buffer.from(body) }),
+      ...bodyOf(body),
       ...(signal === undefined ? {} : { signal }),
     });
     const response = await this.#service.fetch(request);
@@ -43,6 +43,12 @@ export class EmbeddedTransport implements Transport {
   close(): Promise<void> {
     return this.#service.close();
   }
+}
+
+function bodyOf(body: Ask['body']): RequestInit {
+  if (body === undefined) return {};
+  if (typeof body === 'string' || body instanceof Uint8Array) return { body: Buffer.from(body) };
+  return { body: Readable.toWeb(Readable.from(body)) as ReadableStream<Uint8Array>, duplex: 'half' };
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array, void> {}

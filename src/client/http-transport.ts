@@ -1,6 +1,7 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import type * as Https from 'node:https';
-import type { Duplex } from 'node:stream';
+import { Readable, type Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { messageOf, RunnerError } from '../errors.ts';
 import { LostConnection, NotConnected, type Answer, type Ask, type Transport } from './transport.ts';
 
@@ -61,7 +62,7 @@ export class HttpTransport implements Transport {
       headers: {
         ...this.#headers,
         ...ask.headers,
-        ...(body === undefined ? {} : { 'content-length': `${Buffer.byteLength(body)}` }),
+        ...(body === undefined || isPieces(body) ? {} : { 'content-length': `${Buffer.byteLength(body)}` }),
       },
       // A kept connection may have been closed meanwhile: what cannot be asked twice gets one of its own.
       agent: ask.repeatable === true ? this.#agent : false,
@@ -90,7 +91,8 @@ export class HttpTransport implements Transport {
         clearTimeout(connecting);
         resolve(answer);
       });
-      asked.end(body);
+      if (isPieces(body)) pipeline(Readable.from(body), asked).catch((cause: unknown) => reject(failureOf(cause)));
+      else asked.end(body);
     });
     this.#streams.add(response);
     response.once('close', () => this.#streams.delete(response));
@@ -161,6 +163,16 @@ async function* bodyOf(response: IncomingMessage, signal: AbortSignal | undefine
     throw new LostConnection(`the answer was cut off: ${messageOf(cause)}`, { cause });
   }
   if (!response.complete) throw new LostConnection('the answer was cut off');
+}
+
+function isPieces(body: Ask['body']): body is AsyncIterable<Uint8Array> {
+  return typeof body === 'object' && Symbol.asyncIterator in body;
+}
+
+/** Of pieces that could not be made, or sent: what the connection says comes before. */
+function failureOf(cause: unknown): Error {
+  if (cause instanceof RunnerError) return cause;
+  return new LostConnection(messageOf(cause), { cause });
 }
 
 function singleOf(value: string | string[] | undefined): string | undefined {

@@ -6,7 +6,8 @@ export interface Ask {
   /** From the root on, with its query, encoded. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | string;
+  /** Pieces are sent as they come, and only once. */
+  readonly body?: Uint8Array | string | AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal | undefined;
   /** Asking twice is the same as asking once: it only looks, or it is a call under its id. */
   readonly repeatable?: boolean;

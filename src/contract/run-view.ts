@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Intent, type IntentInput } from '../policy/language/intent.ts';
 import { DigestText, queryNumber, RunId, Time } from './fields.ts';
+import { WorkspaceId } from './workspace-view.ts';
 
 const runNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 export const policyNamePattern = /^[a-z][a-z0-9-]{0,63}$/;
@@ -33,11 +34,15 @@ export const OpenRun = z
       .max(200)
       .optional()
       .describe('Instead of a workspace: one that was imported before; for the owner of the machine.'),
+    uploaded: WorkspaceId.optional().describe('Instead of a workspace: one that was uploaded, by its id.'),
     image: z.string().min(1).max(200).optional().describe("One of the policy's; default its first."),
     intent: IntentField.optional().describe('What the run is for, recorded first; or all that narrows its policy.'),
     name: RunName.optional(),
   })
-  .refine((asked) => asked.workspace === undefined || asked.base === undefined, 'either workspace or base');
+  .refine(
+    ({ workspace, base, uploaded }) => [workspace, base, uploaded].filter((one) => one !== undefined).length <= 1,
+    'one of workspace, uploaded and base',
+  );
 export type OpenRun = z.infer<typeof OpenRun>;
 export type OpenRunInput = z.input<typeof OpenRun>;
 

@@ -7,6 +7,7 @@ import { isProcessAlive } from '../process-identity.ts';
 import { RunDir } from './run-dir.ts';
 import { usualPath } from './usual-path.ts';
 import { SandboxLinks } from './sandbox-links.ts';
+import { UploadedDirs } from './uploaded-dirs.ts';
 import { WarmDirs } from './warm-dirs.ts';
 
 export type { RunDir } from './run-dir.ts';
@@ -22,6 +23,7 @@ export type { RunDir } from './run-dir.ts';
  *     instances/<id>.json          runner processes: pid, start time, boot
  *     sandboxes/<id>               whose a sandbox is: a link to the run
  *     pool/<instance>/<id>/        sandboxes that wait for a run
+ *     workspaces/<id>/             sent by clients, for runs to open from: upload.json and tree/
  *     blobs/                       contents of changed files, by digest
  *     bases/                       imported trees, by digest
  *     environments/                <name>.json what one is made of, <name>.<id>.ndjson the record of a setup that was let out
@@ -33,6 +35,7 @@ export class DataDir {
   readonly basesDir: string;
   readonly sandboxes: SandboxLinks;
   readonly warm: WarmDirs;
+  readonly uploads: UploadedDirs;
   readonly #runsDir: string;
   readonly #instances: Instances;
 
@@ -43,6 +46,7 @@ export class DataDir {
     this.basesDir = join(path, 'bases');
     this.sandboxes = new SandboxLinks(join(path, 'sandboxes'));
     this.warm = new WarmDirs(join(path, 'pool'));
+    this.uploads = new UploadedDirs(join(path, 'workspaces'));
     this.#runsDir = join(path, 'runs');
     this.#instances = new Instances(join(path, 'instances'));
   }

@@ -21,6 +21,8 @@ export interface RetentionOptions {
 /** What went, or with `dryRun` would go. */
 export interface Retained extends Pick<RetentionPlan, 'kept'> {
   readonly removed: readonly Removal[];
+  /** Workspaces that were uploaded and not used for a day. */
+  readonly uploads: readonly string[];
   /** Contents that nothing refers to any more. */
   readonly blobs: { readonly count: number; readonly bytes: number };
   /** What could not be removed; it is tried again the next time. */
@@ -52,7 +54,8 @@ export async function carryOutRetention(dataDir: DataDir, options: RetentionOpti
     }
   }
   const blobs = await collectBlobs(dataDir, plan, { dryRun, nowMs, removed });
-  return { removed, blobs, kept: plan.kept, failed };
+  const uploads = await dataDir.uploads.expire(nowMs, { dryRun });
+  return { removed, uploads, blobs, kept: plan.kept, failed };
 }
 
 /** False when somebody writes there after all. */

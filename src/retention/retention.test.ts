@@ -73,7 +73,7 @@ describe('retention', () => {
     expect(await left(month)).toEqual([...always, 'base.json', 'change-set.json', 'changes.patch'].toSorted());
     expect(await left(young)).toContain('calls/call-1.out');
     expect((await stat(month.callsDir)).mode & 0o777).toBe(0o700);
-    expect(await carryOut()).toEqual({ removed: [], kept: [], failed: [], blobs: { count: 0, bytes: 0 } });
+    expect(await carryOut()).toEqual({ removed: [], uploads: [], kept: [], failed: [], blobs: { count: 0, bytes: 0 } });
   });
 
   test('says beforehand what would go and why, with sizes, and touches nothing', async () => {

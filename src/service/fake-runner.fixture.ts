@@ -157,7 +157,12 @@ export class FakeRunner implements RunnerPort {
     this.#dataDir = dataDir;
   }
 
-  async open({ id = newId(), policy, signal }: OpenRequest): Promise<OpenedRun> {
+  /** The last one, as it came. */
+  asked: OpenRequest | undefined;
+
+  async open(asked: OpenRequest): Promise<OpenedRun> {
+    const { id = newId(), policy, signal } = asked;
+    this.asked = asked;
     await this.gate;
     signal?.throwIfAborted();
     return this.#add(id, policy);

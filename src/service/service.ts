@@ -10,6 +10,7 @@ import type {
   TakeSnapshot,
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
+import type { WorkspaceView } from '../contract/workspace-view.ts';
 import type { RunState } from '../control/controlled.ts';
 import { describeRun, sealBundle, type Bundle } from '../bundle/export.ts';
 import { openSigningKey, type SigningSource } from '../bundle/signing-key.ts';
@@ -38,6 +39,7 @@ import { RunRecords, type WaitFor } from './run-records.ts';
 import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
 import { runView, type OpenedRun } from './run-views.ts';
 import { TeamTerms } from './team-terms.ts';
+import { Uploads } from './uploads.ts';
 import { WorkspaceRoots } from './workspace-roots.ts';
 import { WorkspaceSource } from './workspace-source.ts';
 
@@ -95,6 +97,7 @@ export class Service {
   readonly keys: KeyDesk;
   readonly images: NonNullable<ServiceParts['images']>;
   readonly room: DiskRoom;
+  readonly uploads: Uploads;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -112,6 +115,7 @@ export class Service {
     this.images = parts.images ?? (() => Promise.resolve([]));
     this.#probe = new EngineProbe(parts.probe ?? (() => Promise.resolve()));
     this.room = new DiskRoom(parts.disk ?? (() => diskOf(dataDir.path)), options.keepFreeBytes);
+    this.uploads = new Uploads(dataDir.uploads, this.room);
     this.desk = desk;
     this.dataDir = dataDir;
     this.#signing = options.signing ?? {};
@@ -138,7 +142,7 @@ export class Service {
       live: this.#open,
       room: this.room,
       host: { roots, destinations: options.sentPolicies ?? [] },
-      workspaces: new WorkspaceSource(roots, dataDir.basesDir),
+      workspaces: new WorkspaceSource(roots, this.uploads, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,
     });
     desk.onChange((type, approval, row) =>
@@ -207,6 +211,12 @@ export class Service {
 
   async openRun(principal: Principal, asked: OpenAsked, options: OpenOptions = {}): Promise<RunView> {
     return this.#view(await this.#opening.open(principal, asked, options));
+  }
+
+  /** Files for runs to start from. */
+  upload(principal: Principal, body: AsyncIterable<Uint8Array>): Promise<WorkspaceView> {
+    this.#ask(principal, 'run:open');
+    return this.uploads.receive(principal, body);
   }
 
   /** As many as asked for, or none. */

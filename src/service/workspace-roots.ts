@@ -18,7 +18,7 @@ export class WorkspaceRoots {
     if (!isLocal && !principal.scopes.has('admin'))
       throw new RunnerError(
         'forbidden',
-        'a directory of this machine can be named with the scope admin alone; upload files',
+        'a directory of this machine can be named with the scope admin alone; upload the workspace (POST /v1/workspaces)',
       );
     if (!isAbsolute(workspace) || workspace.includes('\0'))
       throw new RunnerError('invalid_request', 'a workspace is an absolute path on the machine of the service');

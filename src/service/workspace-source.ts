@@ -2,12 +2,14 @@ import { RunnerError } from '../errors.ts';
 import type { RepositoryPolicy } from '../policy/layers/repository-layer.ts';
 import { BaseStore } from '../workspace/base/bases.ts';
 import { localKeyId, type Principal } from './principal.ts';
+import type { Uploads } from './uploads.ts';
 import type { WorkspaceRoots } from './workspace-roots.ts';
 
 /** As a request to open a run names it; one of them, or an empty workspace. */
 export interface AskedWorkspace {
   readonly workspace?: string | undefined;
   readonly base?: string | undefined;
+  readonly uploaded?: string | undefined;
 }
 
 /** What the runner is given, and where its repository says what runs on it may do. */
@@ -18,18 +20,24 @@ export interface FoundWorkspace {
 
 const repositoryPolicyPath = '.glovebox/policy.yaml';
 
-/** What runs start from: a directory of this machine, or what was imported before. Each comes with what its repository says. */
+/** What runs start from: a directory of this machine, what a client has sent, or what was imported before. Each comes with what its repository says. */
 export class WorkspaceSource {
   readonly #roots: WorkspaceRoots;
+  readonly #uploads: Uploads;
   readonly #basesDir: string;
 
-  constructor(roots: WorkspaceRoots, basesDir: string) {
+  constructor(roots: WorkspaceRoots, uploads: Uploads, basesDir: string) {
     this.#roots = roots;
+    this.#uploads = uploads;
     this.#basesDir = basesDir;
   }
 
-  /** Throws `forbidden`, `invalid_request`, `import_refused`. */
-  async find(principal: Principal, { workspace, base }: AskedWorkspace): Promise<FoundWorkspace> {
+  /** Throws `forbidden`, `invalid_request`, `import_refused`, `not_found`. */
+  async find(principal: Principal, { workspace, base, uploaded }: AskedWorkspace): Promise<FoundWorkspace> {
+    if (uploaded !== undefined) {
+      const { tree } = await this.#uploads.use(principal, uploaded);
+      return { given: { workspace: tree }, repository: [{ fileIn: tree }] };
+    }
     if (base !== undefined) return this.#base(principal, base);
     const directory = await this.#roots.resolve(principal, workspace);
     if (directory === undefined) return { given: {}, repository: [] };

@@ -29,7 +29,7 @@ export function cleanName(raw: Buffer): string {
 }
 
 /** What single entries cannot show: names that come twice, paths through links or files, links that lead out. Others may have their turn at each step. */
-export function* checkTree(entries: readonly TarEntry[]): Generator<void, void> {
+export function* checkTree(entries: readonly Omit<TarEntry, 'content'>[]): Generator<void, void> {
   const types = new Map<string, TarEntry['type']>();
   for (const [n, entry] of entries.entries()) {
     if (n % entriesAtOnce === 0) yield;
@@ -56,7 +56,7 @@ export function* checkTree(entries: readonly TarEntry[]): Generator<void, void> 
  * A target may begin with as many `..` as keep it inside, and has none after that: then it stays inside even where other
  * components turn out to be links (to places inside).
  */
-function checkTarget(entry: TarEntry): void {
+function checkTarget(entry: Omit<TarEntry, 'content'>): void {
   const shown = `${JSON.stringify(entry.path)} -> ${JSON.stringify(entry.target)}`;
   if (entry.target === '') throw archiveRefused(`${shown}: a link without a target`);
   if (entry.target.startsWith('/') || entry.target.includes('\0')) throw archiveRefused(`${shown} leads out`);

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { decodePath } from '../../bytes-path.ts';
 import { checkTree, cleanName } from './check-tree.ts';
 import { parsePax, type PaxValues } from './pax.ts';
-import { archiveRefused, blockBytes, tarLimits, type TarEntry, type TarLimits } from './tar-entry.ts';
+import { archiveRefused, blockBytes, tarLimits, type TarEntry, type TarItem, type TarLimits } from './tar-entry.ts';
 import { parseHeader, type TarHeader } from './tar-header.ts';
 
 /**
@@ -15,16 +15,21 @@ import { parseHeader, type TarHeader } from './tar-header.ts';
  *  - right checksums, a complete end, and nothing but zeros after it.
  */
 export function readTar(archive: Buffer, limits: TarLimits = tarLimits): TarEntry[] {
-  const steps = readSteps(archive, limits);
+  const steps = readSteps(sourceOf(archive), limits);
   for (;;) {
     const { done, value } = steps.next();
-    if (done === true) return value;
+    if (done === true) return withContents(archive, value);
   }
 }
 
 /** The same, with others having their turn in between. */
 export async function readTarInTurns(archive: Buffer, limits: TarLimits = tarLimits): Promise<TarEntry[]> {
-  const steps = readSteps(archive, limits);
+  return withContents(archive, await findInTar(sourceOf(archive), limits));
+}
+
+/** What an archive holds, and where in it the contents lie: those are not read. Others have their turn in between. */
+export async function findInTar(source: TarSource, limits: TarLimits = tarLimits): Promise<TarItem[]> {
+  const steps = readSteps(source, limits);
   for (;;) {
     const { done, value } = steps.next();
     if (done === true) return value;
@@ -32,8 +37,26 @@ export async function readTarInTurns(archive: Buffer, limits: TarLimits = tarLim
   }
 }
 
-function* readSteps(archive: Buffer, limits: TarLimits): Generator<void, TarEntry[]> {
-  const entries = yield* new TarReader(archive, limits).entries();
+/** Where an archive is. */
+export interface TarSource {
+  readonly length: number;
+  /** Small pieces alone. */
+  read(start: number, end: number): Buffer;
+}
+
+function sourceOf(archive: Buffer): TarSource {
+  return { length: archive.length, read: (start, end) => archive.subarray(start, end) };
+}
+
+function withContents(archive: Buffer, items: readonly TarItem[]): TarEntry[] {
+  return items.map(({ start, sizeBytes, ...item }) => ({
+    ...item,
+    content: archive.subarray(start, start + sizeBytes),
+  }));
+}
+
+function* readSteps(source: TarSource, limits: TarLimits): Generator<void, TarItem[]> {
+  const entries = yield* new TarReader(source, limits).entries();
   yield* checkTree(entries);
   return entries;
 }
@@ -42,27 +65,27 @@ const nameMaxBytes = 8192;
 const blocksAtOnce = 256;
 
 class TarReader {
-  readonly #archive: Buffer;
+  readonly #archive: TarSource;
   readonly #limits: TarLimits;
-  readonly #files = new Map<string, TarEntry>();
-  readonly #entries: TarEntry[] = [];
+  readonly #files = new Map<string, TarItem>();
+  readonly #entries: TarItem[] = [];
   #at = 0;
   #bytes = 0;
   #pending: { path?: Buffer; linkpath?: Buffer } = {};
 
-  constructor(archive: Buffer, limits: TarLimits) {
+  constructor(archive: TarSource, limits: TarLimits) {
     this.#archive = archive;
     this.#limits = limits;
   }
 
-  *entries(): Generator<void, TarEntry[]> {
+  *entries(): Generator<void, TarItem[]> {
     this.#checkForm();
     for (let blocks = 1; ; blocks++) {
       if (blocks % blocksAtOnce === 0) yield;
       const at = this.#at;
       const block = this.#take(blockBytes);
       if (isZero(block)) {
-        this.#end(at);
+        yield* this.#end(at);
         return this.#entries;
       }
       const header = parseHeader(block, at);
@@ -74,30 +97,34 @@ class TarReader {
   }
 
   #checkForm(): void {
-    const head = this.#archive.toString('latin1', 0, 6);
+    const head = this.#archive.read(0, Math.min(6, this.#archive.length)).toString('latin1');
     if (/^(\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|PK)/.test(head)) {
       throw archiveRefused('it is compressed; send a plain tar');
     }
     if (this.#archive.length % blockBytes !== 0) throw archiveRefused('its length is not a multiple of 512 bytes');
   }
 
+  /** Where they begin. */
+  #pass(bytes: number): number {
+    const start = this.#at;
+    if (start + bytes > this.#archive.length) throw archiveRefused(`it is cut off at byte ${this.#archive.length}`);
+    this.#at = start + bytes;
+    return start;
+  }
+
   #take(bytes: number): Buffer {
-    const end = this.#at + bytes;
-    if (end > this.#archive.length) throw archiveRefused(`it is cut off at byte ${this.#archive.length}`);
-    const taken = this.#archive.subarray(this.#at, end);
-    this.#at = end;
-    return taken;
+    const start = this.#pass(bytes);
+    return this.#archive.read(start, start + bytes);
   }
 
-  #data(size: number): Buffer {
-    const padded = Math.ceil(size / blockBytes) * blockBytes;
-    return this.#take(padded).subarray(0, size);
-  }
-
-  #end(at: number): void {
+  *#end(at: number): Generator<void, void> {
     if (Object.keys(this.#pending).length > 0) throw archiveRefused('an extended header without its entry');
     if (!isZero(this.#take(blockBytes))) throw archiveRefused(`a single zero block at byte ${at}`);
-    if (!isZero(this.#archive.subarray(this.#at))) throw archiveRefused(`data after its end, at byte ${this.#at}`);
+    for (let from = this.#at; from < this.#archive.length; from += zeros.length) {
+      const rest = this.#archive.read(from, Math.min(from + zeros.length, this.#archive.length));
+      if (!isZero(rest)) throw archiveRefused(`data after its end, at byte ${this.#at}`);
+      yield;
+    }
   }
 
   #one(header: TarHeader, at: number): void {
@@ -123,7 +150,7 @@ class TarReader {
 
   #name(header: TarHeader, at: number): Buffer {
     if (header.size > nameMaxBytes) throw archiveRefused(`an extended header of ${header.size} bytes at byte ${at}`);
-    return this.#data(header.size);
+    return this.#take(padded(header.size)).subarray(0, header.size);
   }
 
   #expect(values: PaxValues, at: number): void {
@@ -141,11 +168,11 @@ class TarReader {
     if ((header.mode & 0o6000) !== 0) throw archiveRefused(`${shown} is setuid or setgid`);
     if (header.type !== '0' && header.size !== 0) throw archiveRefused(`${shown} has content but is no file`);
     const path = cleanName(rawName);
-    const base = { path, mode: header.mode & 0o777, content: Buffer.alloc(0), target: '' };
+    const base = { path, mode: header.mode & 0o777, start: 0, sizeBytes: 0, target: '' };
     switch (header.type) {
       case '0':
         if (rawName.at(-1) === 0x2f) throw archiveRefused(`${shown} is a file with the name of a directory`);
-        this.#add({ ...base, type: 'file', content: this.#data(header.size) });
+        this.#add({ ...base, type: 'file', start: this.#pass(padded(header.size)), sizeBytes: header.size });
         return;
       case '5':
         if (path !== '') this.#add({ ...base, type: 'directory' });
@@ -167,8 +194,8 @@ class TarReader {
     }
   }
 
-  #add(entry: TarEntry): void {
-    this.#bytes += entry.content.length;
+  #add(entry: TarItem): void {
+    this.#bytes += entry.sizeBytes;
     if (this.#bytes > this.#limits.bytesMax)
       throw archiveRefused(`more than ${this.#limits.bytesMax} bytes of content`);
     this.#entries.push(entry);
@@ -178,12 +205,14 @@ class TarReader {
 
 const zeros = Buffer.alloc(65_536);
 
+/** Of no more than there are zeros. */
 function isZero(bytes: Buffer): boolean {
-  for (let at = 0; at < bytes.length; at += zeros.length) {
-    const piece = bytes.subarray(at, at + zeros.length);
-    if (piece.compare(zeros, 0, piece.length) !== 0) return false;
-  }
-  return true;
+  return bytes.compare(zeros, 0, bytes.length) === 0;
+}
+
+/** Contents fill whole blocks. */
+function padded(bytes: number): number {
+  return Math.ceil(bytes / blockBytes) * blockBytes;
 }
 
 /** GNU long names end with a NUL. */

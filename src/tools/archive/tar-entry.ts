@@ -12,6 +12,12 @@ export interface TarEntry {
   readonly target: string;
 }
 
+/** The same without its content, which lies in the archive. */
+export interface TarItem extends Omit<TarEntry, 'content'> {
+  readonly start: number;
+  readonly sizeBytes: number;
+}
+
 export interface TarLimits {
   readonly entriesMax: number;
   /** Of all contents together; hard links count again, as they become copies. */
