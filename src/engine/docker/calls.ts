@@ -1,6 +1,7 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import type { Duplex, Readable } from 'node:stream';
+import { inspect } from 'node:util';
 import Modem from 'docker-modem';
 import type * as z from 'zod';
 import { Deadline } from '../../deadline.ts';
@@ -194,20 +195,25 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** The modem writes down all that there is of each request, for a log that nobody reads: with an agent, of every connection. */
+function unseen<A extends http.Agent>(agent: A): A {
+  return Object.assign(agent, { [inspect.custom]: () => 'agent' });
+}
+
 /** Everything is said explicitly, `undefined` too: what is left out, the modem takes from DOCKER_HOST. */
 function modemOptions(endpoint: Endpoint): Modem.ConstructorOptions {
   const nothing = { socketPath: undefined, host: undefined, port: undefined, ca: undefined, cert: undefined };
   const rest = { key: undefined, timeout: undefined, pathPrefix: '/', headers: {} };
   if (endpoint.kind === 'unix') {
-    const agent = new http.Agent({ keepAlive: false });
+    const agent = unseen(new http.Agent({ keepAlive: false }));
     return { ...nothing, ...rest, socketPath: endpoint.path, protocol: 'http', agent };
   }
   const { host, port, tls } = endpoint;
   const address = { ...nothing, ...rest, host, port };
   if (tls === undefined) {
-    return { ...address, protocol: 'http', agent: new http.Agent({ keepAlive: false }) };
+    return { ...address, protocol: 'http', agent: unseen(new http.Agent({ keepAlive: false })) };
   }
   const { rejectUnauthorized, ...keys } = tlsOptions(tls);
-  const agent = new https.Agent({ keepAlive: false, rejectUnauthorized });
+  const agent = unseen(new https.Agent({ keepAlive: false, rejectUnauthorized }));
   return { ...address, ...keys, protocol: 'https', agent };
 }
