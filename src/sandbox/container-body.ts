@@ -53,6 +53,8 @@ const headroomBytes = 64 * MiB;
 const runBytes = 4 * MiB;
 const inodeBytes = 4096;
 
+const seccomp = JSON.stringify(seccompProfile());
+
 /** The container of a sandbox: everything that can be fixed about it before it exists. */
 export function containerBody(spec: SandboxSpec, supervisorVolume: string): ContainerSpec {
   const { limits } = spec;
@@ -83,7 +85,7 @@ export function containerBody(spec: SandboxSpec, supervisorVolume: string): Cont
       ...(spec.inputs ?? []),
     ],
     ...(spec.egress === true ? { lowPorts: true } : {}),
-    seccomp: JSON.stringify(seccompProfile()),
+    seccomp,
   };
 }
 

@@ -53,8 +53,10 @@ const always: Readonly<Record<string, string>> = {
 const terminal: Readonly<Record<string, string>> = { TERM: 'xterm-256color' };
 
 /** `NAME=value`, sorted by name. The caller's values win over the default ones. */
-export function callEnvironment(spec: Pick<ExecSpec, 'env' | 'tty'>): string[] {
+export function callEnvironment(spec: Pick<ExecSpec, 'env' | 'tty'>): readonly string[] {
   const own = spec.env ?? {};
+  const [common, defaults] = spec.tty === undefined ? [withoutTerminal, quiet] : [withTerminal, terminal];
+  if (Object.keys(own).length === 0) return common;
   for (const [name, value] of Object.entries(own)) {
     if (name === '' || name.includes('=') || name.includes('\0') || value.includes('\0'))
       throw new RunnerError(
@@ -62,8 +64,15 @@ export function callEnvironment(spec: Pick<ExecSpec, 'env' | 'tty'>): string[] {
         `environment variable ${JSON.stringify(name)}: a name is not empty and has no "=", neither name nor value has NUL`,
       );
   }
-  const merged = { ...always, ...(spec.tty === undefined ? quiet : terminal), ...own };
-  return Object.entries(merged)
+  return listed({ ...always, ...defaults, ...own });
+}
+
+function listed(variables: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(variables)
     .map(([name, value]) => `${name}=${value}`)
     .sort();
 }
+
+/** What most commands get: sorted once. */
+const withoutTerminal = listed({ ...always, ...quiet });
+const withTerminal = listed({ ...always, ...terminal });

@@ -104,7 +104,7 @@ export class Ledger {
     }
   }
 
-  /** The same, a moment later and together with others: often the next call's note is quicker than another thread. */
+  /** The same, a moment later and together with others: often the next call's note takes it along. */
   append(line: LedgerLine): Promise<void> {
     if (!this.#open) return Promise.resolve();
     this.#pending += `${JSON.stringify(line)}\n`;
@@ -127,7 +127,9 @@ export class Ledger {
         this.#pending = '';
         const at = this.#at;
         this.#at += bytes.length;
-        for (let done = 0; done < bytes.length;) done += await writeAt(this.#fd, bytes, done, at + done);
+        // A trip through the thread pool costs more than a few bytes do.
+        const write = bytes.length <= atOnceMax ? writeAtOnce : writeAt;
+        for (let done = 0; done < bytes.length;) done += await write(this.#fd, bytes, done, at + done);
       }
     } finally {
       this.#writing = undefined;
@@ -156,6 +158,12 @@ function read(directory: string): { lines: LedgerLine[]; bytes: number } {
   const bytes = content.lastIndexOf(0x0a) + 1;
   const lines = content.toString('utf8', 0, bytes).split('\n').slice(0, -1);
   return { lines: lines.map((line) => JSON.parse(line) as LedgerLine), bytes };
+}
+
+const atOnceMax = 65_536;
+
+function writeAtOnce(fd: number, bytes: Buffer, done: number, position: number): number {
+  return writeSync(fd, bytes, done, bytes.length - done, position);
 }
 
 function writeAt(fd: number, bytes: Buffer, done: number, position: number): Promise<number> {

@@ -171,7 +171,7 @@ underEachRuntime(facts, (runtime) => {
       const inside = new Box(sandbox);
       expect(await inside.output(['/setuid', 'who'])).toBe('uid 10001 10001 10001 gid 10001 10001 10001\n');
       const environment = (await inside.output(['/setuid', 'environment'])).trim().split('\n');
-      expect(environment.sort()).toEqual(callEnvironment({}).sort()); // nothing of the image's
+      expect(environment.toSorted()).toEqual(callEnvironment({}).toSorted()); // nothing of the image's
     } finally {
       await sandbox.close();
       await boxes.engine.removeImage(tag);
@@ -222,7 +222,7 @@ underEachRuntime(facts, (runtime) => {
         .split('\0')
         .filter((line) => line !== '')
         .sort(),
-    ).toEqual(callEnvironment({}).sort());
+    ).toEqual(callEnvironment({}).toSorted());
     const supervisor = await environmentOfInit(box.sandbox.containerId);
     expect(supervisor.filter((line) => line !== 'HOME=/')).toEqual([]);
   });
