@@ -13,7 +13,7 @@ import { SealWatch } from './egress/seal-watch.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
-import type { Draft, EntryData } from './journal/entry.ts';
+import type { EntryData } from './journal/entry.ts';
 import { Journal, type JournalOptions } from './journal/writer.ts';
 import type { Placement, Placements } from './placement.ts';
 import type { Opens, OpensOptions } from './pool/opens.ts';
@@ -114,6 +114,12 @@ export interface Planned extends Omit<Opening, 'placement' | 'warm'> {
 
 type Runs = (work: () => Promise<Run>) => Promise<Run>;
 
+/** A run that is on record. */
+interface Begun {
+  readonly dir: RunDir;
+  readonly journal: Journal;
+}
+
 /** What a run goes on with. */
 interface Started {
   readonly sandbox: Sandbox;
@@ -177,22 +183,24 @@ export class Opener {
 
   /** With the sandbox that is ready, or one that is made; for that `made` may have it wait. */
   async #openPlaced(planned: Planned, placement: Placement, made: Runs = (work) => work()): Promise<Run> {
+    const { pool, dataDir } = this.#parts;
+    let begun: Promise<Begun> | undefined;
     let warm: WarmSandbox | undefined;
+    const begin = (): Promise<Begun> => (begun ??= this.#begin({ ...planned, placement }));
+    const open = async (): Promise<Run> => this.#open({ ...planned, placement, warm }, await begin());
     try {
-      warm = await this.#takeWarm(planned, placement);
-      const opening = { ...planned, placement, warm };
-      return await (warm === undefined ? made(() => this.#open(opening)) : this.#open(opening));
+      const recipe = pool === undefined ? undefined : this.#recipe(planned, placement);
+      // Beside the look at the one that is ready. Who may have to wait in line leaves nothing if the line is full.
+      if (recipe !== undefined && pool?.isReady(recipe) === true) begin().catch(() => undefined);
+      warm = recipe === undefined ? undefined : await pool?.take(recipe);
+      return await (warm === undefined ? made(open) : open());
     } catch (error) {
+      const left = await begun?.catch(() => undefined); // one that could not be begun has left nothing
+      if (left !== undefined) await this.#giveUp(left, planned, placement, error);
       await warm?.discard().catch(() => undefined); // what is left of either is found by `gc`
-      await placement.discard(this.#parts.dataDir.runDir(planned.id)).catch(() => undefined);
+      await placement.discard(dataDir.runDir(planned.id)).catch(() => undefined);
       throw error;
     }
-  }
-
-  async #takeWarm(planned: Planned, placement: Placement): Promise<WarmSandbox | undefined> {
-    const { pool } = this.#parts;
-    const recipe = pool === undefined ? undefined : this.#recipe(planned, placement);
-    return recipe === undefined ? undefined : await pool?.take(recipe);
   }
 
   /** Results of an environment that are to be copied in are for each run to copy. */
@@ -202,59 +210,56 @@ export class Opener {
     return warmRecipe({ image: image.id, policy, placement }, { engine, dataDir, instance, ...awayOf(options) });
   }
 
-  async #open(opening: Opening): Promise<Run> {
-    const { id, policy, signal, placement } = opening;
-    const { dir, journal } = await this.#begin(opening, openedEntry(opening));
+  async #open(opening: Opening, { dir, journal }: Begun): Promise<Run> {
+    const { id, policy, placement } = opening;
     let run: Run | undefined;
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
-    try {
-      await failpoint('open.journaled');
-      const approvals = await Approvals.open(approvalOptions(this.#parts, dir, journal));
-      const { base, ...started } = await this.#start(dir, opening, journal, stop);
-      const budget = new Budget(budgetLimits(policy.policy));
-      const onRisk = onRiskOf(journal, started.fence);
-      run = new Run({
-        dir,
-        policy,
-        image: opening.image,
-        ...started,
-        journal,
-        budget,
-        approvals,
-        answers: Answers.create(dir.answers, this.#parts.options.durability),
-        gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
-        waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
-        scope: opening.scope,
-        base,
-        blobs: this.#parts.blobs,
-        placement,
-        isVerify: opening.verifies !== undefined,
-      });
-      return run;
-    } catch (error) {
-      const cancelled = signal?.aborted === true;
-      const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
-      const data = {
-        outcome: cancelled ? 'cancelled' : 'failed',
-        summary,
-        calls: 0,
-        denied: 0,
-        outputBytes: 0,
-        ms: 0,
-      } as const;
-      await journal.append({ type: 'run.closed', data }).catch(() => undefined);
-      await dir.dropKept();
-      await placement.discard(dir).catch(() => undefined); // what is left of it is found by `gc`
-      await journal.close();
-      throw error;
-    }
+    await failpoint('open.journaled');
+    const approvals = await Approvals.open(approvalOptions(this.#parts, dir, journal));
+    const { base, ...started } = await this.#start(dir, opening, journal, stop);
+    const budget = new Budget(budgetLimits(policy.policy));
+    const onRisk = onRiskOf(journal, started.fence);
+    run = new Run({
+      dir,
+      policy,
+      image: opening.image,
+      ...started,
+      journal,
+      budget,
+      approvals,
+      answers: Answers.create(dir.answers, this.#parts.options.durability),
+      gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
+      waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
+      scope: opening.scope,
+      base,
+      blobs: this.#parts.blobs,
+      placement,
+      isVerify: opening.verifies !== undefined,
+    });
+    return run;
+  }
+
+  /** A run that was begun and does not open is closed, and says why. */
+  async #giveUp({ dir, journal }: Begun, { signal }: Planned, placement: Placement, error: unknown): Promise<void> {
+    const cancelled = signal?.aborted === true;
+    const summary = cancelled ? 'cancelled while it was opened' : `did not open: ${messageOf(error)}`;
+    const data = {
+      outcome: cancelled ? 'cancelled' : 'failed',
+      summary,
+      calls: 0,
+      denied: 0,
+      outputBytes: 0,
+      ms: 0,
+    } as const;
+    await journal.append({ type: 'run.closed', data }).catch(() => undefined);
+    await dir.dropKept();
+    await placement.discard(dir).catch(() => undefined); // what is left of it is found by `gc`
+    await journal.close();
   }
 
   /** A run whose intent cannot be recorded leaves no directory either. */
-  async #begin(
-    { id, policy, placement, participants = [] }: Opening,
-    opened: Draft,
-  ): Promise<{ dir: RunDir; journal: Journal }> {
+  async #begin(opening: Omit<Opening, 'warm'>): Promise<Begun> {
+    const { id, policy, placement, participants = [] } = opening;
     let journal: Journal | undefined;
     try {
       const dir = await this.#parts.dataDir.createRun(id);
@@ -262,7 +267,7 @@ export class Opener {
       await writeFile(dir.policy, formatPolicyRecord(policy));
       journal = await Journal.create(dir.journal, id, durabilityOf(this.#parts.options));
       await failpoint('open.begun');
-      await journal.append(opened);
+      await journal.append(openedEntry(opening));
       for (const by of participants)
         await journal.append({ type: 'participant.joined', data: { by, how: 'fork_source' } });
       return { dir, journal };
@@ -302,7 +307,8 @@ export class Opener {
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
-      await keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
+      await warm?.tidied;
+      keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
       signal?.throwIfAborted();
       return { sandbox, base, fence, control };

@@ -1,4 +1,5 @@
-import { link, readdir, rename, statfs, writeFile } from 'node:fs/promises';
+import { linkSync, renameSync, statfsSync } from 'node:fs';
+import { readdir, writeFile } from 'node:fs/promises';
 import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import type { Digest } from './digest.ts';
 import type { Engine, Labels, MountedVolume, Runtime } from './engine/engine.ts';
@@ -53,8 +54,8 @@ export interface Placement {
   prepare(dir: RunDir, labels: Labels): Promise<{ readonly laid: Promise<void> }>;
   /** Made ahead for whoever comes: absent where there cannot be two of a kind. */
   readonly alike?: Alike;
-  /** Instead of `prepare`: what another one of its kind has made, which comes to nothing by this. */
-  takeOver(dir: RunDir, other: Placement, from: RunDir): Promise<void>;
+  /** Instead of `prepare`: what another one of its kind has made. It comes to nothing by this, once `cleared` resolves. */
+  takeOver(dir: RunDir, other: Placement, from: RunDir): Promise<{ readonly cleared: Promise<void> }>;
   /** As soon as it is open: that its inputs are what was looked at. */
   verify(): Promise<readonly SharedInput[]>;
   /** Once it is open; leaves the manifest in the run's directory. */
@@ -229,7 +230,7 @@ export class Placements {
 
   async #fits({ runtime, image, bound }: PlacementRequest): Promise<Trial> {
     if (runtime !== 'runc') return { works: false, detail: 'gVisor gets a copy' };
-    const { bavail, bsize } = await statfs(this.#dataDir.path);
+    const { bavail, bsize } = statfsSync(this.#dataDir.path);
     if (bavail * bsize < bound.bytes) return { works: false, detail: `the disk of ${this.#dataDir.path} has no room` };
     return this.#trial.works(image);
   }
@@ -254,6 +255,7 @@ export class Placements {
       takeOver: async (dir, other) => {
         sandbox = other.sandbox;
         await this.#dataDir.sandboxes.assign(sandbox, dir.id);
+        return { cleared: Promise.resolve() };
       },
       fill: async (dir, files) => {
         await files.unpack('.', imported.items, { owners: true });
@@ -271,7 +273,7 @@ export class Placements {
     const { runId, scope, bound, image, withResults } = request;
     const ahead = madeAhead(request);
     let { sandbox } = request;
-    const results = withResults ? await findResults(this.#dataDir.path, image) : undefined;
+    const results = withResults ? findResults(this.#dataDir.path, image) : undefined;
     const middle = results !== undefined && (await fitsOver(base, results, scope)) ? { middle: results } : {};
     const ours = (): Labels => ({ [labelKeys.owner]: this.#dataDir.owner, [labelKeys.workspace]: sandbox });
     const kind = { strategy: 'overlay', base: base.key, ...bound, ...middle };
@@ -298,11 +300,11 @@ export class Placements {
       takeOver: async (dir, other, from) => {
         sandbox = other.sandbox;
         await this.#dataDir.sandboxes.assign(sandbox, dir.id);
-        await rename(from.layer, dir.layer);
-        await this.#bases.release(base.key, sandbox);
+        renameSync(from.layer, dir.layer);
+        return { cleared: this.#bases.release(base.key, sandbox) };
       },
       fill: async (dir) => {
-        await link(base.manifest, dir.base);
+        linkSync(base.manifest, dir.base);
         return base;
       },
       counts: () => base.meta,

@@ -130,7 +130,7 @@ async function sealAgain(
   stop: (reason: string) => void,
 ): Promise<Omit<Sealed<unknown>, 'done'>> {
   const { generation, fence } = kept;
-  await keepRun(dir, { ...kept, generation: generation + 1 });
+  keepRun(dir, { ...kept, generation: generation + 1 });
   const resumed = { kept: fence ?? { placeholders: {} }, before: story.egress, generation };
   return seal(policy.policy, { sandbox, record: inJournal(journal), stop, resumed, ...parts.options });
 }

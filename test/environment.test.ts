@@ -99,7 +99,7 @@ test('what is installed into the workspace is shared by runs, not copied, and is
     'mkdir -p build/deps/bin; cd build/deps; for n in $(seq 2000); do echo $n > f$n; done; ln -s ../f1 bin/one';
   const policy = policyWith(sh(make));
   const { lock } = await build(policy, workspace);
-  const kept = await findResults(bench.dataDir.path, lock.id);
+  const kept = findResults(bench.dataDir.path, lock.id);
   const look = 'ls build/deps | wc -l; cat build/deps/bin/one; stat -c "%u %a" build build/deps/f1 build/deps/bin';
   const whole = /^2001\n1\n10001 755\n10001 644\n10001 755\n/;
   for (const attempt of [1, 2]) {
@@ -132,7 +132,7 @@ test('what is installed into the workspace is shared by runs, not copied, and is
   );
   await run.close();
   await removeEnvironment(bench.engine, bench.dataDir.path, lock);
-  expect(await findResults(bench.dataDir.path, lock.id)).toBeUndefined();
+  expect(findResults(bench.dataDir.path, lock.id)).toBeUndefined();
 });
 
 test('nothing of it is blamed on the agent, whatever its names and what the policy takes out of scratch; shared and copied', async () => {
@@ -217,7 +217,7 @@ test('an archive of results is written nowhere but into its directory, and throu
     const file = join(bench.folder, 'hostile.tar');
     await writeFile(file, await buffer(tar));
     await expect(keepResults(bench.dataDir.path, id, file), how).rejects.toThrow();
-    expect(await findResults(bench.dataDir.path, id), how).toBeUndefined();
+    expect(findResults(bench.dataDir.path, id), how).toBeUndefined();
   }
   expect(await readdir(bench.folder)).not.toContain('out');
   expect(await stat(join(bench.folder, 'of-the-host'))).toMatchObject({ uid: 0, nlink: 1 });

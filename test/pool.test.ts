@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { poolFailpoints } from '../src/failpoint.ts';
 import { checkJournal } from '../src/journal/check.ts';
-import type { EntryData } from '../src/journal/entry.ts';
+import type { Entry, EntryData } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { recover } from '../src/recovery.ts';
@@ -73,7 +73,7 @@ async function sh(run: Run, script: string): Promise<string> {
 /** All that a tool can see of where it is; process numbers and moments apart. */
 const inside = `find / -xdev ! -path '/proc/*' -printf '%p %y %m %U:%G %s %l\\n' 2>/dev/null | grep -v '^/\\(etc\\|usr\\|lib\\|bin\\|sbin\\|var\\)/' | sort
 for d in /tmp /home /run /dev/shm /workspace; do find $d -printf '%p %y %m %U:%G %s %l\\n' 2>/dev/null | sort; done
-ls -A /proc | grep -c '^[0-9]' ; id | sed 's/,2[0-9]*$//'; umask; pwd; env | sort; ulimit -a; hostname
+set -- /proc/[0-9]*; echo $#; id | sed 's/,2[0-9]*$//'; umask; pwd; env | sort; ulimit -a; hostname
 grep -v ^Groups /proc/self/status | grep -E 'Cap|Seccomp|NoNewPrivs|Uid|Gid|Threads'
 cat /sys/fs/cgroup/*/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null
 sed -E 's/(lowerdir|upperdir|workdir|size)=[^ ]*//g; s/^\\/dev\\/loop[0-9]+/loop/' /proc/mounts | sort; df -P /workspace /tmp | awk '{print $2, $4, $6}'
@@ -205,6 +205,30 @@ describe('a warm sandbox', () => {
     expect(runner.poolStats).toMatchObject({ taken: 0, unfit: 1 });
     await runner.close();
     expect(await bench.containers()).not.toContain(name);
+  });
+
+  test('that turns out to be unfit, where the line is full, leaves a run that is closed and says why', async () => {
+    await runner.close();
+    const options = { pool: { warmMax: 1, memoryBytes: 2 ** 40 }, opens: { atOnce: 1, waitingMax: 0 } };
+    runner = await Runner.create(bench.engine, bench.dataDir, options);
+    await keepReady({ policy });
+    const [name = ''] = await bench.containers();
+    await execa('docker', ['exec', '-d', name, '/bin/sleep', '60']);
+    const other = withText('memory: 384MiB', 'memory: 385MiB'); // cold: it has the only turn while the other one is looked at
+    const before = (await bench.dataDir.listRuns()).map(({ id }) => id);
+    const [cold, refused] = await Promise.allSettled([open({ policy: other }), open({ policy })]);
+    expect([cold.status, refused]).toMatchObject(['fulfilled', { reason: { code: 'queue_full' } }]);
+    const runs = (await bench.dataDir.listRuns()).filter(({ id }) => !before.includes(id) && id !== opened[0]?.id);
+    expect(runs).toHaveLength(1);
+    const [dir] = runs;
+    const entries: Entry[] = [];
+    for await (const entry of readEntries(dir?.journal ?? '')) entries.push(entry);
+    expect(entries.map(({ type }) => type)).toEqual(['run.opened', 'run.closed']);
+    expect(entries[1]?.data).toMatchObject({
+      outcome: 'failed',
+      summary: expect.stringContaining('did not open') as string,
+    });
+    expect(await readdir(dir?.path ?? '')).toEqual(['journal.ndjson', 'policy.json']);
   });
 
   test('is given to one run alone, of however many at once', async () => {

@@ -1,4 +1,4 @@
-import { chmod, rm } from 'node:fs/promises';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { z } from 'zod';
@@ -47,13 +47,13 @@ export class Door {
   static async open(directory: string, run: Controlled): Promise<Door> {
     const place = await SocketPlace.open(directory);
     try {
-      await rm(place.path, { force: true }); // of a runner that died
+      rmSync(place.path, { force: true }); // of a runner that died
       const door = new Door(place, run);
       await new Promise<void>((resolve, reject) => {
         door.#server.once('error', reject);
         door.#server.listen(place.path, () => resolve(door.#server.off('error', reject) && undefined));
       });
-      await chmod(place.path, 0o600);
+      chmodSync(place.path, 0o600);
       return door;
     } catch (cause) {
       await place.close();

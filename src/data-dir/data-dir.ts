@@ -78,7 +78,6 @@ export class DataDir {
   async createRun(id: string): Promise<RunDir> {
     const run = this.runDir(id);
     await mkdir(run.path, { mode: 0o700 });
-    await mkdir(run.callsDir, { mode: 0o700 });
     return run;
   }
 

@@ -1,4 +1,5 @@
-import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
+import { symlinkSync } from 'node:fs';
+import { mkdir, readdir, readlink, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { idPattern } from '../ids.ts';
 
@@ -16,7 +17,7 @@ export class SandboxLinks {
   /** May be called twice. */
   async assign(sandbox: string, run: string): Promise<void> {
     try {
-      await symlink(join('..', 'runs', run), this.#link(sandbox));
+      symlinkSync(join('..', 'runs', run), this.#link(sandbox));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT') {

@@ -1,5 +1,5 @@
-import { createReadStream, createWriteStream } from 'node:fs';
-import { chown, lchown, link, lstat, mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { createReadStream, createWriteStream, lstatSync } from 'node:fs';
+import { chown, lchown, link, mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar-stream';
@@ -21,7 +21,7 @@ import { resultsDir } from './setup-script.ts';
  */
 export async function keepResults(dataDir: string, image: Digest, rootfs: string): Promise<void> {
   const directory = placeOf(dataDir, image);
-  if (process.getuid?.() !== 0 || (await findResults(dataDir, image)) !== undefined) return;
+  if (process.getuid?.() !== 0 || findResults(dataDir, image) !== undefined) return;
   await mkdir(dirname(directory), { recursive: true, mode: 0o700 });
   const partial = await mkdtemp(join(dirname(directory), '.partial-'));
   try {
@@ -39,9 +39,9 @@ export async function keepResults(dataDir: string, image: Digest, rootfs: string
 }
 
 /** Undefined when they were not kept: built by an earlier version, or not by root. */
-export async function findResults(dataDir: string, image: Digest): Promise<string | undefined> {
+export function findResults(dataDir: string, image: Digest): string | undefined {
   const directory = placeOf(dataDir, image);
-  const there = await lstat(directory).catch(() => undefined);
+  const there = lstatSync(directory, { throwIfNoEntry: false });
   return there?.isDirectory() === true ? directory : undefined;
 }
 

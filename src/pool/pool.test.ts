@@ -70,6 +70,7 @@ describe('a warm pool', () => {
     const a = recipe('a');
     await warmed(one, a, 6);
     expect(one.stats()).toMatchObject({ warm: 3, made: 3, missed: 6 });
+    expect([one.isReady(a), one.isReady(recipe('b'))]).toEqual([true, false]);
     const taken = await Promise.all(Array.from({ length: 5 }, () => one.take(a)));
     const given = taken.filter((thing) => thing !== undefined);
     expect(given.length).toBeGreaterThanOrEqual(3);

@@ -120,6 +120,11 @@ export class WarmPool<T extends Kept> {
     }
   }
 
+  /** Whether one of that kind is. */
+  isReady({ key }: Recipe<T>): boolean {
+    return (this.#kinds.get(key)?.ready.length ?? 0) > 0;
+  }
+
   /** Whether such a one is ready. */
   has(such: (kept: T) => boolean): boolean {
     return [...this.#kinds.values()].some(({ ready }) => ready.some(({ kept }) => such(kept)));

@@ -95,6 +95,7 @@ export class WarmSandbox implements Kept {
   readonly #parts: Parts;
   #isolation: IsolationProof | undefined;
   #discarded: Promise<void> | undefined;
+  #tidied: Promise<void> = Promise.resolve();
 
   private constructor(sandbox: Sandbox, parts: Parts) {
     this.sandbox = sandbox;
@@ -141,14 +142,20 @@ export class WarmSandbox implements Kept {
     return this.sandbox.spec.image;
   }
 
+  /** Once it is handed over: resolves when nothing lies in its old place any more. */
+  get tidied(): Promise<void> {
+    return this.#tidied;
+  }
+
   /** Of this run from here on, whose placement is of the same kind; `check` comes first. On failure nothing is left of it. */
   async handOver(dir: RunDir, placement: Placement, outputMaxBytes: number): Promise<Sandbox> {
     const { warm, host } = this.#parts;
     try {
       await failpoint('pool.taken');
-      await placement.takeOver(dir, this.#parts.placement, warm.dir);
+      const { cleared } = await placement.takeOver(dir, this.#parts.placement, warm.dir);
       this.sandbox.moveTo(dir.callsDir, outputMaxBytes);
-      await host.dataDir.warm.remove(warm);
+      this.#tidied = Promise.all([cleared, host.dataDir.warm.remove(warm)]).then(() => undefined);
+      this.#tidied.catch(() => undefined); // whoever waits for it hears of it
       await failpoint('pool.moved');
     } catch (error) {
       await this.discard().catch(() => undefined); // what is left of it is found by `gc`

@@ -1,4 +1,5 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { renameSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import { KeptFence } from '../egress/kept.ts';
@@ -16,10 +17,10 @@ const KeptRun = z.strictObject({
 export type KeptRun = Readonly<z.infer<typeof KeptRun>>;
 
 /** Seen whole or not at all. */
-export async function keepRun(dir: RunDir, kept: KeptRun): Promise<void> {
+export function keepRun(dir: RunDir, kept: KeptRun): void {
   const draft = `${dir.kept}.new`;
-  await writeFile(draft, JSON.stringify(kept), { mode: 0o600 });
-  await rename(draft, dir.kept);
+  writeFileSync(draft, JSON.stringify(kept), { mode: 0o600 });
+  renameSync(draft, dir.kept);
 }
 
 /** Throws `sandbox_lost` where there is none: the run was never open, or what is kept of it cannot be read. */

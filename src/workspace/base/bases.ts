@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { utimesSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import type { Digest } from '../../digest.ts';
@@ -40,6 +41,7 @@ export class BaseStore {
   readonly #directory: string;
   readonly #caps: BaseCaps;
   readonly #sources: Sources;
+  readonly #self = thisProcess();
   /** With their trees, once somebody has asked for them. */
   readonly #recent = new Map<string, StoredBase>();
 
@@ -93,9 +95,9 @@ export class BaseStore {
   async find(key: string): Promise<StoredBase | undefined> {
     if (!keyPattern.test(key)) return undefined;
     const known = this.#recent.get(key);
-    const meta = await readMeta(this.#directory, key); // of a base that is still there
-    if (meta === undefined || meta.bootId !== thisProcess().bootId) return undefined;
-    const below = meta.delta && (await readMeta(this.#directory, meta.delta.over));
+    const meta = readMeta(this.#directory, key); // of a base that is still there
+    if (meta === undefined || meta.bootId !== this.#self.bootId) return undefined;
+    const below = meta.delta && readMeta(this.#directory, meta.delta.over);
     if (meta.delta !== undefined && below?.bootId !== meta.bootId) return undefined;
     return this.#remember(known ?? new StoredBase(path.join(this.#directory, key), meta));
   }
@@ -107,7 +109,7 @@ export class BaseStore {
       if (!keyPattern.test(key)) continue;
       const file = path.join(this.#directory, key, 'meta.json');
       const used = await stat(file).catch(() => undefined);
-      const meta = await readMeta(this.#directory, key);
+      const meta = readMeta(this.#directory, key);
       if (meta === undefined || used === undefined) continue;
       const { files, bytes, source, delta } = meta;
       const holders = await holdersIn(path.join(this.#directory, key));
@@ -118,7 +120,7 @@ export class BaseStore {
         source,
         usedMs: used.mtimeMs,
         holders,
-        stale: meta.bootId !== thisProcess().bootId,
+        stale: meta.bootId !== this.#self.bootId,
         ...(delta === undefined ? {} : { over: delta.over }),
       });
     }
@@ -207,7 +209,7 @@ export class BaseStore {
   async #findAlike(selection: Selection, scope: Scope): Promise<StoredBase | undefined> {
     let found: { readonly key: string; readonly unlike: number } | undefined;
     for (const key of await readdir(this.#directory)) {
-      const meta = keyPattern.test(key) ? await readMeta(this.#directory, key) : undefined;
+      const meta = keyPattern.test(key) ? readMeta(this.#directory, key) : undefined;
       if (meta?.scopeDigest !== scope.digest || meta.kind !== selection.kind) continue;
       const unlike = howUnlike(meta, selection);
       if (unlike <= (found?.unlike ?? unlikeMax)) found = { key, unlike };
@@ -219,7 +221,7 @@ export class BaseStore {
     if (!keyPattern.test(key)) return undefined;
     const directory = path.join(this.#directory, key);
     try {
-      await addHolder(directory, runId);
+      addHolder(directory, runId, this.#self);
     } catch (error) {
       return ignoreMissing(error as NodeJS.ErrnoException); // not there, or just removed
     }
@@ -227,9 +229,9 @@ export class BaseStore {
     if (base === undefined) await removeHolder(directory, runId);
     else {
       const used = Date.now();
-      await touch(directory, used);
+      touch(directory, used);
       // Used as long as what lies over it, and a moment longer: it can only be removed after that.
-      if (base.meta.delta !== undefined) await touch(path.join(this.#directory, base.meta.delta.over), used + 1);
+      if (base.meta.delta !== undefined) touch(path.join(this.#directory, base.meta.delta.over), used + 1);
     }
     return base;
   }
@@ -237,8 +239,8 @@ export class BaseStore {
   async #isNeeded(key: string, directory: string): Promise<boolean> {
     if ((await holdersIn(directory)).length > 0) return true;
     for (const name of await readdir(this.#directory)) {
-      const meta = keyPattern.test(name) ? await readMeta(this.#directory, name) : undefined;
-      if (meta?.delta?.over === key && meta.bootId === thisProcess().bootId) return true;
+      const meta = keyPattern.test(name) ? readMeta(this.#directory, name) : undefined;
+      if (meta?.delta?.over === key && meta.bootId === this.#self.bootId) return true;
     }
     return false;
   }
@@ -282,7 +284,7 @@ export class BaseStore {
     const { kind, root: source } = selection;
     const key = keyOf({ digest, scopeDigest: scope.digest, kind });
     if ((await this.find(key)) !== undefined) return key;
-    const { bootId } = thisProcess();
+    const { bootId } = this.#self;
     const about = { digest, scopeDigest: scope.digest, kind, root, source, bootId, ...counts };
     const meta: BaseMeta = { format: 'glovebox.base/v1', ...about, ...(delta === undefined ? {} : { delta }) };
     await writeFile(path.join(partial, 'manifest.json'), text.bytes, { mode: 0o600 });
@@ -373,8 +375,12 @@ async function keepIgnoreFiles(
     if (!(await blobs.has(digest))) await blobs.put(await readFile(hostPath(files.directoryOf(name), name)));
 }
 
-async function touch(base: string, usedMs: number): Promise<void> {
-  await utimes(path.join(base, 'meta.json'), new Date(usedMs), new Date(usedMs)).catch(ignoreMissing);
+function touch(base: string, usedMs: number): void {
+  try {
+    utimesSync(path.join(base, 'meta.json'), new Date(usedMs), new Date(usedMs));
+  } catch (error) {
+    ignoreMissing(error as NodeJS.ErrnoException);
+  }
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {

@@ -1,4 +1,5 @@
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { renameSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
@@ -6,10 +7,10 @@ import { newId } from '../../ids.ts';
 import { isProcessAlive, thisProcess, type ProcessIdentity } from '../../process-identity.ts';
 
 /** Writes down that this process uses a base for a run. Throws ENOENT when the base is not there. */
-export async function addHolder(base: string, run: string): Promise<void> {
+export function addHolder(base: string, run: string, self: ProcessIdentity): void {
   const draft = path.join(base, `.holder-${newId()}`);
-  await writeFile(draft, JSON.stringify(thisProcess()), { mode: 0o600 });
-  await rename(draft, holderOf(base, run));
+  writeFileSync(draft, JSON.stringify(self), { mode: 0o600 });
+  renameSync(draft, holderOf(base, run));
 }
 
 /** May be called twice. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -26,9 +27,9 @@ export class Sources {
   async find(root: string, scope: Scope): Promise<NotedLook | undefined> {
     const source = sourceOf(root, scope);
     try {
-      const [head, rows] = split(await readFile(path.join(this.#directory, `${source}.look`)));
+      const [head, rows] = split(await read(path.join(this.#directory, `${source}.look`)));
       const { base, namesFile } = LookHead.parse(JSON.parse(head));
-      const names = decodeNames(await readFile(path.join(this.#directory, path.basename(namesFile))));
+      const names = decodeNames(await read(path.join(this.#directory, path.basename(namesFile))));
       const noted = { ...names, root, beganMs: 0, rows: rowsOf(rows), base, namesFile };
       return noted.rows.count === noted.names.length && noted.fates.length === noted.names.length ? noted : undefined;
     } catch {
@@ -126,6 +127,13 @@ const bytesOf = ({ numbers }: SeenRows): Buffer => Buffer.from(numbers.buffer, n
 
 /** A copy, because numbers lie at multiples of their size. */
 const rowsOf = (bytes: Buffer): SeenRows => new SeenRows(new Float64Array(new Uint8Array(bytes).buffer));
+
+/** A trip through the thread pool costs more than a few bytes do. */
+async function read(file: string): Promise<Buffer> {
+  return statSync(file).size <= atOnceMax ? readFileSync(file) : await readFile(file);
+}
+
+const atOnceMax = 256 * 1024;
 
 async function replace(file: string, parts: readonly Buffer[]): Promise<void> {
   const draft = `${file}.${newId()}`;

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
@@ -140,9 +139,9 @@ function add(counts: Tally, path: string, node: Node, scope: Scope, times: 1 | -
 }
 
 /** Undefined for what is not there, or not of this version. */
-export async function readMeta(store: string, key: string): Promise<BaseMeta | undefined> {
+export function readMeta(store: string, key: string): BaseMeta | undefined {
   try {
-    const parsed = BaseMeta.safeParse(JSON.parse(await readFile(path.join(store, key, 'meta.json'), 'utf8')));
+    const parsed = BaseMeta.safeParse(JSON.parse(readFileSync(path.join(store, key, 'meta.json'), 'utf8')));
     return parsed.success ? parsed.data : undefined;
   } catch {
     return undefined;
