@@ -1,6 +1,6 @@
-import type { FileHandle } from 'node:fs/promises';
 import { isMemberName, membersMax } from './members.ts';
 import { problem, type Problem } from './problem.ts';
+import type { ReadAhead } from './read-ahead.ts';
 
 /**
  * The one tar (POSIX ustar) that a list of files has: names and contents, and nothing else. Promises:
@@ -15,8 +15,20 @@ export interface FileToWrite {
   readonly chunks: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** Throws where a file has not the size that it was announced with. */
+/** In pieces of some size. Throws where a file has not the size that it was announced with. */
 export async function* archiveOf(files: readonly FileToWrite[]): AsyncGenerator<Uint8Array, void, undefined> {
+  let [pieces, bytes]: [Uint8Array[], number] = [[], 0];
+  for await (const part of partsOf(files)) {
+    pieces.push(part);
+    bytes += part.length;
+    if (bytes < pieceBytes) continue;
+    yield Buffer.concat(pieces);
+    [pieces, bytes] = [[], 0];
+  }
+  yield Buffer.concat(pieces);
+}
+
+async function* partsOf(files: readonly FileToWrite[]): AsyncGenerator<Uint8Array, void, undefined> {
   for (const { path, bytes, chunks } of files) {
     yield headerOf(path, bytes);
     let left = bytes;
@@ -45,9 +57,9 @@ export interface ArchivedFile {
 
 /** One file after the other, in the order in which they stand there; a problem is the last that comes. */
 export async function* readArchive(
-  file: FileHandle,
+  file: ReadAhead,
 ): AsyncGenerator<ArchivedFile | { readonly kind: 'problem'; readonly problem: Problem }, void, undefined> {
-  const { size } = await file.stat();
+  const size = await file.size();
   const seen = new Set<string>();
   const bad = (member: string, field: string, message: string) =>
     ({ kind: 'problem', problem: problem(member, field, message) }) as const;
@@ -77,6 +89,7 @@ export async function* readArchive(
   }
 }
 
+const pieceBytes = 256 * 1024;
 const blockBytes = 512;
 const endBytes = 2 * blockBytes;
 /** What eleven octal digits hold. */
@@ -152,12 +165,7 @@ function isZero(bytes: Buffer): boolean {
 }
 
 /** Undefined where the file ends before. */
-async function exactly(file: FileHandle, offset: number, length: number): Promise<Buffer | undefined> {
-  const buffer = Buffer.alloc(length);
-  for (let done = 0; done < length;) {
-    const { bytesRead } = await file.read(buffer, done, length - done, offset + done);
-    if (bytesRead === 0) return undefined;
-    done += bytesRead;
-  }
-  return buffer;
+async function exactly(file: ReadAhead, offset: number, length: number): Promise<Buffer | undefined> {
+  const found = await file.read(offset, length);
+  return found.length < length ? undefined : found;
 }

@@ -13,6 +13,7 @@ import { openEnvelope } from './envelope.ts';
 import { readFacts, type BundleFiles, type Facts } from './facts.ts';
 import { parseManifest, type Manifest, type ManifestMember } from './manifest.ts';
 import { contentBytesMax, contentName, digestInName, memberNames, textBytesMax, utf8Of } from './members.ts';
+import { readBytesMax, ReadAhead } from './read-ahead.ts';
 import { firstDifferences, formatProblem, problem, problemsMax, type Problem } from './problem.ts';
 import { provenanceText, testResultText } from './statements.ts';
 
@@ -59,7 +60,7 @@ export async function checkBundle(path: string, keys: readonly KeyObject[]): Pro
   const file = await openFile(path);
   try {
     const problems: Problem[] = [];
-    const found = await scan(file, problems);
+    const found = await scan(new ReadAhead(file), problems);
     const judged = problems.length > 0 ? undefined : await judge(path, file, found, keys, problems);
     return { problems: problems.slice(0, problemsMax), bundle: problems.length > 0 ? undefined : judged };
   } finally {
@@ -73,7 +74,7 @@ interface ScannedFile extends ArchivedFile {
 type Scanned = ReadonlyMap<string, ScannedFile>;
 
 /** Every file of the archive with its digest, in the order of the archive. */
-async function scan(file: FileHandle, problems: Problem[]): Promise<Scanned> {
+async function scan(file: ReadAhead, problems: Problem[]): Promise<Scanned> {
   const found = new Map<string, ScannedFile>();
   for await (const item of readArchive(file)) {
     if (item.kind === 'problem') {
@@ -269,19 +270,16 @@ async function readAgain(path: string, found: Scanned, name: string): Promise<Bu
   }
 }
 
-async function hashOf(file: FileHandle, { bytes, offset }: ArchivedFile): Promise<Digest> {
+async function hashOf(file: ReadAhead, { bytes, offset }: ArchivedFile): Promise<Digest> {
   const hash = createHash('sha256');
-  const piece = Buffer.alloc(Math.min(bytes, pieceBytes));
   for (let done = 0; done < bytes;) {
-    const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, bytes - done), offset + done);
-    if (bytesRead === 0) break;
-    hash.update(piece.subarray(0, bytesRead));
-    done += bytesRead;
+    const piece = await file.read(offset + done, Math.min(bytes - done, readBytesMax));
+    if (piece.length === 0) break;
+    hash.update(piece);
+    done += piece.length;
   }
   return `sha256:${hash.digest('hex')}`;
 }
-
-const pieceBytes = 1 << 20;
 
 async function openFile(path: string): Promise<FileHandle> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {

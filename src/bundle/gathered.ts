@@ -148,9 +148,16 @@ async function contentsOf(dir: RunDir, blobs: BlobStore): Promise<readonly Gathe
   return [...sizes].map(([digest, bytes]) => ({
     path: contentName(digest),
     bytes,
-    chunks: () => blobs.stream(digest),
+    chunks: () => (bytes <= wholeBytesMax ? whole(blobs, digest) : blobs.stream(digest)),
   }));
 }
+
+/** A small one takes a tenth of the time so. */
+async function* whole(blobs: BlobStore, digest: Digest): AsyncGenerator<Uint8Array> {
+  yield await blobs.get(digest);
+}
+
+const wholeBytesMax = 1024 * 1024;
 
 /** What retention has left of them. */
 async function outputsOf(dir: RunDir, { outputs }: Story): Promise<readonly GatheredFile[]> {
