@@ -52,6 +52,10 @@ export class Run {
   readonly base: Base;
   /** Resolves when it is closed or handed over, however that went. */
   readonly over: Promise<void>;
+  /** What it was closed with, or stopped for; empty where nobody said. */
+  summary = '';
+  /** As what it is on record as closed. */
+  outcome: EntryData<'run.closed'>['outcome'] | undefined;
   readonly #parts: RunParts;
   readonly #context: ToolContext;
   readonly #files: RunFiles;
@@ -67,7 +71,6 @@ export class Run {
   #isHandedOver = false;
   #tellOver: () => void = () => undefined;
   #candidate: Exported | undefined;
-  #closedFor = '';
 
   constructor(parts: RunParts) {
     this.#parts = parts;
@@ -186,7 +189,7 @@ export class Run {
 
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
     if (this.#underWay.over !== undefined) throw this.#underWay.over;
-    const why = this.#closedFor && `: ${this.#closedFor}`;
+    const why = this.summary && `: ${this.summary}`;
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
     const { journal, gate } = this.#parts;
@@ -307,7 +310,7 @@ export class Run {
    * A sandbox that is lost has no diff; the journal says so.
    */
   close(reason: CloseReason = 'finished', summary = ''): Promise<void> {
-    if (this.#closing === undefined) this.#closedFor = summary;
+    if (this.#closing === undefined) this.summary = summary;
     this.#closing ??= this.#close(reason, summary).finally(() => this.#tellOver());
     return this.#closing;
   }
@@ -374,11 +377,7 @@ export class Run {
     const ms = Math.round(performance.now() - this.#openedMs);
     const data = { outcome, summary, ...journal.totals, outputBytes: this.#commands.outputBytes, ms };
     await journal.append({ type: 'run.closed', data });
-  }
-
-  /** What it was closed with, or stopped for; empty where nobody said. */
-  get summary(): string {
-    return this.#closedFor;
+    this.outcome = outcome;
   }
 
   /** Somebody has asked for its end: whoever opened it, or what stops a run. */

@@ -33,6 +33,8 @@ export class FakeRun {
   candidate: object | undefined;
   summary = '';
   isClosing = false;
+  /** As what its journal is closed. */
+  outcome: string | undefined;
   /** Calls wait for it. */
   gate: Promise<void> = Promise.resolve();
   /** What closing fails with. */
@@ -136,11 +138,12 @@ export class FakeRun {
     this.#lose({ code: 'sandbox_lost', reason });
   }
 
-  async close(_reason?: string, summary = ''): Promise<void> {
+  async close(reason = 'finished', summary = ''): Promise<void> {
     if (this.stuck !== undefined) throw this.stuck;
     if (!this.isClosing) this.summary = summary;
     this.isClosing = true;
     this.candidate ??= {};
+    this.outcome = reason;
     this.#lose({ code: 'run_not_open', reason: 'closed' });
   }
 }

@@ -42,6 +42,15 @@ test('a run that could not be closed counts until what is left of it is removed'
   await open();
 });
 
+test('one that was closed on record, and whose sandbox alone was in the way, is what its journal says', async () => {
+  const id = await open();
+  fake.runner.get(id).stuck = new Error('the engine does not answer');
+  fake.runner.get(id).outcome = 'finished';
+  await expect(fake.service.closeRun(who, id, { reason: 'finished', summary: '' })).rejects.toThrow();
+  await expect.poll(() => fake.service.openRuns).toBe(0);
+  expect(fake.service.getRun(who, id)).toMatchObject({ state: 'closed', outcome: 'finished' });
+});
+
 test('a run that was stopped from within is closed, and its place is free', async () => {
   const id = await open();
   void fake.runner.get(id).close('failed', 'stopped: it asked for too many names');

@@ -90,23 +90,25 @@ export class LiveRuns {
     try {
       await run.close(reason, summary);
     } catch (error) {
-      await this.#remove(run.id, removals.atMost);
+      await this.#remove(run, removals.atMost);
       throw error;
     }
-    this.#forget(run.id, run.candidate === undefined ? 'lost' : reason, run.summary);
+    this.#forget(run.id, run.outcome ?? reason, run.summary);
   }
 
   /** Its sandbox may live still. */
-  async #remove(id: string, times: number): Promise<void> {
+  async #remove(run: OpenedRun, times: number): Promise<void> {
     try {
-      await this.#closeLost(id, 'it did not close');
+      await this.#closeLost(run.id, 'it did not close');
     } catch {
       if (times > 1) {
-        setTimeout(() => void this.#remove(id, times - 1).catch(() => undefined), removals.everyMs).unref();
+        setTimeout(() => void this.#remove(run, times - 1).catch(() => undefined), removals.everyMs).unref();
         return;
       }
     }
-    this.#forget(id, 'failed', 'it did not close');
+    // What is on record stands: its sandbox alone was in the way.
+    if (run.outcome === undefined) this.#forget(run.id, 'failed', 'it did not close');
+    else this.#forget(run.id, run.outcome, run.summary);
   }
 
   #forget(id: string, outcome: string, summary = ''): void {

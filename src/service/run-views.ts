@@ -21,6 +21,7 @@ export type OpenedRun = Pick<
   | 'diff'
   | 'candidate'
   | 'summary'
+  | 'outcome'
   | 'isClosing'
   | 'snapshot'
   | 'restore'
