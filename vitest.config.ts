@@ -41,6 +41,7 @@ const together = [
   'mcp-http',
   'overlay',
   'policy-run',
+  'promotion',
   'pool',
   'real-project',
   'reconcile',

@@ -7,10 +7,15 @@ import { RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import { candidateOf } from '../promotion/candidate.ts';
 import { Ledger } from '../promotion/ledger.ts';
-import { promote, type Candidate, type Promoted } from '../promotion/promote.ts';
+import { promote, type Candidate, type PromoteRequest, type Promoted } from '../promotion/promote.ts';
 import { Reviews } from '../promotion/reviews.ts';
 import { demandText } from '../promotion/rules.ts';
+import { baseAt } from '../promotion/target/base-at.ts';
 import { laneRecords, tightenedBy, windowStandard, type Tightened } from '../promotion/tighten.ts';
+import { Runner } from '../runner.ts';
+import type { OtherBase } from '../verify/subject.ts';
+import type { Verification } from '../verify/verification.ts';
+import { verifyOnto } from '../verify/verify.ts';
 import { userName } from './ask-approval.ts';
 import { believedKeys } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
@@ -22,6 +27,7 @@ interface Options {
   readonly as?: string;
   readonly author?: string;
   readonly key?: readonly string[];
+  readonly reverify?: boolean;
   readonly json?: boolean;
 }
 
@@ -40,6 +46,10 @@ export function promoteCommand(program: Command, context: CliContext): void {
     .option('--as <name>', 'who promotes; default: the user of this machine')
     .option('--author <name-and-address>', 'of the commit, as "Name <name@example.org>"')
     .option('--key <file...>', 'public keys that are believed; default: that of this machine')
+    .option(
+      '--reverify',
+      'where other files have moved on: verify the changes on what is there now, and go on if they pass',
+    )
     .option('--json', 'what was done, as JSON')
     .action(async (file: string, options: Options) => {
       const dataDir = await context.openDataDir();
@@ -59,10 +69,31 @@ export function promoteCommand(program: Command, context: CliContext): void {
         ...(options.branch === undefined ? {} : { branch: options.branch }),
         ...(options.author === undefined ? {} : { author: authorOf(options.author) }),
         ...(tightened === undefined ? {} : { tightened }),
+        ...(options.reverify === true ? { reverify: (at) => reverify(context, dataDir, candidate, at) } : {}),
       });
       if (options.json === true) printJson(promoted);
       else for (const line of linesOf(promoted)) print(line);
     });
+}
+
+/** By the gates of the run's policy, in sandboxes of this machine, which has to have the run. */
+async function reverify(
+  context: CliContext,
+  dataDir: DataDir,
+  { manifest }: Candidate,
+  { commit, objects }: Parameters<NonNullable<PromoteRequest['reverify']>>[0],
+): Promise<Verification> {
+  const { run } = manifest;
+  say(pc.dim(`verifying run ${run} on ${commit}, where other files have moved on …`));
+  const [engine, reach] = await Promise.all([context.connect(), context.reach()]);
+  const runner = await Runner.create(engine, dataDir, reach);
+  try {
+    const onto: OtherBase = ({ policy }, blobs) =>
+      baseAt(objects, commit, policy.policy.files, manifest.base.below, blobs);
+    return await verifyOnto({ runner, dataDir }, run, onto);
+  } finally {
+    await runner.close();
+  }
 }
 
 /** What the record of its lane asks besides. */

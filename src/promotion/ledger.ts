@@ -7,6 +7,7 @@ import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
+import { digestOfVerification, encodeVerification, type Verification } from '../verify/verification.ts';
 import { FileLock } from '../store/file-lock.ts';
 
 /**
@@ -130,6 +131,12 @@ export class Ledger {
         throw new RunnerError('conflict', `promotion ${promotion} is worked on by somebody else; try again`);
       await sleep(lockLookMs);
     }
+  }
+
+  /** What was found of it on another base; returns its digest. */
+  async keepVerification(promotion: string, verification: Verification): Promise<Digest> {
+    await writeWhole(join(this.#directory, promotion, 'verification.json'), encodeVerification(verification));
+    return digestOfVerification(verification);
   }
 
   async write<K extends Kind>(kind: K, record: RecordOf<K>): Promise<Digest> {

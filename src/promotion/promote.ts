@@ -271,7 +271,7 @@ class Promoting {
         'promotion_denied',
         `run ${manifest.run} was verified again on ${parent}, and the verdict is ${verification.verdict}; run it again on what is there now`,
       );
-    return digestOf(canonicalJson(verification));
+    return await this.#means.ledger.keepVerification(this.#means.id, verification);
   }
 
   async #moved(parent: string, entries: Awaited<ReturnType<BorrowedObjects['entriesOf']>>): Promise<readonly string[]> {

@@ -25,11 +25,15 @@ export interface Subject {
   readonly findings: Readonly<Record<string, number>>;
 }
 
+/** What the changes are laid over instead of what the run began with; its contents are put into the store. */
+export type OtherBase = (snapshot: RunSnapshot, blobs: BlobStore) => Promise<RunSnapshot['base']>;
+
 /** Throws what `findRunSnapshot` throws, and `invalid_request` of a run that was itself made to verify another one. */
-export async function findSubject(dataDir: DataDir, idOrPrefix: string): Promise<Subject> {
-  const snapshot = await findRunSnapshot(dataDir, idOrPrefix);
-  const dir = dataDir.runDir(snapshot.run);
+export async function findSubject(dataDir: DataDir, idOrPrefix: string, onto?: OtherBase): Promise<Subject> {
+  const found = await findRunSnapshot(dataDir, idOrPrefix);
+  const dir = dataDir.runDir(found.run);
   const blobs = await BlobStore.open(dataDir.blobsDir);
+  const snapshot = onto === undefined ? found : { ...found, base: await onto(found, blobs) };
   const { policy } = snapshot.policy;
   const story = await readStory(dir, policy.risk);
   const rules = policy.verify ?? standardVerify;

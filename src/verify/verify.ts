@@ -14,7 +14,7 @@ import { scopeGate } from './gates/scope.ts';
 import { secretsGate } from './gates/secrets.ts';
 import { testsKeptGate } from './gates/tests-kept.ts';
 import { Sandboxes } from './sandboxes.ts';
-import { findSubject, type Subject } from './subject.ts';
+import { findSubject, type OtherBase, type Subject } from './subject.ts';
 import { pathsMax, verdictOf, type GateResult, type Verification } from './verification.ts';
 import { writeVerification, type KeptVerification } from './verification-files.ts';
 
@@ -40,14 +40,28 @@ export async function verifyRun(
   options: VerifyOptions = {},
 ): Promise<KeptVerification> {
   const subject = await findSubject(parts.dataDir, idOrPrefix);
-  const sandboxes = new Sandboxes(parts.runner, subject, options.signal);
+  return await writeVerification(subject.dir, await judgeSubject(parts.runner, subject, options));
+}
+
+/** The same of its changes laid over another base, such as what a repository has now. Nothing is kept of it with the run. */
+export async function verifyOnto(
+  parts: { readonly runner: Runner; readonly dataDir: DataDir },
+  idOrPrefix: string,
+  onto: OtherBase,
+  options: VerifyOptions = {},
+): Promise<Verification> {
+  return judgeSubject(parts.runner, await findSubject(parts.dataDir, idOrPrefix, onto), options);
+}
+
+async function judgeSubject(runner: Runner, subject: Subject, options: VerifyOptions): Promise<Verification> {
+  const sandboxes = new Sandboxes(runner, subject, options.signal);
   const attempt: MakeAttempt = (request) => {
     options.onAttempt?.(`${request.gate.id}/${request.where}/${request.how}`);
     return sandboxes.attempt(request);
   };
   const judged = await judgeAll(subject, attempt, options);
   options.signal?.throwIfAborted();
-  return await writeVerification(subject.dir, verificationOf(subject, judged, sandboxes.made));
+  return verificationOf(subject, judged, sandboxes.made);
 }
 
 /** What was found, gate by gate; for one subject, with whatever makes attempts. */

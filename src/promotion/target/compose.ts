@@ -33,7 +33,9 @@ export async function compose(
   text: CommitText,
 ): Promise<string> {
   const marks = join(objects.directory, 'marks');
-  const args = ['-c', 'fastimport.unpackLimit=1', 'fast-import', '--quiet', '--done', `--export-marks=${marks}`];
+  // An earlier commit of a promotion that was cut short is none to go on from.
+  const how = ['--quiet', '--force', '--done', `--export-marks=${marks}`];
+  const args = ['-c', 'fastimport.unpackLimit=1', 'fast-import', ...how];
   const answer = await objects.ask(args, streamOf(parent, puts, text));
   const id = /^:1 ([0-9a-f]+)$/m.exec(await readFile(marks, 'latin1').catch(() => ''))?.[1];
   if (answer.code === 0 && id !== undefined) return id;
