@@ -10,6 +10,7 @@ import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
 import type { Engine } from '../src/engine/engine.ts';
 import { sandboxLabels } from '../src/engine/labels.ts';
 import { newId } from '../src/ids.ts';
+import { OverlayTrial } from '../src/overlay-trial.ts';
 import { Placements, workspaceVolume, type Placement } from '../src/placement.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
@@ -372,6 +373,20 @@ describe('an overlay workspace', () => {
       await box.close();
     }
     expect(readFileSync(path.join(host, 'docs/b'), 'utf8')).toBe('b\n');
+  });
+
+  test('is tried once, until the machine or the engine starts anew', async () => {
+    const works = () => new OverlayTrial(engine, dataDir).works(image);
+    const file = path.join(dataDir.path, 'overlay.json');
+    expect(await works()).toMatchObject({ works: true });
+    const known = readFileSync(file, 'utf8');
+    const trying = vi.spyOn(engine, 'tryVolume');
+    await works();
+    expect(trying).not.toHaveBeenCalled();
+    writeFileSync(file, known.replace(/sha256:.{8}/, 'sha256:00000000'));
+    await works();
+    expect(trying).toHaveBeenCalledTimes(1);
+    expect(readFileSync(file, 'utf8')).toBe(known);
   });
 
   test('leaves no mount, volume or loop device behind', async () => {
