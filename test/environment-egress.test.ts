@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -10,10 +10,11 @@ import { newId } from '../src/ids.ts';
 import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
-import { parseChain, policyFor, type LoadedPolicy } from '../src/policy/policy.ts';
+import { parseChain, parsePolicy, policyFor, type LoadedPolicy } from '../src/policy/policy.ts';
 import { Runner, type Run } from '../src/runner.ts';
 import { Bench } from './fixtures/bench.ts';
 import { Packages } from './fixtures/packages.ts';
+import { here, Servers } from './fixtures/servers.ts';
 import { importSetupImage } from './fixtures/tiny-image.ts';
 
 /** npm, pip and apt as they are, in a real setup container: what they read, what they are refused, what stays behind. */
@@ -253,6 +254,41 @@ describe('the way out of setup', () => {
     expect((await recordOf(name)).entries.at(-1)).toMatchObject({ type: 'run.closed', data: { outcome: 'failed' } });
   });
 
+  test('lets nothing through once its record cannot be written, and what was set up is not kept', async (context) => {
+    if (process.getuid?.() !== 0) return context.skip('a data directory of a size of its own needs root');
+    const [own, servers] = await Promise.all([
+      Bench.make({ dataDirBytes: 128 * 1024 * 1024 }),
+      Servers.open({ names: here('plain.test') }),
+    ]);
+    const other = await Runner.create(own.engine, own.dataDir, { network: servers.network() });
+    const place = `plain.test:${servers.port('http')}`;
+    const ask = `exec 3<>/dev/tcp/127.0.0.1/3128; printf 'GET http://${place}/ HTTP/1.1\\r\\nHost: ${place}\\r\\nConnection: close\\r\\n\\r\\n' >&3; head -n 1 <&3`;
+    const setup = `ask() { (${ask}) 2>&1; }; ask; while ask | grep -q 200; do :; done; echo refused; sleep 2; echo "then $(ask)"`;
+    const policy = parsePolicy(cliPolicy(servers.port('http'), ['bash', '-c', setup]), 'test policy');
+    const lines: string[] = [];
+    let arrived = 0;
+    try {
+      const onProgress = (line: string): void => {
+        lines.push(line);
+        if (/ 200 /.test(line)) void own.fillDataDir();
+        // There is room again before setup says that all is well.
+        if (line === 'refused')
+          void rm(join(own.dataDir.path, 'filler')).then(() => (arrived = servers.arrived.length));
+      };
+      await expect(other.buildEnvironment(policy.policy, undefined, { onProgress })).rejects.toThrow(
+        /writing the journal [^]*disk full/,
+      );
+      expect(lines.find((line) => line.startsWith('then '))).toMatch(/then HTTP\/1\.1 403/);
+      expect(servers.arrived).toHaveLength(arrived);
+      expect(arrived).toBeGreaterThan(0);
+      expect(await listEnvironmentLocks(own.dataDir.path)).toEqual([]);
+      expect(await own.containers()).toEqual([]);
+    } finally {
+      await other.close();
+      await Promise.all([own.close(), servers.close()]);
+    }
+  });
+
   test('is closed when whoever builds is interrupted; nothing is left but the record', async () => {
     const policy = join(bench.folder, 'interrupted.yaml');
     await writeFile(policy, cliPolicy());
@@ -294,17 +330,18 @@ describe('the way out of setup', () => {
   });
 });
 
-function cliPolicy(): string {
+function cliPolicy(port = 443, setup: readonly string[] = ['sh', '-c', 'echo begun; sleep 60']): string {
   return `apiVersion: glovebox/v1
 kind: Policy
 name: cli
 images: ["${small}"]
 files: { read: ["**"], write: [] }
-environment: { image: "${small}", setup: [[sh, -c, "echo begun; sleep 60"]], egress: [web] }
+environment: { image: "${small}", setup: [${JSON.stringify(setup)}], egress: [web] }
 egress:
   profiles:
     web:
       - { id: web, host: [a.test] }
+      - { id: plain, host: [plain.test], ports: [${port}], tls: none, addresses: ["127.0.0.0/8"], max_requests: 1000000 }
 `;
 }
 
