@@ -1,4 +1,5 @@
-import { connect, isIP, type NetConnectOpts, type Socket } from 'node:net';
+import type { LookupAddress } from 'node:dns';
+import { connect, isIP, type LookupFunction, type NetConnectOpts, type Socket } from 'node:net';
 import { messageOf } from '../../errors.ts';
 import { EgressFailure } from '../failure.ts';
 
@@ -11,8 +12,38 @@ export function connectAddress(address: string, port: number, what: string, sign
 }
 
 /** To the operator's own proxy, which may be a name: the machine's resolver and every address of it are good enough. */
-export function connectNamed(host: string, port: number, what: string, signal: AbortSignal): Promise<Socket> {
-  return opened({ host, port }, what, signal);
+export function connectNamed(
+  { host, port, lookup }: { readonly host: string; readonly port: number; readonly lookup: LookupFunction },
+  what: string,
+  signal: AbortSignal,
+): Promise<Socket> {
+  return opened({ host, port, lookup }, what, signal);
+}
+
+type Answer = (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void;
+/** All addresses of a name, as the machine has it. */
+export type LookupAll = (host: string, answer: Answer) => void;
+
+/**
+ * A lookup of one name that is made once for all who want it at the same time: the C library's cannot be given up, and has one of the
+ * few threads that this process has for files as well, for as long as a name server is silent.
+ */
+export function sharedLookup(lookupAll: LookupAll): LookupFunction {
+  const waiting = new Map<string, Answer[]>();
+  return (host, { all }, done) => {
+    const answer: Answer = (error, addresses) => {
+      if (error !== null || all === true) done(error, [...addresses]);
+      else done(null, addresses[0]?.address ?? '', addresses[0]?.family);
+    };
+    const others = waiting.get(host);
+    if (others !== undefined) return void others.push(answer);
+    const told = [answer];
+    waiting.set(host, told);
+    lookupAll(host, (error, addresses) => {
+      waiting.delete(host);
+      for (const tell of told) tell(error, addresses);
+    });
+  };
 }
 
 export function connectUnix(path: string, what: string, signal: AbortSignal): Promise<Socket> {

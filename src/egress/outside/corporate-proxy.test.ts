@@ -3,8 +3,9 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createSecure } from 'node:https';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { LookupAll } from './connect.ts';
 import { CorporateProxy } from './corporate-proxy.ts';
-import type { EgressFailure } from '../failure.ts';
+import { EgressFailure } from '../failure.ts';
 import { Network, type DialAsk } from './network.ts';
 import { onlyPublic } from '../checkpoint/pass.fixture.ts';
 import { Sink, until } from '../sockets.fixture.ts';
@@ -138,6 +139,25 @@ describe('through the proxy of the machine', () => {
     silent.sockets[1]?.end();
     expect(await gone).toMatchObject({ kind: 'refused' });
   });
+});
+
+test('a proxy whose name nobody can say costs one lookup at a time, however many wait for it, and is found once somebody can', async () => {
+  const behind = await sink('hello');
+  const { url } = await proxyTo(behind.port);
+  const asked: Parameters<LookupAll>[1][] = [];
+  const lookupAll: LookupAll = (_, answer) => void asked.push(answer);
+  const proxy = new CorporateProxy({ proxy: `http://proxy.test:${new URL(url).port}`, noProxy: [], lookupAll });
+  const tunnel = (signal: AbortSignal): Promise<Socket> =>
+    proxy.tunnel('a.test', 443, (raw) => Promise.resolve(raw), signal);
+  const given = new AbortController();
+  const early = Promise.allSettled(Array.from({ length: 30 }, () => tunnel(given.signal)));
+  given.abort(new EgressFailure('timed_out', 'no answer'));
+  expect((await early).every(({ status }) => status === 'rejected')).toBe(true);
+  const late = [1, 2].map(() => tunnel(new AbortController().signal));
+  expect(asked).toHaveLength(1);
+  asked[0]?.(null, [{ address: '127.0.0.1', family: 4 }]);
+  for (const socket of await Promise.all(late)) socket.destroy();
+  expect(asked).toHaveLength(1);
 });
 
 describe('no_proxy', () => {

@@ -1,5 +1,6 @@
-import { BlockList, isIP, type Socket } from 'node:net';
-import { codeOf, connectNamed } from './connect.ts';
+import { lookup } from 'node:dns';
+import { BlockList, isIP, type LookupFunction, type Socket } from 'node:net';
+import { codeOf, connectNamed, sharedLookup, type LookupAll } from './connect.ts';
 import { EgressFailure } from '../failure.ts';
 
 export interface CorporateProxyOptions {
@@ -7,6 +8,8 @@ export interface CorporateProxyOptions {
   readonly proxy: string;
   /** Names, `.suffixes`, addresses and CIDRs that are dialled without it; `*` for all. */
   readonly noProxy: readonly string[];
+  /** Where the proxy itself is; default: as the machine says. */
+  readonly lookupAll?: LookupAll;
 }
 
 /** TLS to the proxy itself, where its URL says so. */
@@ -18,11 +21,13 @@ const headMaxBytes = 16 * 1024;
 export class CorporateProxy {
   readonly #url: URL;
   readonly #noProxy: readonly string[];
+  readonly #lookup: LookupFunction;
   readonly #direct = new BlockList();
 
   /** Throws a TypeError when `proxy` is no URL. */
   constructor(options: CorporateProxyOptions) {
     this.#url = new URL(options.proxy);
+    this.#lookup = sharedLookup(options.lookupAll ?? ((host, answer) => lookup(host, { all: true }, answer)));
     this.#noProxy = options.noProxy.map((entry) =>
       entry
         .trim()
@@ -46,7 +51,8 @@ export class CorporateProxy {
   /** `host` must be a plain name or address: it is written into a request. */
   async tunnel(host: string, port: number, secure: Secure, signal: AbortSignal): Promise<Socket> {
     const what = `the proxy ${this.#url.host} of this machine`;
-    const raw = await connectNamed(bare(this.#url.hostname), this.#port(), what, signal);
+    const where = { host: bare(this.#url.hostname), port: this.#port(), lookup: this.#lookup };
+    const raw = await connectNamed(where, what, signal);
     try {
       const socket = this.#url.protocol === 'https:' ? await secure(raw, bare(this.#url.hostname), signal) : raw;
       socket.write(this.#request(isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`));
