@@ -55,6 +55,7 @@ const together = [
   'security/egress-canaries',
   'security/egress-names',
   'security/egress-requests',
+  'security/egress-slow',
   'security/files',
   'security/kernel',
   'security/network',

@@ -65,8 +65,10 @@ export interface CarriedCredential {
 export interface HttpLimits {
   /** A whole TLS handshake. */
   readonly handshakeMs: number;
-  /** From the moment a request could begin to the end of its head: also how long a connection may stay idle. */
+  /** A head that has begun, to its end. */
   readonly headMs: number;
+  /** From the moment a request could begin until it does. */
+  readonly idleMs: number;
   /** For an answer, or more of it, where the client has said that it says no more: it may have gone. */
   readonly halfClosedMs: number;
   /** Request line and headers together, either way. */
@@ -86,7 +88,8 @@ export interface HttpLimits {
 
 export const httpLimits: HttpLimits = {
   handshakeMs: 10_000,
-  headMs: 60_000,
+  headMs: 10_000,
+  idleMs: 60_000,
   halfClosedMs: 15_000,
   headBytes: 65_536,
   headersMax: 128,

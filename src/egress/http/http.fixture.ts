@@ -112,6 +112,10 @@ class InnerStandIn extends Duplex {
     socket.once('close', () => this.destroy());
   }
 
+  get bytesRead(): number {
+    return this.#socket.bytesRead;
+  }
+
   get bytesWritten(): number {
     return this.#socket.bytesWritten;
   }

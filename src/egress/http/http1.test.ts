@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import * as http from 'node:http';
-import { createServer as createTcp, type Server } from 'node:net';
+import { connect, createServer as createTcp, type Server } from 'node:net';
 import { array, assert, asyncProperty, constantFrom, oneof, string } from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { serveHttp } from './http.ts';
@@ -31,7 +32,7 @@ beforeAll(async () => {
   });
   world = await worldOf([rule], { 80: await listen(upstream) });
   const conversation = { host: 'allowed.test', port: 80, callId: undefined, via: 'name' } as const;
-  const deps = { ...world.deps, limits: { headMs: 2000, waitingMax: 8, discardBytes: 100_000 } };
+  const deps = { ...world.deps, limits: { headMs: 300, idleMs: 2000, waitingMax: 8, discardBytes: 100_000 } };
   inside = await listenerFor((inner) => serveHttp({ ...conversation, inner }, { tls: false }, deps));
 });
 
@@ -275,4 +276,22 @@ test('a server of Node and its own client agree with what is served here', async
     expect(status).toBe(200);
   }
   agent.destroy();
+});
+
+test.each([
+  ['and stops', 0],
+  ['and goes on byte by byte', 20],
+])('a head that begins %s is refused once its time is over', async (_, everyMs) => {
+  const socket = connect({ port: inside.port, host: '127.0.0.1' });
+  const [startMs, chunks] = [performance.now(), [] as Buffer[]];
+  socket.on('error', () => undefined).on('data', (chunk: Buffer) => chunks.push(chunk));
+  socket.write(`GET / HTTP/1.1\r\n${host}X: `);
+  const dripping = everyMs === 0 ? undefined : setInterval(() => socket.write('y'), everyMs);
+  await once(socket, 'end');
+  clearInterval(dripping);
+  expect(performance.now() - startMs).toBeLessThan(1_500);
+  expect(Buffer.concat(chunks).toString()).toMatch(
+    /^HTTP\/1\.1 408 [^]*glovebox-egress: denied[^]*not whole 300 ms after/,
+  );
+  expect(arrived).toBe('');
 });

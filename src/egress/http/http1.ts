@@ -104,24 +104,38 @@ class Http1Connection {
 
   #hearNoMore(): void {
     this.#ended = true;
-    if (this.#waiting > 0 && !this.#socket.destroyed) this.#watch(sentOf(this.#socket));
+    if (this.#waiting > 0 && !this.#socket.destroyed) this.#watch(countOf(this.#socket, 'bytesWritten'));
   }
 
   /** For as long as something of an answer is sent in each such time. */
   #watch(before: number): void {
     clearTimeout(this.#clock);
     this.#clock = setTimeout(() => {
-      const sent = sentOf(this.#socket);
+      const sent = countOf(this.#socket, 'bytesWritten');
       if (sent === before) this.#socket.destroy();
       else this.#watch(sent);
     }, this.#limits.halfClosedMs);
   }
 
-  /** From here on a whole head has to come. */
+  /** From here on a whole head has to come: it may begin late, but not go on for ever, however its bytes are spread. */
   #await(): void {
     clearTimeout(this.#clock);
-    if (this.#socket.destroyed) return;
-    this.#clock = setTimeout(() => this.#socket.destroy(), this.#limits.headMs);
+    if (!this.#socket.destroyed) this.#look(countOf(this.#socket, 'bytesRead'), performance.now(), undefined);
+  }
+
+  #look(readBytes: number, sinceMs: number, begunMs: number | undefined): void {
+    const { headMs, idleMs } = this.#limits;
+    this.#clock = setTimeout(
+      () => {
+        const nowMs = performance.now();
+        const begun = begunMs ?? (countOf(this.#socket, 'bytesRead') > readBytes ? nowMs : undefined);
+        if (begun === undefined && nowMs - sinceMs >= idleMs) return void this.#socket.destroy();
+        if (begun !== undefined && nowMs - begun >= headMs)
+          return void this.#fail(`the head of a request was not whole ${headMs} ms after it had begun`, 408);
+        this.#look(readBytes, sinceMs, begun);
+      },
+      Math.ceil(Math.min(headMs / 4, idleMs)),
+    );
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -171,11 +185,16 @@ class Http1Connection {
     this.#close();
   }
 
-  /** What was written last arrives before it is over, if the client takes it soon. */
+  /** What was written last arrives before it is over, if the client takes it soon, and does not say much more. */
   #close(): void {
     if (this.#socket.destroyed) return;
     clearTimeout(this.#clock);
     this.#socket.end();
+    let leftBytes = this.#limits.discardBytes;
+    this.#socket.on('data', (chunk: Buffer) => {
+      leftBytes -= chunk.length;
+      if (leftBytes < 0) this.#socket.destroy();
+    });
     this.#socket.resume();
     this.#clock = setTimeout(() => this.#socket.destroy(), lingerMs);
   }
@@ -183,10 +202,12 @@ class Http1Connection {
 
 const lingerMs = 2_000;
 
-/** Bytes, as sockets count them. */
-function sentOf(socket: Duplex): number {
-  return 'bytesWritten' in socket && typeof socket.bytesWritten === 'number' ? socket.bytesWritten : 0;
+/** As sockets count. */
+function countOf(socket: Duplex & { readonly [key in Counted]?: number }, what: Counted): number {
+  return socket[what] ?? 0;
 }
+
+type Counted = 'bytesRead' | 'bytesWritten';
 
 function hasOtherCoding({ rawHeaders }: IncomingMessage): boolean {
   let codings = 0;

@@ -25,7 +25,7 @@ beforeAll(async () => {
   world = await worldOf([rule], { 443: port });
   // The upstream's TLS is another test's affair.
   const network = { ...world.deps.network, secure: (socket: unknown) => Promise.resolve(socket as TLSSocket) };
-  const deps = { ...world.deps, network, limits: { headMs: 1500, resetsMax: 50, streamsMax: 20 } };
+  const deps = { ...world.deps, network, limits: { idleMs: 1500, resetsMax: 50, streamsMax: 20 } };
   const conversation = { host: 'allowed.test', port: 443, callId: undefined, via: 'name' } as const;
   inside = await listenerFor((inner) => serveHttp({ ...conversation, inner }, { tls: true }, deps));
 });

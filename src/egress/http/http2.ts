@@ -8,7 +8,7 @@ import { Http2Exchange } from './http2-exchange.ts';
  * Serves HTTP/2 on one connection until it is closed. Promises:
  *  - every stream is carried as a request of its own, at most `streamsMax` at once;
  *  - a client that opens and resets streams, or floods with frames that need answers, loses the connection;
- *  - a connection without a stream is closed after `headMs`;
+ *  - a connection without a stream is closed after `idleMs`;
  *  - what waits of bodies that nobody reads yet is 64 KiB a stream (the protocol's default), and no more.
  *
  * `carry` never rejects.
@@ -79,7 +79,7 @@ class Http2Connection {
   #await(): void {
     clearTimeout(this.#clock);
     if (this.#session.destroyed || this.#carried > 0) return;
-    this.#clock = setTimeout(() => this.#session.destroy(), this.#limits.headMs);
+    this.#clock = setTimeout(() => this.#session.destroy(), this.#limits.idleMs);
   }
 
   #reset(): void {

@@ -69,6 +69,7 @@ function handshake(
 function reasonFor(error: Error & { readonly code?: string }): string | undefined {
   if (error instanceof WrongName) return error.message;
   const code = error.code ?? '';
+  if (code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return 'a TLS handshake was begun, and did not come to its end in time';
   if (/NO_SHARED_CIPHER|NO_SUITABLE/.test(code))
     return 'TLS names no host (no SNI), or has no cipher in common with us';
   if (/UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN/.test(code)) {

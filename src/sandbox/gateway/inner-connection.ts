@@ -24,6 +24,7 @@ export class InnerConnection extends Duplex {
   /** The listener that it came to; 0 for one that was made from outside. */
   readonly listener: number;
   readonly #port: InnerPort;
+  #bytesRead = 0;
   #bytesWritten = 0;
 
   constructor(port: InnerPort, peer: Peer, listener: number) {
@@ -39,7 +40,11 @@ export class InnerConnection extends Duplex {
     this.on('error', () => undefined);
   }
 
-  /** As `net.Socket` has it. */
+  /** As `net.Socket` has them. */
+  get bytesRead(): number {
+    return this.#bytesRead;
+  }
+
   get bytesWritten(): number {
     return this.#bytesWritten;
   }
@@ -48,6 +53,11 @@ export class InnerConnection extends Duplex {
   reset(): void {
     this.#port.leave(true);
     this.destroy();
+  }
+
+  override push(chunk: Buffer | null): boolean {
+    this.#bytesRead += chunk?.length ?? 0;
+    return super.push(chunk);
   }
 
   override read(size?: number): Buffer | null {
