@@ -16,7 +16,7 @@ demo: build engine ## the main job on real input: a scripted agent in a sealed b
 test: build images ## everything that must hold for a change, engine tests included
 	@bash scripts/test.sh
 
-soak: build images ## the long ones: 1,000 sandboxes, 50 at once, real projects, 10,000 edit scripts
+soak: build images ## the long ones: 1,000 sandboxes, 50 runs at once over HTTP, deaths at every failpoint, real projects
 	@npx vitest run --project soak
 
 check: node_modules/.stamp ## types, lint, format, dead code

@@ -36,6 +36,7 @@ const together = [
   'images',
   'inputs',
   'isolation',
+  'load',
   'mcp',
   'mcp-clients',
   'mcp-http',
