@@ -159,7 +159,7 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What services and clients say to each other: schemas, and nothing that does anything.
-  contract: [...leaves, 'approvals', 'policy', 'store', 'tools'],
+  contract: [...leaves, 'approvals', 'policy', 'store', 'tools', 'verify'],
   api: [...leaves, 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
@@ -181,6 +181,7 @@ const mayImport: Record<string, readonly string[]> = {
     'store',
     'tools',
     'workspace', // what clients send to start from
+    'verify', // what was found of a run is read like its diff
   ],
   // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
   client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],

@@ -189,6 +189,7 @@ describe('a call', () => {
     ['the diff', 'GET', 'diff'],
     ['the patch', 'GET', 'patch'],
     ['the journal', 'GET', 'journal'],
+    ['the verification', 'GET', 'verification'],
     ['the bundle', 'GET', 'bundle'],
     ['a snapshot', 'POST', 'snapshots'],
     ['a fork', 'POST', 'forks'],

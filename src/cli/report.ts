@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Option, type Command } from 'commander';
 import pc from 'picocolors';
 import { DiffView } from '../contract/diff-view.ts';
-import { messageOf, RunnerError } from '../errors.ts';
+import { isRunnerError, messageOf, RunnerError } from '../errors.ts';
 import type { Entry } from '../journal/entry.ts';
 import { printable } from '../journal/printable.ts';
 import { readEntries } from '../journal/read.ts';
@@ -57,7 +57,7 @@ export function reportCommand(program: Command, context: CliContext): void {
 interface Recorded {
   readonly entries: AsyncIterable<Entry> | readonly Entry[];
   readonly diff: DiffView | undefined;
-  /** The newest; read where the run's directory is. */
+  /** The newest. */
   readonly verification?: Verification | undefined;
 }
 
@@ -66,7 +66,12 @@ async function recordAt(place: RunPlace): Promise<Recorded> {
   if (place.kind === 'service') {
     const { outcome, state } = await place.run.view();
     const hasDiff = state === 'closed' && outcome !== 'lost';
-    return { entries: await place.run.entries(), diff: hasDiff ? await place.run.diff() : undefined };
+    const verification = await place.run.verification().catch((error: unknown) => {
+      if (isRunnerError(error, 'not_found')) return undefined;
+      throw error;
+    });
+    const diff = hasDiff ? await place.run.diff() : undefined;
+    return { entries: await place.run.entries(), diff, verification: verification?.verification };
   }
   const { dir } = place;
   const text = await readFile(join(dir.path, 'diff.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { RunnerError } from '../errors.ts';
+import { printable } from '../journal/printable.ts';
 import { displayPath } from '../workspace/changes/names.ts';
 import { Runner } from '../runner.ts';
 import type { GateResult, Verdict, Verification } from '../verify/verification.ts';
@@ -59,6 +60,7 @@ async function verifyHere(context: CliContext, run: string, { json, quiet }: Opt
     try {
       return await verifyRun({ runner, dataDir }, run, {
         signal: interruption.signal,
+        onTrouble: (text) => say(`${pc.red('glovebox:')} ${printable(text)}`),
         ...(told
           ? {}
           : {

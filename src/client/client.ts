@@ -16,6 +16,7 @@ export type { DiffView } from '../contract/diff-view.ts';
 export type { ServiceEvent } from '../contract/event.ts';
 export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';
+export type { VerificationView } from '../contract/verification-view.ts';
 export type { Entry } from '../journal/entry.ts';
 export type { ToolCallInput, ToolName } from '../tools/tool-call.ts';
 export type { ToolData, ToolResult } from '../tools/tool-result.ts';

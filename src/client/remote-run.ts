@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { RunState } from '../control/controlled.ts';
 import type { DiffView } from '../contract/diff-view.ts';
+import type { VerificationView } from '../contract/verification-view.ts';
 import type { BudgetView, CloseRun, ForkRun, RunView, SnapshotView } from '../contract/run-view.ts';
 import { newId } from '../ids.ts';
 import type { Entry } from '../journal/entry.ts';
@@ -145,6 +146,11 @@ export class RemoteRun {
       silenceMs: answerMs,
       signal,
     });
+  }
+
+  /** What the gates found of what it proposes: the newest. `not_found` where it was never verified. */
+  verification(signal?: AbortSignal): Promise<VerificationView> {
+    return this.#get('/verification', signal);
   }
 
   /**

@@ -11,6 +11,7 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { WorkspaceView } from '../contract/workspace-view.ts';
+import type { VerificationView } from '../contract/verification-view.ts';
 import type { RunState } from '../control/controlled.ts';
 import { describeRun, sealBundle, type Bundle } from '../bundle/export.ts';
 import { openSigningKey, type SigningSource } from '../bundle/signing-key.ts';
@@ -318,6 +319,12 @@ export class Service {
   async patch(principal: Principal, runId: string): Promise<Uint8Array> {
     this.#ask(principal, 'read');
     return this.#records.patch(...this.#ofRun(principal, runId));
+  }
+
+  /** The newest. Throws `not_found` where the run was never verified. */
+  async verification(principal: Principal, runId: string): Promise<VerificationView> {
+    this.#ask(principal, 'read');
+    return this.#records.verification(this.#ofRun(principal, runId)[0]);
   }
 
   /** All that a closed run has left, signed; made one at a time. Throws `run_not_open` for one that is open. */

@@ -68,3 +68,8 @@ test('what it ran out of goes before what its tests say', () => {
   const said = judge(ended({ kind: 'out_of_memory', limitBytes: 1024, code: 1 }, report('failed')));
   expect(said).toMatchObject({ reason: 'the command ran out of memory at 1024 bytes', outside: 'resources' });
 });
+
+test('of what went wrong on this machine, the code alone is told', () => {
+  const said = judge({ kind: 'unavailable', code: 'data_dir_unusable', message: 'cannot write /home/me/data' });
+  expect(said.reason).toBe('there was no sandbox for it (data_dir_unusable)');
+});

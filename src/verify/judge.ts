@@ -35,7 +35,8 @@ export function judge(attempt: Attempt): Said {
     case 'unavailable':
       return {
         verdict: 'broken',
-        reason: `there was no sandbox for it: ${attempt.message}`,
+        // Not the message: it may name places of this machine, and a verification goes to others.
+        reason: `there was no sandbox for it (${attempt.code})`,
         cause: causeOfCode(isErrorCode(attempt.code) ? attempt.code : 'internal'),
       };
     case 'ended':

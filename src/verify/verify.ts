@@ -1,6 +1,6 @@
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { causeOfCode } from '../failures/causes.ts';
-import { RunnerError, messageOf } from '../errors.ts';
+import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
 import type { Runner } from '../runner.ts';
@@ -23,16 +23,16 @@ export interface VerifyOptions {
   readonly onGate?: (result: GateResult) => void;
   /** One attempt begins: `unit/candidate/same`. */
   readonly onAttempt?: (name: string) => void;
+  /** What kept an attempt from being made, in the words of this machine: they are not in the verification. */
+  readonly onTrouble?: (text: string) => void;
   /** Gives up: nothing is written, and its reason is thrown. */
   readonly signal?: AbortSignal;
 }
 
 /**
  * Judges the candidate of a closed run, and keeps what was found. No agent has a part in it: the gates are those of the run's
- * policy
- * and those that every candidate passes through, and each command runs in a sandbox of its own. A gate that breaks denies.
- * Throws what keeps it from beginning (`journal_broken`, `run_not_open`, `run_not_found`), and what the record could not be
- * kept for.
+ * policy and those that every candidate passes through, and each command runs in a sandbox of its own. A gate that breaks denies.
+ * Throws what keeps it from beginning (`journal_broken`, `run_not_open`, `run_not_found`), and why the record could not be kept.
  */
 export async function verifyRun(
   parts: { readonly runner: Runner; readonly dataDir: DataDir },
@@ -55,9 +55,12 @@ export async function verifyOnto(
 
 async function judgeSubject(runner: Runner, subject: Subject, options: VerifyOptions): Promise<Verification> {
   const sandboxes = new Sandboxes(runner, subject, options.signal);
-  const attempt: MakeAttempt = (request) => {
-    options.onAttempt?.(`${request.gate.id}/${request.where}/${request.how}`);
-    return sandboxes.attempt(request);
+  const attempt: MakeAttempt = async (request) => {
+    const name = `${request.gate.id}/${request.where}/${request.how}`;
+    options.onAttempt?.(name);
+    const made = await sandboxes.attempt(request);
+    if (made.kind === 'unavailable') options.onTrouble?.(`${name}: ${made.message}`);
+    return made;
   };
   const judged = await judgeAll(subject, attempt, options);
   options.signal?.throwIfAborted();
@@ -102,7 +105,7 @@ async function whole(id: string, look: () => Judged | Promise<Judged>): Promise<
   } catch (error) {
     if (!(error instanceof RunnerError)) throw error;
     const { class: kind, attribution } = causeOfCode(error.code);
-    return builtin(id, 'broken', `it could not be judged: ${messageOf(error)}`, [], { class: kind, attribution });
+    return builtin(id, 'broken', `it could not be judged (${error.code})`, [], { class: kind, attribution });
   }
 }
 

@@ -43,6 +43,17 @@ export const exportRoutes: readonly Route[] = [
   }),
   route({
     method: 'GET',
+    path: '/v1/runs/{run}/verification',
+    operation: 'getVerification',
+    tag: 'exports',
+    summary: 'What the gates found of what the run proposes, with its digest: the newest, which is the one that holds.',
+    scope: 'read',
+    params,
+    reply: { description: 'As in verify.md.', schema: z.record(z.string(), z.unknown()) },
+    handle: async ({ service, principal, params: { run } }) => json(await service.verification(principal, run)),
+  }),
+  route({
+    method: 'GET',
     path: '/v1/runs/{run}/bundle',
     operation: 'getBundle',
     tag: 'exports',
