@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,8 +154,26 @@ test('a harness elsewhere has nothing of the machine but its address and a key: 
     expect(opened.stderr).toMatch(/uploaded 1 files, 1 KiB/);
     expect((await cli('exec', 'far', '--', 'sh', '-c', 'cat src/a.txt; echo two >> src/a.txt')).stdout).toBe('one');
     expect((await cli('diff', 'far')).stdout).toMatch(/^\+two$/m);
+    expect((await cli('egress', 'far')).stdout).toBe('nothing was asked of the network');
+    const taken = await cli('egress', 'far', '--without', 'npm');
+    expect(taken).toMatchObject({
+      exitCode: 125,
+      stderr: expect.stringMatching(/has no profile, rule or upstream "npm"/),
+    });
+    const [listed] = JSON.parse((await cli('ps', '--json')).stdout) as { run: string }[];
+    const run = listed?.run ?? '';
     expect((await cli('close', '-q', 'far')).exitCode).toBe(0);
+    expect((await cli('log', 'far')).stdout).toMatch(/run\.opened[^]*run\.closed/);
+    expect((await cli('report', 'far')).exitCode).toBe(0);
+    expect(await cli('check', 'far')).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^CLOSED|closed/m) });
+    const { journal } = bench.dataDir.runDir(run);
+    const text = await readFile(journal, 'utf8');
+    await writeFile(journal, text.replace('cat src/a.txt', 'cat src/b.txt'));
+    const changed = await cli('check', 'far', '--json');
+    expect([changed.exitCode, JSON.parse(changed.stdout)]).toMatchObject([1, { verdict: 'broken' }]);
+    await writeFile(journal, text);
     expect(existsSync(env.GLOVEBOX_DATA)).toBe(false);
+    expect((await cli('base', 'ls')).stderr).toMatch(/base is of this machine .* not of the service at http/);
   } finally {
     await rm(elsewhere, { recursive: true });
   }

@@ -6,10 +6,12 @@ import { checkBundle, type CheckedBundle } from '../bundle/check.ts';
 import { formatProblem, type Problem } from '../bundle/problem.ts';
 import { digestPattern, type Digest } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
-import { checkJournal, formatCheck } from '../journal/check.ts';
+import { checkJournal, checkJournalIn, formatCheck, type Check, type CheckOptions } from '../journal/check.ts';
+import type { LineSource } from '../journal/lines.ts';
 import { printable } from '../journal/printable.ts';
 import { believedKeys } from './believed-keys.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
+import { atRun, type RunPlace } from './run-place.ts';
 import { print, printJson } from './terminal.ts';
 
 interface Options {
@@ -34,13 +36,33 @@ export function checkCommand(program: Command, context: CliContext): void {
       const isBundle = file?.isFile() === true && (options.key !== undefined || !(await looksLikeJournal(name)));
       const isWhole = isBundle
         ? await reportBundle(name, await believedKeys(options.key, context), options)
-        : await reportJournal(file?.isFile() === true ? name : await journalOf(name, context), options);
+        : file?.isFile() === true
+          ? reportCheck(await checkJournal(name, expected(options)), options)
+          : await atRun(context, name, async (place) => reportCheck(await checkAt(place, options), options));
       throw new Exit(isWhole ? exitCodes.ok : exitCodes.failed);
     });
 }
 
-async function reportJournal(path: string, { head, json }: Options): Promise<boolean> {
-  const check = await checkJournal(path, head === undefined ? {} : { expectHead: headOf(head) });
+/** Of a service the journal is fetched as it is, and looked at here. */
+async function checkAt(place: RunPlace, options: Options): Promise<Check> {
+  if (place.kind === 'directory') return checkJournal(place.dir.journal, expected(options));
+  return checkJournalIn(sourceOf(await place.run.journalBytes()), expected(options));
+}
+
+function sourceOf(bytes: Buffer): LineSource {
+  return {
+    read: async (buffer, offset, length, position) => {
+      const bytesRead = bytes.copy(buffer, offset, position, position + length);
+      return { bytesRead, buffer };
+    },
+  };
+}
+
+function expected({ head }: Options): CheckOptions {
+  return head === undefined ? {} : { expectHead: headOf(head) };
+}
+
+function reportCheck(check: Check, { json }: Options): boolean {
   if (json === true) printJson(check);
   else for (const line of formatCheck(check)) print(check.verdict === 'broken' ? pc.red(line) : line);
   return check.verdict === 'closed';
@@ -93,10 +115,6 @@ async function looksLikeJournal(path: string): Promise<boolean> {
   } finally {
     await file.close();
   }
-}
-
-async function journalOf(name: string, context: CliContext): Promise<string> {
-  return (await (await context.openDataDir()).findRun(name)).journal;
 }
 
 function headOf(text: string): Digest {

@@ -1,15 +1,18 @@
 import type { Command } from 'commander';
+import type { RemoteRun } from '../client/client.ts';
 import { DoorClient } from '../control/door-client.ts';
 import type { RunState } from '../control/controlled.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
-import { RunDir } from '../data-dir/run-dir.ts';
 import { isEnvironmentName } from '../environment/environment.ts';
 import { isBuilt } from '../environment/lock.ts';
 import { findRecord } from '../environment/record.ts';
 import { RunnerError } from '../errors.ts';
+import type { Entry } from '../journal/entry.ts';
 import { followEntries, readEntries } from '../journal/read.ts';
 import type { CliContext } from './context.ts';
 import { egressHeading, egressLine, EgressRows, egressTable, type EgressRow } from './egress-rows.ts';
+import { entriesAt } from './log.ts';
+import { atRun, type RunPlace } from './run-place.ts';
 import { print, printJson, say } from './terminal.ts';
 
 interface Options {
@@ -23,7 +26,7 @@ export function egressCommand(program: Command, context: CliContext): void {
   program
     .command('egress')
     .description('what a run asked of the network, what was decided, how it ended; or take something away from it')
-    .argument('<run>', 'id, or the beginning of one; or the name of an environment, for its last setup')
+    .argument('<run>', 'name, id, or the beginning of one; or the name of an environment, for its last setup')
     .option('-f, --follow', 'go on as it comes, until the run is closed')
     .option(
       '--without <rule...>',
@@ -32,18 +35,21 @@ export function egressCommand(program: Command, context: CliContext): void {
     .option('--revoke <credential...>', 'send nothing with these credentials any more; what carries them is cut')
     .option('--json', 'a line of JSON for each; after --without and --revoke how the run stands')
     .action(async (id: string, options: Options) => {
-      const dataDir = await context.openDataDir();
       const takes = options.without !== undefined || options.revoke !== undefined;
-      const record = isEnvironmentName(id)
-        ? { id, journal: await recordOf(dataDir, id, takes) }
-        : await dataDir.findRun(id);
-      if (takes && record instanceof RunDir) await takeAway(record, options);
-      else if (options.follow === true) await follow(record, options);
-      else await show(record, options);
+      if (isEnvironmentName(id)) {
+        const journal = await recordOf(await context.openDataDir(), id, takes);
+        return report(id, options.follow === true ? followEntries(journal) : readEntries(journal), options);
+      }
+      await atRun(context, id, async (place) => {
+        if (takes) await takeAway(place, options);
+        else await report(id, entriesAt(place, options.follow === true), options);
+      });
     });
 }
 
-type Recorded = Pick<RunDir, 'id' | 'journal'>;
+async function report(id: string, entries: AsyncIterable<Entry>, options: Options): Promise<void> {
+  await (options.follow === true ? follow(id, entries, options) : show(entries, options));
+}
 
 async function recordOf({ path }: DataDir, name: string, takes: boolean): Promise<string> {
   if (takes)
@@ -57,10 +63,10 @@ async function recordOf({ path }: DataDir, name: string, takes: boolean): Promis
   );
 }
 
-async function show({ journal }: Recorded, options: Options): Promise<void> {
+async function show(entries: AsyncIterable<Entry>, options: Options): Promise<void> {
   const rows: EgressRow[] = [];
   const joined = new EgressRows();
-  for await (const entry of readEntries(journal)) {
+  for await (const entry of entries) {
     const row = joined.push(entry);
     if (row !== undefined) rows.push(row);
     if (entry.type === 'egress.counted' && options.json !== true) say(countedText(entry.data));
@@ -75,11 +81,11 @@ function countedText({ count, host }: { readonly count: number; readonly host: s
   return `glovebox: ${count} more were refused (${host === '*' ? 'many hosts' : JSON.stringify(host)}), too many for entries of their own`;
 }
 
-async function follow({ id, journal }: Recorded, options: Options): Promise<void> {
+async function follow(id: string, entries: AsyncIterable<Entry>, options: Options): Promise<void> {
   const joined = new EgressRows();
   let closed = false;
   if (options.json !== true) print(egressHeading());
-  for await (const entry of followEntries(journal)) {
+  for await (const entry of entries) {
     const row = joined.push(entry);
     if (row !== undefined && options.json === true) printJson(row);
     else if (row !== undefined) print(egressLine(row));
@@ -89,8 +95,8 @@ async function follow({ id, journal }: Recorded, options: Options): Promise<void
 }
 
 /** Revoking first: it is what people are in a hurry for. */
-async function takeAway(dir: RunDir, { without, revoke = [], json }: Options): Promise<void> {
-  const door = await DoorClient.open(dir);
+async function takeAway(place: RunPlace, { without, revoke = [], json }: Options): Promise<void> {
+  const door = place.kind === 'directory' ? await DoorClient.open(place.dir) : doorOf(place.run);
   try {
     let state: RunState | undefined;
     for (const credential of revoke) state = await door.revoke(credential);
@@ -101,6 +107,15 @@ async function takeAway(dir: RunDir, { without, revoke = [], json }: Options): P
   } finally {
     await door.close();
   }
+}
+
+function doorOf(run: RemoteRun): Pick<DoorClient, 'revoke' | 'narrow' | 'state' | 'close'> {
+  return {
+    revoke: (name) => run.revokeCredential(name),
+    narrow: (without) => run.narrowEgress(without),
+    state: () => run.reach(),
+    close: async () => undefined,
+  };
 }
 
 function stateLines({ egress, credentials }: RunState): readonly string[] {

@@ -28,7 +28,8 @@ export function logCommand(program: Command, context: CliContext): void {
     });
 }
 
-async function* entriesAt(place: RunPlace, follow: boolean): AsyncGenerator<Entry, void> {
+/** What is there, or with `follow` also what comes, until the run is closed. */
+export async function* entriesAt(place: RunPlace, follow: boolean): AsyncGenerator<Entry, void> {
   if (place.kind === 'directory') yield* follow ? followEntries(place.dir.journal) : readEntries(place.dir.journal);
   else if (follow) yield* place.run.journal();
   else yield* await place.run.entries();

@@ -60,6 +60,30 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   doctor: async () => (await import('./doctor.ts')).doctorCommand,
 };
 
+/** They open runs in their own process, or see to this machine: a service that is given has no part in them. */
+const ofThisMachine: ReadonlySet<string> = new Set([
+  'run',
+  'shell',
+  'play',
+  'mcp',
+  'bridge',
+  'serve',
+  'signing-key',
+  'promote',
+  'rollback',
+  'promotions',
+  'env',
+  'gc',
+  'key',
+  'team',
+  'backup',
+  'restore',
+  'state',
+  'image',
+  'base',
+  'doctor',
+]);
+
 /** What a client starts, and kills as it likes. */
 const startedByClients: ReadonlySet<string> = new Set(['mcp', 'bridge']);
 
@@ -69,6 +93,9 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   try {
     const stoodIn = startedByClients.has(argv[2] ?? '') ? await standIn() : undefined;
     if (stoodIn !== undefined) return stoodIn;
+    const { GLOVEBOX_URL: url = '' } = process.env;
+    if (url !== '' && ofThisMachine.has(argv[2] ?? ''))
+      say(`glovebox: ${argv[2]} is of this machine and its data directory, not of the service at ${printable(url)}`);
     const program = await buildProgram(argv, context);
     await program.parseAsync([...argv]);
     return exitCodes.ok;

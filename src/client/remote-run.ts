@@ -178,10 +178,15 @@ export class RemoteRun {
     }
   }
 
+  /** The journal as it is on the service's disk, whatever is in it. */
+  journalBytes(signal?: AbortSignal): Promise<Buffer> {
+    const path = `${this.#path}/journal`;
+    return this.#requests.bytes({ method: 'GET', path, repeatable: true, silenceMs: answerMs, signal });
+  }
+
   /** The entries that are there now. */
   async entries(signal?: AbortSignal): Promise<readonly Entry[]> {
-    const path = `${this.#path}/journal`;
-    const text = await this.#requests.bytes({ method: 'GET', path, repeatable: true, silenceMs: answerMs, signal });
+    const text = await this.journalBytes(signal);
     const lines = text.toString('utf8').split('\n').slice(0, -1);
     return lines.map((line) => JSON.parse(line) as Entry);
   }
@@ -201,6 +206,11 @@ export class RemoteRun {
   async fork(options: Partial<ForkRun> = {}): Promise<readonly RemoteRun[]> {
     const { runs } = await this.#post<{ readonly runs: readonly RunView[] }>('/forks', options);
     return runs.map(({ id }) => new RemoteRun(this.#requests, id));
+  }
+
+  /** Which rules and credentials it still has. */
+  reach(signal?: AbortSignal): Promise<RunState> {
+    return this.#get('/egress', signal);
   }
 
   /** Takes rules away for the rest of the run; what they had let through is cut. */

@@ -1,14 +1,16 @@
+import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { RunId, queryNumber } from '../../contract/fields.ts';
 import { RunState } from '../../control/controlled.ts';
 import { RunnerError } from '../../errors.ts';
 import { formatEntry } from '../../journal/chain.ts';
-import type { Entry } from '../../journal/entry.ts';
+import { lineBytesMax, type Entry } from '../../journal/entry.ts';
 import { followEntries, readEntries } from '../../journal/read.ts';
 import { eventStream, pulledStream, type Sent } from '../event-stream.ts';
 import { json, route, type Asked, type Reply, type Route } from '../route.ts';
 
 const params = { run: RunId };
+const pieceBytes = 65_536;
 const JournalQuery = z.strictObject({
   after: queryNumber(0, Number.MAX_SAFE_INTEGER).optional().describe('Entries after this one; default all.'),
 });
@@ -92,7 +94,9 @@ export const exportRoutes: readonly Route[] = [
       const after = afterOf(asked);
       return (asked.header('accept') ?? '').includes('text/event-stream')
         ? followed(asked, path, after)
-        : lines(asked, path, after);
+        : after === 0
+          ? whole(asked, path)
+          : lines(asked, path, after);
     },
   }),
   route({
@@ -138,6 +142,32 @@ function afterOf({ query, header }: OfJournal): number {
   if (last === undefined) return query.after ?? 0;
   if (/^\d{1,15}$/.test(last)) return Number(last);
   throw new RunnerError('invalid_request', 'Last-Event-ID of a journal is a seq');
+}
+
+/** As it is, so that one that was changed can be looked at too: its whole lines. */
+async function whole(asked: OfJournal, path: string): Promise<Reply> {
+  const file = await open(path, 'r').catch((cause: unknown) => {
+    throw new RunnerError('not_found', `run ${asked.params.run} has no journal yet`, { cause });
+  });
+  let [at, held] = [0, Buffer.alloc(0)];
+  const next = async (): Promise<Uint8Array | undefined> => {
+    for (;;) {
+      const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(pieceBytes), 0, pieceBytes, at);
+      if (bytesRead === 0) return undefined;
+      at += bytesRead;
+      held = Buffer.concat([held, buffer.subarray(0, bytesRead)]);
+      const end = held.lastIndexOf(0x0a) + 1;
+      if (end === 0 && held.length <= lineBytesMax) continue;
+      const piece = held.subarray(0, end === 0 ? held.length : end);
+      held = held.subarray(piece.length);
+      return piece;
+    }
+  };
+  const onEnd = (): void => {
+    void file.close();
+    asked.onEnd();
+  };
+  return { kind: 'stream', contentType: 'application/x-ndjson', body: pulledStream(next, { ...asked, onEnd }) };
 }
 
 function lines(asked: OfJournal, path: string, after: number): Reply {
