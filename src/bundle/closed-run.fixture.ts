@@ -87,6 +87,7 @@ export async function makeClosedRun(
     due: [],
   } as const;
   const request = await approve(dir, policy.digest);
+  await mkdir(dir.callsDir, { recursive: true });
   const story = await storyOf(candidate, { policy, base, output, request, by });
   await Promise.all([
     writeFile(dir.journal, textOf(linesOf(story, dir.id))),
