@@ -59,7 +59,11 @@ export async function describeRun(dataDir: DataDir, idOrPrefix: string): Promise
   const patch = await makePatch(base, changeSet, blobs);
   if (digestOf(patch.bytes) !== members.get(memberNames.patch)?.digest)
     throw notExported(dir.id, [
-      { member: memberNames.patch, field: '', message: 'it is not the patch that the change set gives' },
+      {
+        member: memberNames.patch,
+        field: '',
+        message: 'it is not the patch that the change set gives, by the git of this machine',
+      },
     ]);
   const categories = new Map((await classifyChanges(base, changeSet, blobs)).map((one) => [one.path, one.categories]));
   const manifest = describe(facts, bundled, (path) => categories.get(path) ?? []);
