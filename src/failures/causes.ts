@@ -7,8 +7,7 @@ export type Cause = Pick<Failure, 'class' | 'attribution' | 'retryable'>;
 
 /**
  * How a command ended, as a cause; undefined of what is no failure. What it ran out of, and what it was refused, goes before
- * what it
- * says of itself: a test that fails in a full sandbox says nothing of the code.
+ * what it says of itself: a test that fails in a full sandbox says nothing of the code.
  */
 export function causeOfOutcome(outcome: EntryOutcome): Cause | undefined {
   switch (outcome.kind) {

@@ -12,8 +12,7 @@ const deciding: readonly Category[] = ['test', 'execution_bearing', 'dependency'
 /**
  * Which changes of a candidate are checks: tests, their configuration, and what its policy names as inputs of gates. Promises:
  *  - `base_checks` is the candidate with every check as the base has it, and with none that the base has not: whatever a
- *    candidate
- *    says about checks has no say there;
+ *    candidate says about checks has no say there;
  *  - `base_with_new_checks` is the base with the tests of the candidate, and nothing else of it.
  */
 export class Checks {

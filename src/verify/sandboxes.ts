@@ -17,9 +17,8 @@ const tailLines = 20;
 
 /**
  * Makes attempts: each in a sandbox of its own, opened from the snapshot of the candidate, its base or a mixture of both,
- * under the
- * policy of the run with the network shut but for what the gate names. Each is a run with a journal; nobody but this class asks
- * anything of it.
+ * under the policy of the run with the network shut but for what the gate names. Each is a run with a journal; nobody but this
+ * class asks anything of it.
  */
 export class Sandboxes {
   readonly #runner: Runner;

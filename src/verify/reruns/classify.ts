@@ -3,9 +3,8 @@ import { boundText } from './bound.ts';
 import type { Observed } from './observed.ts';
 
 /**
- * What the counts say of a gate. A cause is named where the counts speak for it: with 95 % confidence, where chance could
- * have made
- * them; otherwise it is `flaky_unknown`. A test that flickers with the clock is one of those.
+ * What the counts say of a gate. A cause is named where the counts speak for it: with 95 % confidence, where chance could have
+ * made them; otherwise it is `flaky_unknown`. A test that flickers with the clock is one of those.
  */
 export function classify(seen: Observed): Stability {
   const same = seen.of('candidate', 'same');
@@ -41,8 +40,7 @@ function passes(counts: Counts): boolean {
 
 /**
  * How likely it is that `second` fails so much more often than `first`, or even more, by chance alone: Fisher's exact test,
- * one-sided.
- * 1 where there is nothing to compare.
+ * one-sided. 1 where there is nothing to compare.
  */
 export function chanceOfMore(first: Counts, second: Counts): number {
   if (first === undefined || second === undefined || first.runs === 0 || second.runs === 0) return 1;
