@@ -17,7 +17,7 @@ credentials:
   commands:
     gh: [/usr/bin/gh, auth, token]
 signing: {command: [/usr/bin/pass, signing-key]}
-promotion: {members: {"@org/core": [ada, "@grace"]}}
+promotion: {members: {"@org/core": [ada, "@grace"]}, remotes: [{url: https://git.example/, source: env:TOKEN}]}
 `;
 
 let folder: string;
@@ -38,7 +38,10 @@ describe('a configuration', () => {
       },
       credentials: { commands: { gh: ['/usr/bin/gh', 'auth', 'token'] } },
       signing: { command: ['/usr/bin/pass', 'signing-key'] },
-      promotion: { members: { '@org/core': ['ada', '@grace'] } },
+      promotion: {
+        members: { '@org/core': ['ada', '@grace'] },
+        remotes: [{ url: 'https://git.example/', source: 'env:TOKEN' }],
+      },
     });
   });
 

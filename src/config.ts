@@ -44,7 +44,18 @@ export interface OperatorConfig {
   readonly promotion: {
     /** Who is in a team that CODEOWNERS names. */
     readonly members: Readonly<Record<string, readonly string[]>>;
+    /** What lets us push, by the beginning of the address. */
+    readonly remotes: readonly PushRemote[];
   };
+}
+
+interface PushRemote {
+  /** With a slash at its end. */
+  readonly url: string;
+  /** Default `x-access-token`, which several hosts take with a token. */
+  readonly user?: string | undefined;
+  /** `env:NAME`, `file:/absolute/path` or `command:NAME`. */
+  readonly source: string;
 }
 
 /** `$GLOVEBOX_CONFIG`, else the user's, else the machine's; nothing said where there is none. Throws `invalid_config`. */
@@ -89,7 +100,7 @@ export function parseConfig(text: string, source: string): OperatorConfig {
     },
     credentials: { commands: credentials.commands ?? {} },
     signing,
-    promotion: { members: promotion.members ?? {} },
+    promotion: { members: promotion.members ?? {}, remotes: promotion.remotes ?? [] },
   };
 }
 
@@ -97,7 +108,7 @@ const nothingSaid: Omit<OperatorConfig, 'source'> = {
   egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [], sentPolicies: [] },
   credentials: { commands: {} },
   signing: {},
-  promotion: { members: {} },
+  promotion: { members: {}, remotes: [] },
 };
 
 const hostName = z
@@ -139,6 +150,16 @@ const argv = z
   );
 
 const ownerName = z.string().regex(/^@?[\p{L}\p{N}][\p{L}\p{N} ._@+/-]{0,127}$/u, 'write a name as CODEOWNERS has it');
+const remoteUrl = z
+  .string()
+  .max(2048)
+  .regex(/^https?:\/\/[^\s@?#]+\/$/, 'write https://host/ or https://host/path/, with a slash at its end and no user');
+const remoteUser = z.string().regex(/^[\x21-\x39\x3b-\x7e]{1,200}$/, 'write a user without colon or spaces');
+const source = z
+  .string()
+  .max(300)
+  .regex(/^(env|file|command):./, 'write env:NAME, file:/absolute/path or command:name');
+
 const ConfigFile = z.strictObject({
   egress: z
     .strictObject({
@@ -158,6 +179,10 @@ const ConfigFile = z.strictObject({
   promotion: z
     .strictObject({
       members: z.record(ownerName, z.array(ownerName).max(1000)).optional(),
+      remotes: z
+        .array(z.strictObject({ url: remoteUrl, user: remoteUser.optional(), source }))
+        .max(64)
+        .optional(),
     })
     .optional(),
 });

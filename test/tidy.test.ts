@@ -224,6 +224,7 @@ const mayImport: Record<string, readonly string[]> = {
     'approvals',
     'config.ts',
     'control',
+    'credentials', // what the operator has for the address that a promotion is pushed to
     'engine',
     'sandbox',
     'workspace',

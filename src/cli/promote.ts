@@ -2,12 +2,14 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { readBundle } from '../bundle/check.ts';
 import { loadConfig } from '../config.ts';
+import { findSource } from '../credentials/sources.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import { candidateOf } from '../promotion/candidate.ts';
 import { Ledger } from '../promotion/ledger.ts';
 import { promote, type Candidate, type PromoteRequest, type Promoted } from '../promotion/promote.ts';
+import { push } from '../promotion/push.ts';
 import { Reviews } from '../promotion/reviews.ts';
 import { demandText } from '../promotion/rules.ts';
 import { baseAt } from '../promotion/target/base-at.ts';
@@ -28,6 +30,7 @@ interface Options {
   readonly author?: string;
   readonly key?: readonly string[];
   readonly reverify?: boolean;
+  readonly push?: string;
   readonly json?: boolean;
 }
 
@@ -50,6 +53,7 @@ export function promoteCommand(program: Command, context: CliContext): void {
       '--reverify',
       'where other files have moved on: verify the changes on what is there now, and go on if they pass',
     )
+    .option('--push <address>', 'then push the branch there: https://…, never the name of a remote')
     .option('--json', 'what was done, as JSON')
     .action(async (file: string, options: Options) => {
       const dataDir = await context.openDataDir();
@@ -71,9 +75,26 @@ export function promoteCommand(program: Command, context: CliContext): void {
         ...(tightened === undefined ? {} : { tightened }),
         ...(options.reverify === true ? { reverify: (at) => reverify(context, dataDir, candidate, at) } : {}),
       });
-      if (options.json === true) printJson(promoted);
-      else for (const line of linesOf(promoted)) print(line);
+      if (options.push !== undefined) await pushTo(dataDir, promoted.id, options.push);
+      if (options.json === true) printJson({ ...promoted, pushed: options.push ?? null });
+      else for (const line of [...linesOf(promoted), ...pushedLines(options)]) print(line);
     });
+}
+
+async function pushTo(dataDir: DataDir, promotion: string, remote: string): Promise<void> {
+  const { promotion: configured, credentials } = await loadConfig();
+  const found = configured.remotes.find(({ url }) => remote.startsWith(url));
+  const credential = async (): Promise<{ user: string; secret: string } | undefined> => {
+    if (found === undefined) return undefined;
+    const { user = 'x-access-token', source } = found;
+    const secret = await findSource(`of ${found.url}`, source, { commands: credentials.commands })();
+    return { user, secret: secret.reveal() };
+  };
+  await push(dataDir, { promotion, remote, credential });
+}
+
+function pushedLines({ push: remote }: Options): readonly string[] {
+  return remote === undefined ? [] : [`${pc.green('pushed')} to ${printable(remote)}`];
 }
 
 /** By the gates of the run's policy, in sandboxes of this machine, which has to have the run. */

@@ -73,11 +73,15 @@ export type RollingBack = Readonly<z.infer<typeof RollingBack>>;
 const RolledBack = z.strictObject({ v: z.literal(1), id, at, intended: digest, commit, reason: text, by: text });
 type RolledBack = Readonly<z.infer<typeof RolledBack>>;
 
+const Pushed = z.strictObject({ v: z.literal(1), id, at, done: digest, remote: text, branch, commit });
+type Pushed = Readonly<z.infer<typeof Pushed>>;
+
 const schemas = {
   intended: Intended,
   done: Done,
   'rolling-back': RollingBack,
   'rolled-back': RolledBack,
+  pushed: Pushed,
 } as const;
 type Kind = keyof typeof schemas;
 type RecordOf<K extends Kind> = z.infer<(typeof schemas)[K]>;
@@ -88,6 +92,7 @@ export interface Promotion {
   readonly intended: Intended;
   readonly done?: Done;
   readonly rolledBack?: RolledBack;
+  readonly pushed?: Pushed;
 }
 
 export class Ledger {
@@ -175,11 +180,13 @@ export class Ledger {
     if (intended === undefined) return undefined;
     const done = await this.read(promotion, 'done');
     const rolledBack = await this.read(promotion, 'rolled-back');
+    const pushed = await this.read(promotion, 'pushed');
     return {
       id: promotion,
       intended,
       ...(done === undefined ? {} : { done }),
       ...(rolledBack === undefined ? {} : { rolledBack }),
+      ...(pushed === undefined ? {} : { pushed }),
     };
   }
 

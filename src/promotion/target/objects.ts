@@ -33,9 +33,13 @@ export class BorrowedObjects {
     return new BorrowedObjects(directory, place);
   }
 
-  async ask(args: readonly string[], input?: Uint8Array | AsyncIterable<Uint8Array>): Promise<GitAnswer> {
+  async ask(
+    args: readonly string[],
+    input?: Uint8Array | AsyncIterable<Uint8Array>,
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<GitAnswer> {
     const lent = join(this.#place.common.path, 'objects').replaceAll(/["\\]/g, '\\$&');
-    const env = { GIT_DIR: this.directory, GIT_ALTERNATE_OBJECT_DIRECTORIES: `"${lent}"` };
+    const env = { GIT_DIR: this.directory, GIT_ALTERNATE_OBJECT_DIRECTORIES: `"${lent}"`, ...more };
     return askGit(this.directory, [...unhurried, ...args], { env, ...(input === undefined ? {} : { input }) });
   }
 
