@@ -66,6 +66,20 @@ const together = [
   'workspace',
 ].map((name) => `test/${name}.test.ts`);
 
+/** Pure code that is held to a time. */
+const timed = [
+  'bundle/hostile',
+  'egress/fence',
+  'egress/outside/network',
+  'policy/decisions/egress-rules',
+  'policy/decisions/request-url',
+  'sandbox/gateway/intake',
+  'service/call-record',
+  'tools/search',
+  'workspace/changes/classify',
+  'workspace/scope/scope',
+].map((name) => `src/${name}.test.ts`);
+
 /**
  * Files of both projects, three at once, since much of it is waiting; one group, so that no processor waits for the last file of one
  * project before the next one begins.
@@ -82,6 +96,7 @@ export default defineConfig({
           name: 'unit',
           setupFiles,
           include: ['{src,scripts}/**/*.test.ts', 'test/tidy.test.ts'],
+          exclude: timed,
           ...besideEachOther,
           testTimeout: 30_000,
         },
@@ -97,6 +112,7 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      { test: { name: 'timed', setupFiles, include: timed, fileParallelism: false, testTimeout: 30_000 } },
       // What else needs a real engine. One file at a time: the engine is shared and timings matter.
       {
         test: {

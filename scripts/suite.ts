@@ -11,7 +11,7 @@ import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
  */
 const [supervisor, ...only] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), 'glovebox-suite-'));
-const projects = ['unit', 'together', 'engine'].flatMap((name) => ['--project', name]);
+const projects = ['unit', 'together', 'timed', 'engine'].flatMap((name) => ['--project', name]);
 
 /** Undefined where vitest ended before it could say anything, or with an error that it did not report. */
 function vitest(files: readonly string[]): Report | undefined {
