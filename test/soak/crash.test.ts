@@ -53,6 +53,7 @@ test(`${parallel} runs under load, killed at ${names.length} failpoints (seed ${
     sum.lost += run.lost.size;
   };
   for (const [round, name] of names.entries()) {
+    const startMs = performance.now();
     const nth = 1 + Math.floor(next() * (name.startsWith('call.') ? parallel * 2 : 2));
     service.kill();
     await service.died().catch(() => undefined);
@@ -86,10 +87,12 @@ test(`${parallel} runs under load, killed at ${names.length} failpoints (seed ${
     expect(await service.start(), 'the next one starts').toBe(true);
     for (const each of await settled) if (each.status === 'rejected') throw each.reason;
     const killed = runs[victim];
-    if (killed?.isKilled !== true) continue;
-    await end(killed);
-    sum.killed += 1;
-    runs[victim] = await openRun(`after-${round}`, next);
+    if (killed?.isKilled === true) {
+      await end(killed);
+      sum.killed += 1;
+      runs[victim] = await openRun(`after-${round}`, next);
+    }
+    console.log(`${name}: reached, ${Math.round(performance.now() - startMs)} ms, ${JSON.stringify(sum)}`);
   }
   for (const run of runs) await end(run);
   console.log(
