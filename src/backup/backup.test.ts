@@ -42,10 +42,13 @@ describe('a backup', () => {
     for (const secret of [open.kept, `${open.kept}.new`]) await writeFile(secret, '{}');
     const socket = createServer().listen(join(open.path, 'door.sock'));
     await once(socket, 'listening');
+    await mkdir(join(dataDir.path, 'promotions', 'p'), { recursive: true });
+    for (const name of ['intended.json', 'lock']) await writeFile(join(dataDir.path, 'promotions', 'p', name), '{}');
     await syncRuns(store, dataDir);
     store.close();
 
     const record = await backUp(dataDir, join(root, 'backup'));
+    expect(await readdir(join(root, 'backup', 'promotions', 'p'))).toEqual(['intended.json']);
     socket.close();
     expect(record).toMatchObject({ owner: dataDir.owner, runs: 2, outputs: true });
     const restored = await restore(join(root, 'backup'), join(root, 'new'));

@@ -52,6 +52,13 @@ export async function backUp(
     await copier.tree(join(dataDir.path, 'environments'), join(partial, 'environments'), (name) =>
       name.startsWith('.'),
     );
+    // Records of people and promotions: whole files; what is half written, or a lock, has another name.
+    for (const name of ['reviews', 'promotions'])
+      await copier.tree(
+        join(dataDir.path, name),
+        join(partial, name),
+        (entry, depth) => depth > 0 && !entry.endsWith('.json'),
+      );
     for (const name of ['owner', 'images.json']) await copier.file(join(dataDir.path, name), join(partial, name));
     // After the runs: whatever these name has been there before.
     await copier.tree(dataDir.blobsDir, join(partial, 'blobs'), (name) => name === 'partial');
