@@ -89,7 +89,6 @@ export async function makeClosedRun(
   const request = await approve(dir, policy.digest);
   await mkdir(dir.callsDir, { recursive: true });
   const story = await storyOf(candidate, { policy, base, output, request, by });
-  await mkdir(dir.callsDir);
   await Promise.all([
     writeFile(dir.journal, textOf(linesOf(story, dir.id))),
     writeFile(dir.policy, formatPolicyRecord(policy)),
