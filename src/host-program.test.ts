@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { runProgram, type ProgramOptions } from './host-program.ts';
 
@@ -56,6 +57,14 @@ test('who outlives it with its outputs is not waited for', async () => {
   expect(process.kill(Number(end.stdout), 'SIGKILL')).toBe(true); // it is still there
   expect(end.code).toBe(0);
   expect(performance.now() - begunMs).toBeLessThan(10_000);
+});
+
+test('what it said is read also where this process was busy for so long that the wait is over', async () => {
+  const asked = sh('(sleep 0.3; echo late) &');
+  await sleep(200);
+  await nextTurn(); // after which timers come first
+  for (const endMs = performance.now() + 2_300; performance.now() < endMs;); // nothing is read meanwhile
+  expect(await asked).toMatchObject({ code: 0, stdout: Buffer.from('late\n') });
 });
 
 test('one that was killed by somebody else says by which signal', async () => {

@@ -48,7 +48,9 @@ function run(name: string, args: readonly string[], options: ProgramOptions, tel
   });
   let why: string | undefined;
   let late: NodeJS.Timeout | undefined;
+  let ended = false;
   const finish = (code: number | null, reason: string): void => {
+    ended = true;
     for (const timer of [deadline, late]) clearTimeout(timer);
     signal?.removeEventListener('abort', cancel);
     for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
@@ -65,8 +67,18 @@ function run(name: string, args: readonly string[], options: ProgramOptions, tel
   signal?.addEventListener('abort', cancel, { once: true });
   const stdout = gathered(child.stdout, outputBytesMax, stop);
   const stderr = gathered(child.stderr, outputBytesMax, stop);
+  // Somebody else still holds its outputs; or this process was busy, and what was said in time is still to be read.
+  const wait = (end: () => void): NodeJS.Timeout =>
+    setTimeout(() => {
+      const read = stdout().length + stderr().length;
+      setImmediate(() => {
+        if (ended) return;
+        if (stdout().length + stderr().length === read) end();
+        else late = wait(end);
+      });
+    }, lateMs);
   child.on('exit', (code, killedBy) => {
-    late ??= setTimeout(() => finish(code, byWhom(killedBy)), lateMs); // somebody else still holds its outputs
+    late ??= wait(() => finish(code, byWhom(killedBy)));
   });
   child.on('close', (code, killedBy) => finish(code, byWhom(killedBy)));
   child.stdin?.on('error', () => undefined); // what it did not want to read is no fault

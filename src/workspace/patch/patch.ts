@@ -26,6 +26,8 @@ export async function makePatch(base: Tree, changeSet: ChangeSet, blobs: BlobSto
       env: objects.environment,
     });
     if (answer.code !== 0) throw new RunnerError('internal', `patch: git diff-tree failed: ${answer.stderr}`);
+    if (answer.stdout.length === 0 && trees[0] !== trees[1])
+      throw new RunnerError('internal', 'patch: git diff-tree said nothing of two trees that differ');
     return parseAnswer(answer.stdout);
   });
 }
