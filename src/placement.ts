@@ -321,7 +321,7 @@ export class Placements {
         },
       }),
       discard: async (dir) => {
-        await this.#engine.removeVolumes(ours(), []);
+        await this.#engine.removeVolume(workspaceVolume(sandbox));
         await Layer.remove(dir.layer);
         await this.#bases.release(base.key, holderOf(request));
         await this.#dataDir.sandboxes.release(sandbox);

@@ -276,6 +276,7 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     const { id, stream } = await engine.start(specOf({ argv: ['/.glovebox/bin/hello'], volumes }));
     expect((await take(stream.duplex, 6)).toString()).toBe('hello\n');
     expect(await engine.removeVolumes(labels, [])).toEqual([]);
+    expect(await engine.removeVolume(volume)).toBe(false);
     await engine.destroy(id);
     expect(await engine.removeVolumes(labels, [volume])).toEqual([]);
     expect(await engine.listVolumes({ ...labels, 'glovebox.files': '' })).toEqual([volume]);
@@ -290,7 +291,9 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     const clients = await Promise.all(Array.from({ length: 4 }, connect));
     await Promise.all(clients.map((client) => client.ensureFiles(volume, files, image, { 'glovebox.owner': owner })));
     expect(await left()).toEqual([]);
-    expect(await engine.removeVolumes({ 'glovebox.owner': owner }, [])).toEqual([volume]);
+    expect(await engine.listVolumes({ 'glovebox.owner': owner })).toEqual([volume]);
+    for (const time of ['first', 'second']) expect([time, await engine.removeVolume(volume)]).toEqual([time, true]);
+    expect(await engine.listVolumes({ 'glovebox.owner': owner })).toEqual([]);
   });
 
   promise('heals a volume whose filling was cut short', ['image contents'], async () => {

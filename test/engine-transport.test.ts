@@ -106,6 +106,7 @@ describe('between the runner and an engine', () => {
       'ensureFiles',
       (engine) => engine.ensureFiles('glovebox-x', [{ path: 'a', mode: 0o444, bytes: Buffer.alloc(1) }], image),
     ],
+    ['removeVolume', (engine) => engine.removeVolume('x')],
     ['removeVolumes', (engine) => engine.removeVolumes({ 'glovebox.owner': owner }, [])],
   ];
 

@@ -37,6 +37,8 @@ export interface Engine {
    * their names. Supervisor volumes of older versions are found this way.
    */
   removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]>;
+  /** One of them, without a look at all others. False when a container uses it; absent is fine. */
+  removeVolume(name: string): Promise<boolean>;
   listVolumes(labels: Labels): Promise<readonly string[]>;
   findVolumes(labels: Labels): Promise<readonly FoundVolume[]>;
   /** The networks of `setUp` that carry all these labels: what a process that died in it has left. */

@@ -166,6 +166,10 @@ export class DockerEngine implements Engine {
     return await this.#volumes.remove(labels, keep);
   }
 
+  async removeVolume(name: string): Promise<boolean> {
+    return await this.#volumes.removeOne(name);
+  }
+
   async listVolumes(labels: Labels): Promise<readonly string[]> {
     return (await this.#volumes.list(labels)).map(({ name }) => name);
   }

@@ -161,12 +161,16 @@ export class FakeEngine implements Engine {
   }
 
   async removeVolumes(labels: Labels, keep: readonly string[]): Promise<readonly string[]> {
-    const used = new Set(
-      [...this.#host.containers.values()].flatMap(({ spec }) => spec.volumes.map(({ name }) => name)),
-    );
-    const names = (await this.listVolumes(labels)).filter((name) => !keep.includes(name) && !used.has(name));
-    for (const name of names) this.#host.volumes.delete(name);
-    return names;
+    const removed: string[] = [];
+    for (const name of await this.listVolumes(labels))
+      if (!keep.includes(name) && (await this.removeVolume(name))) removed.push(name);
+    return removed;
+  }
+
+  async removeVolume(name: string): Promise<boolean> {
+    const isUsed = [...this.#host.containers.values()].some(({ spec }) => spec.volumes.some((one) => one.name === name));
+    if (!isUsed) this.#host.volumes.delete(name);
+    return !isUsed;
   }
 
   /** Without `setUp` there are none. */
