@@ -168,7 +168,9 @@ export class FakeEngine implements Engine {
   }
 
   async removeVolume(name: string): Promise<boolean> {
-    const isUsed = [...this.#host.containers.values()].some(({ spec }) => spec.volumes.some((one) => one.name === name));
+    const isUsed = [...this.#host.containers.values()].some(({ spec }) =>
+      spec.volumes.some((one) => one.name === name),
+    );
     if (!isUsed) this.#host.volumes.delete(name);
     return !isUsed;
   }
