@@ -29,7 +29,7 @@ let small: string;
 
 beforeAll(async () => {
   [bench, packages] = await Promise.all([Bench.make(), Packages.open()]);
-  small = await importSetupImage(bench.engine, smallImage);
+  small = await importSetupImage(bench.engine, smallImage, ['bash']);
   process.env[variable] = secret;
   runner = await Runner.create(bench.engine, bench.dataDir, { network: packages.network() });
 });
