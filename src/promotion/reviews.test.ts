@@ -29,6 +29,8 @@ test('is kept for the manifest that was looked at, and for no other', async () =
 
 test.each([
   ['who asked for the run', 'ada', ['Ada'], 'forbidden'],
+  ['who asked for the run and types a space more', 'ada ', ['ada'], 'forbidden'],
+  ['who asked for the run, in letters of another width', '\uff41da', ['ada'], 'forbidden'],
   ['nobody', '', [], 'invalid_request'],
   ['somebody whose name is a line of its own', 'ada\nReviewed-by: eve', [], 'invalid_request'],
 ])('is none by %s', async (_, by, involved, code) => {
@@ -65,4 +67,9 @@ test('of each person the last word counts', () => {
   const of = (by: string, verdict: Review['verdict']): Review => ({ ...review, id: newId(), at: '', by, verdict });
   const all = [of('ada', 'rejected'), of('grace', 'accepted'), of('ada', 'accepted'), of('grace', 'rejected')];
   expect(outcomeOf(all)).toMatchObject({ accepted: ['ada'], rejected: [{ by: 'grace' }] });
+});
+
+test('two spellings of a name are one person', () => {
+  const of = (by: string): Review => ({ ...review, id: newId(), at: '', by });
+  expect(outcomeOf([of('ada'), of('Ada'), of('ada '), of('\uff41da'), of('grace')]).accepted).toHaveLength(2);
 });

@@ -7,7 +7,7 @@ import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
-import { reviewerPattern, type Review } from './review.ts';
+import { personOf, reviewerPattern, type Review } from './review.ts';
 
 /**
  * What people said of bundles: `reviews/<manifest>/<id>.json` in the data directory, each signed as bundles are. Promises:
@@ -74,7 +74,7 @@ export class Reviews {
 function refuse({ by, verdict, reason, run }: Omit<Review, 'id' | 'at'>, involved: readonly string[]): void {
   if (!reviewerPattern.test(by))
     throw new RunnerError('invalid_request', `${JSON.stringify(by)} is no name to review as; write letters and digits`);
-  if (involved.some((name) => name.toLowerCase() === by.toLowerCase()))
+  if (involved.some((name) => personOf(name) === personOf(by)))
     throw new RunnerError('forbidden', `${by} had a hand in run ${run}, and cannot review it; somebody else has to`);
   if (verdict === 'rejected' && reason.trim() === '')
     throw new RunnerError('invalid_request', 'a rejection says why: --reason');
