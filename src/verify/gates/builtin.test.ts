@@ -152,6 +152,8 @@ describe('tests are kept', () => {
     ['a test is added', { 'tests/test_b.py': before }, undefined],
     ['a test says more', { 'tests/test_a.py': `${before}    self.assertTrue(2)\n` }, undefined],
     ['a test moves', { 'tests/test_a.py': null, 'tests/deep/test_a.py': before }, undefined],
+    ['a test moves to where it is none', { 'tests/test_a.py': null, 'src/old.py': before }, /removed/],
+    ['a test moves to where nobody starts it', { 'tests/test_a.py': null, 'tests/test_a.py.txt': before }, /removed/],
     ['a test goes', { 'tests/test_a.py': null }, /removed/],
     ['a test becomes a link', { 'tests/test_a.py': link('test_b.py') }, /no longer a file/],
     [

@@ -1,4 +1,4 @@
-import type { Node } from '../../workspace/change-set.ts';
+import { extname } from 'node:path';
 import type { Subject } from '../subject.ts';
 import type { CommandJudged } from './command.ts';
 import { textOf } from './contents.ts';
@@ -15,21 +15,22 @@ export async function testsKeptGate(subject: Subject, commands: readonly Command
   });
 }
 
-/** Files of tests that are no longer there; under another name, with the same content, they are. */
+/** Files of tests that are no longer there; as a test of another name, with the same ending and content, they are. */
 function gone({ snapshot, classified }: Subject): readonly string[] {
   const { base, changeSet } = snapshot;
-  const added = new Set([...changeSet.changes.values()].map(digestIn).filter((digest) => digest !== undefined));
+  const added = new Set(
+    classified.flatMap(({ path, categories }) => {
+      const change = changeSet.changes.get(path);
+      return categories.includes('test') && change?.kind === 'file' ? [`${extname(path)} ${change.digest}`] : [];
+    }),
+  );
   return classified.flatMap(({ path, status, categories }) => {
     const before = base.tree.get(path);
     if (!categories.includes('test') || before === undefined || before.kind === 'directory') return [];
     if (status === 'type_changed') return [`${path}: it is no longer a file`];
-    const digest = digestIn(before);
-    return status === 'deleted' && (digest === undefined || !added.has(digest)) ? [`${path}: removed`] : [];
+    const isKept = before.kind === 'file' && added.has(`${extname(path)} ${before.digest}`);
+    return status === 'deleted' && !isKept ? [`${path}: removed`] : [];
   });
-}
-
-function digestIn(node: Node | { readonly kind: 'deleted' }): string | undefined {
-  return node.kind === 'file' ? node.digest : undefined;
 }
 
 /** Marks that switch a test off, or all others; cases and assertions that are fewer than they were. */
