@@ -44,6 +44,9 @@ const assertions: readonly RegExp[] = [
   /\bt\.(?:Error|Fatal)\w*\(/g,
 ];
 
+/** None of what matches is kept: a text of nothing else has millions. */
 function countOf(text: string, patterns: readonly RegExp[]): number {
-  return patterns.reduce((sum, pattern) => sum + [...text.matchAll(pattern)].length, 0);
+  let count = 0;
+  for (const pattern of patterns) for (const _ of text.matchAll(pattern)) count++;
+  return count;
 }
