@@ -29,7 +29,11 @@ const base = new Map<string, Node>([
 /** No content is looked at here but for what kind of file it is. */
 const blobs = { head: async () => Buffer.from('text') } as unknown as BlobStore;
 
-async function checksOf(changes: Readonly<Record<string, Change>>, inputs: readonly string[] = []): Promise<Checks> {
+async function checksOf(
+  changes: Readonly<Record<string, Change>>,
+  inputs: readonly string[] = [],
+  reports: readonly string[] = [],
+): Promise<Checks> {
   const changeSet = { changes: new Map(Object.entries(changes)) };
   const classified = await classifyChanges(base, changeSet, blobs);
   const snapshot = {
@@ -38,7 +42,7 @@ async function checksOf(changes: Readonly<Record<string, Change>>, inputs: reado
     digest: digestOfChangeSet(changeSet),
     scratch: false,
   };
-  return Checks.of(snapshot, classified, inputs);
+  return Checks.of(snapshot, classified, inputs, reports);
 }
 
 /** What stands there, as text. */
@@ -121,4 +125,20 @@ test('new tests lie in new directories, on the base too', async () => {
     'tests/new': 'directory',
     'tests/new/test_d.py': digestOf('d'),
   });
+});
+
+test.each([
+  ['by its name', 'out/unit.xml', 'out/unit.xml'],
+  ['from its directory', 'out/unit.xml', './out//unit.xml'],
+  ['from the top', 'out/unit.xml', '/workspace/out/unit.xml'],
+  ['with characters that globs have', 'out/[unit]*.xml', 'out/[unit]*.xml'],
+  ['and a link stands where its directory would be', 'out', 'out/unit.xml'],
+])('a report that a candidate brings along is none of the base: a gate names it %s', async (_, path, report) => {
+  const planted: Change = path === 'out' ? { kind: 'symlink', target: 'src' } : file('<testsuites/>');
+  const changes = { 'src/a.py': file('new'), ...(path === 'out' ? {} : { out: directory }), [path]: planted };
+  const checks = await checksOf(changes, [], [report]);
+  expect([checks.any, checks.touched]).toEqual([true, [path]]);
+  expect(listed(checks, 'base_checks')).not.toHaveProperty([path]);
+  expect(listed(checks, 'base_checks')['src/a.py']).toBe(digestOf('new'));
+  expect((await checksOf(changes, [], ['/tmp/unit.xml'])).touched).toEqual([]);
 });

@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import type { Change, ChangeSet } from '../workspace/change-set.ts';
 import type { Category, ClassifiedChange } from '../workspace/changes/classify.ts';
 import { ancestorsOf, parentOf } from '../workspace/diff.ts';
@@ -16,7 +17,7 @@ const deciding: readonly Category[] = ['test', 'execution_bearing', 'dependency'
  *  - `base_with_new_checks` is the base with the tests of the candidate, and nothing else of it.
  */
 export class Checks {
-  /** Changed, removed or replaced ones of the base, and inputs of gates, new ones too. Sorted as the change set is. */
+  /** Changed, removed or replaced ones of the base, and inputs and reports of gates, new ones too. Sorted as the change set is. */
   readonly touched: readonly string[];
   /** Files of tests that the candidate adds or changes. */
   readonly tests: readonly string[];
@@ -30,10 +31,17 @@ export class Checks {
     this.#all = found.all;
   }
 
-  /** `inputs` are globs. */
-  static of(snapshot: Snapshot, classified: readonly ClassifiedChange[], inputs: readonly string[]): Checks {
+  /** `inputs` are globs; `reports` are where gates write theirs: one that a candidate brings along is no report of a gate. */
+  static of(
+    snapshot: Snapshot,
+    classified: readonly ClassifiedChange[],
+    inputs: readonly string[],
+    reports: readonly string[] = [],
+  ): Checks {
     const scope = Scope.compile({ read: inputs, write: [], scratch: [], deny: [] });
-    const isInput = (path: string): boolean => scope.classOf(path) === 'read';
+    const written = reports.map(inWorkspace);
+    const isReport = (path: string): boolean => written.some((one) => one === path || one.startsWith(`${path}/`));
+    const isInput = (path: string): boolean => scope.classOf(path) === 'read' || isReport(path);
     // A directory is none, unless it stands where a check stood.
     const files = classified.filter(({ kind, status }) => kind !== 'directory' || status === 'type_changed');
     const checks = files.filter(
@@ -93,6 +101,11 @@ export class Checks {
     const kept = new Map([...changes].filter(([path]) => wanted.has(path) && tree.get(path)?.kind !== 'directory'));
     return withDirectories(kept, changes, tree);
   }
+}
+
+/** As paths of the workspace are written; what lies elsewhere is nowhere in it. */
+function inWorkspace(path: string): string {
+  return posix.relative('/workspace', posix.resolve('/workspace', path));
 }
 
 /** With the new directories that they lie in; what would lie in something else stays away. */

@@ -39,7 +39,9 @@ export async function findSubject(dataDir: DataDir, idOrPrefix: string, onto?: O
   const rules = policy.verify ?? standardVerify;
   const classified = await classifyChanges(snapshot.base.tree, snapshot.changeSet, blobs);
   const inputs = rules.gates.flatMap((gate) => gate.inputs);
-  return { dir, snapshot, blobs, rules, classified, checks: Checks.of(snapshot, classified, inputs), ...story };
+  const reports = rules.gates.flatMap(({ report }) => (report?.path === undefined ? [] : [report.path]));
+  const checks = Checks.of(snapshot, classified, inputs, reports);
+  return { dir, snapshot, blobs, rules, classified, checks, ...story };
 }
 
 async function readStory(dir: RunDir, opensAt: RiskLevel): Promise<Pick<Subject, 'risk' | 'outcome' | 'findings'>> {
