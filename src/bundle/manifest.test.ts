@@ -48,4 +48,12 @@ describe('a manifest', () => {
     expect(() => parseManifest(text.replace('"v":1', '"v":1,"w":1'))).toThrow(/no manifest/);
     expect(() => parseManifest(text.replace('src/a.ts', '../a.ts'))).toThrow(/no manifest/);
   });
+
+  test.each(['../other', '/etc', 'a//b', ''])(
+    'is refused where its workspace lies at %j of the repository',
+    (below) => {
+      const text = encodeManifest({ ...manifest, base: { ...manifest.base, below } });
+      expect(() => parseManifest(text)).toThrow(/no manifest/);
+    },
+  );
 });

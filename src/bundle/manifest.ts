@@ -62,7 +62,7 @@ export const Manifest = z.strictObject({
       .string()
       .regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/)
       .optional(),
-    below: z.string().max(4160).optional(),
+    below: path.max(4160).optional(),
   }),
   image: z.strictObject({ reference: z.string().max(4160), id: digest }),
   /** Of what is installed in the image, where this machine has the list: `environment.json`. */

@@ -150,6 +150,17 @@ describe('nothing is promoted, and the repository stays as it was,', () => {
     await refused(go(candidate, { branch: 'next' }), 'conflict', says);
   });
 
+  test.each([
+    ['.git/hooks/post-checkout', {}],
+    ['deep/.GIT/config', {}],
+    ['git~1/config', {}],
+    ['hooks/post-checkout', { below: '.git' }],
+  ])("where a path is git's own for some file system: %s", async (path, place) => {
+    const { manifest, ...rest } = ofRepository({ [path]: '#!/bin/sh\n' });
+    const candidate = { ...rest, manifest: { ...manifest, base: { ...manifest.base, ...place } } };
+    await refused(go(candidate), 'bundle_refused', /git's own directory/);
+  });
+
   test('where a directory with files that the run did not see would be replaced', async () => {
     const candidate = ofRepository({ data: 'a file now\n' });
     repository.commit({ 'data/unseen': 'x\n' });

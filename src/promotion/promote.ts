@@ -7,6 +7,7 @@ import { failpoint } from '../failpoint.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Tree } from '../workspace/change-set.ts';
 import type { Verification } from '../verify/verification.ts';
+import { isGitName } from '../workspace/changes/names.ts';
 import { promotionMessage } from './commit-message.ts';
 import { differingEntries, findConflicts, findMoved } from './compare.ts';
 import { Ledger, type Done, type Intended } from './ledger.ts';
@@ -150,6 +151,7 @@ class Promoting {
     const { manifest } = candidate;
     if (manifest.changes.length === 0)
       throw new RunnerError('promotion_denied', `run ${manifest.run} changes nothing: there is nothing to promote`);
+    refuseGitNames(this.#changes());
     const from = await readRef(place, ref);
     const parent = from ?? manifest.base.commit;
     if (parent === undefined)
@@ -337,6 +339,16 @@ class Promoting {
     const { below } = this.#request.candidate.manifest.base;
     return below === undefined ? path : `${below}/${path}`;
   }
+}
+
+/** No export has such a path: a bundle that does was made by something else, whoever signed it. */
+function refuseGitNames(changes: Manifest['changes']): void {
+  const found = changes.find(({ path }) => path.split('/').some(isGitName));
+  if (found !== undefined)
+    throw new RunnerError(
+      'bundle_refused',
+      `${JSON.stringify(found.path)} lies in what some file system takes for git's own directory; see who made this bundle`,
+    );
 }
 
 const glovebox = { name: 'glovebox', email: 'glovebox@localhost' };
