@@ -23,7 +23,9 @@ export function reviewLines(manifest: Manifest, digest: Digest, facts: Facts, kn
   const { story } = facts;
   return [
     `${pc.bold(`run ${run}`)}  risk ${risk}${intent === undefined ? '' : `  ${printable(intent).slice(0, 200)}`}`,
-    pc.dim(`  from ${base.commit === undefined ? base.digest : `commit ${base.commit}`}, image ${image.reference}`),
+    pc.dim(
+      `  from ${base.commit === undefined ? base.digest : `commit ${base.commit}`}, image ${printable(image.reference)}`,
+    ),
     pc.dim(`  ${story.openedAt} to ${story.closedAt}, ${manifest.journal.entries} entries, manifest ${digest}`),
     ...section('files, the riskiest first', fileLines(manifest, facts)),
     ...section('left behind', leftLines(facts)),
@@ -62,7 +64,7 @@ function fileLines({ changes }: Manifest, { diff }: Facts): readonly string[] {
       const { added, removed } = counts.get(path) ?? {};
       const lines = typeof added === 'number' ? ` ${pc.green(`+${added}`)} ${pc.red(`-${removed ?? 0}`)}` : '';
       const marks = [...categories.filter((category) => category !== 'source'), ...flags];
-      const shown = marks.length === 0 ? '' : ` [${marks.join(', ')}]`;
+      const shown = marks.length === 0 ? '' : ` [${printable(marks.join(', '))}]`;
       const color = categories.includes('execution_bearing') || flags.length > 0 ? pc.yellow : pc.dim;
       return `  ${status.replace('_', ' ').padEnd(12)} ${displayPath(path)}${lines}${color(shown)}`;
     });
@@ -72,7 +74,7 @@ function leftLines({ diff }: Facts): readonly string[] {
   return [
     ...diff.findings
       .filter(({ effect }) => effect !== 'noted')
-      .map(({ path, kind, effect }) => `  ${pc.red(effect)} ${displayPath(path)} (${kind})`),
+      .map(({ path, kind, effect }) => `  ${pc.red(effect)} ${displayPath(path)} (${printable(kind)})`),
     ...diff.violations.map(({ path, kind }) => `  ${pc.yellow('out of scope')} ${displayPath(path)} (${kind})`),
     ...diff.held.map(
       ({ path, why }) => `  ${pc.yellow('held back')} ${displayPath(path)} (${why.replaceAll('_', ' ')})`,
@@ -80,7 +82,7 @@ function leftLines({ diff }: Facts): readonly string[] {
   ];
 }
 
-/** Everything in a verification is printable already. */
+/** Everything in a verification of this machine is printable already; this one may be of a bundle from elsewhere. */
 function gateLines({ verification }: Facts): readonly string[] {
   if (verification === undefined) return [`  ${pc.red('nobody has verified it')}`];
   const { verdict, gates, checksTouched } = verification;
@@ -88,7 +90,7 @@ function gateLines({ verification }: Facts): readonly string[] {
   const touched = checksTouched.slice(0, 10).map((path) => displayPath(path));
   return [
     `  ${color(verdict.replace('_', ' '))}`,
-    ...gates.map(({ id, verdict: own, reason }) => `  ${own.padEnd(12)} ${id}  ${reason}`),
+    ...gates.map(({ id, verdict: own, reason }) => `  ${own.padEnd(12)} ${id}  ${printable(reason)}`),
     ...(touched.length === 0 ? [] : [`  ${pc.yellow('it changes what is checked:')} ${touched.join(', ')}`]),
   ];
 }
@@ -96,7 +98,7 @@ function gateLines({ verification }: Facts): readonly string[] {
 function approvalLines({ story }: Facts): readonly string[] {
   return [...story.decided.values()].map(({ category, verdict, by, reason }) => {
     const who = by.length === 0 ? 'nobody' : by.map((name) => printable(name)).join(', ');
-    return `  ${category}  ${verdict} by ${who}: ${printable(reason).slice(0, 200)}`;
+    return `  ${printable(category)}  ${verdict} by ${who}: ${printable(reason).slice(0, 200)}`;
   });
 }
 
@@ -110,5 +112,5 @@ function demandLine(manifest: Manifest, facts: Facts): string {
   const asked = demandOf(facts.policy.policy, { risk, verdict: verification?.verdict, changes, lines: linesOf(facts) });
   const { demanded } = demandedBy(facts);
   const demand = demanded === undefined ? asked : strictest([asked, demanded]);
-  return `${demandText(demand)} (${demand.because.join('; ')})`;
+  return `${demandText(demand)} (${printable(demand.because.join('; '))})`;
 }
