@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { CodexClient } from '../src/bridge/codex/codex-client.fixture.ts';
 import { CodexEnvironment } from '../src/bridge/codex/serve.ts';
 import { checkJournal } from '../src/journal/check.ts';
 import { LocalRun } from '../src/run/delegated-run.ts';
-import { Runner, type Run } from '../src/runner.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import type { Run } from '../src/runner.ts';
+import { smallPolicy } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
+const { bench, runner } = await openRunnerBench();
 let run: Run;
 let root: string;
 let client: CodexClient;
@@ -19,14 +19,6 @@ commands:
   - { id: rest, match: { program: "*" }, effect: allow, tests: { match: [ls] } }
 `;
 
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
 beforeEach(async () => {
   root = await bench.workspace({ 'src/a.txt': 'one\n', '.env': 'x\n' });
   run = await runner.open({ policy: smallPolicy(rules), workspace: root });

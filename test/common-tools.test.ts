@@ -2,23 +2,17 @@ import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { defaultPolicy, parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
-import { Runner, type Run } from '../src/runner.ts';
-import { Bench, smallPolicyText } from './fixtures/bench.ts';
+import type { Run } from '../src/runner.ts';
+import { smallPolicyText } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
+const { bench, runner } = await openRunnerBench();
 let policy: LoadedPolicy;
 
 beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
   policy = await defaultPolicy();
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
 });
 
 /** In a run of the shipped default policy; what it changed, by path. */

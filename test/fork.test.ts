@@ -1,24 +1,15 @@
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
-import { findRunSnapshot, Runner, type Run } from '../src/runner.ts';
-import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
+import { findRunSnapshot, type Run } from '../src/runner.ts';
+import { smallPolicy, smallPolicyText } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
-
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
+const { bench, runner } = await openRunnerBench();
 
 const files = {
   'README.md': 'read me\n',

@@ -1,23 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { DiffView } from '../src/contract/diff-view.ts';
-import { Runner } from '../src/runner.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { smallPolicy } from './fixtures/bench.ts';
 import { plantsFor } from './fixtures/plants.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
-
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
+const { bench, runner } = await openRunnerBench();
 
 const gate =
   'verify: { gates: [{ id: unit, run: [sh, check.sh], timeout: 10s }], reruns: { same: 0, half_cpu: 0, base: 0 } }\n';

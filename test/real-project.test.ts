@@ -1,25 +1,17 @@
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { removeEnvironment } from '../src/environment/build.ts';
 import { listEnvironmentLocks } from '../src/environment/lock.ts';
-import { Runner } from '../src/runner.ts';
-import { Bench } from './fixtures/bench.ts';
 import { bugfixPolicy, changed, npmEnvironment, openBuilt, sh } from './fixtures/real/project.ts';
 import { fetchQs } from './fixtures/real/sources.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
+const { bench, runner } = await openRunnerBench();
 
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
 afterAll(async () => {
   const { path } = bench.dataDir;
   for (const lock of await listEnvironmentLocks(path)) await removeEnvironment(bench.engine, path, lock);
-  await runner.close();
-  await bench.close();
 });
 
 test('a project of others with npm dependencies: its own test suite is green, a broken one is not', async () => {

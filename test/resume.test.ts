@@ -1,25 +1,16 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { failpoints, resumeFailpoints } from '../src/failpoint.ts';
 import { checkJournal } from '../src/journal/check.ts';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
-import { Runner, type Run } from '../src/runner.ts';
+import type { Run } from '../src/runner.ts';
 import type { ToolCallInput } from '../src/tools/tool-call.ts';
-import { Bench, smallPolicyText } from './fixtures/bench.ts';
+import { smallPolicyText } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 import { Served } from './fixtures/served.ts';
 
 /** A runner that is killed anywhere loses nothing: the next one goes on where it stood. */
-let bench: Bench;
-let runner: Runner;
-
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
+const { bench, runner } = await openRunnerBench();
 
 const counting =
   'n=0; while [ $n -lt 400 ]; do n=$((n + 1)); echo "line $n"; [ $((n % 100)) -eq 0 ] && sleep 0.2; done';

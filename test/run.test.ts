@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { execa } from 'execa';
 import { checkJournal } from '../src/journal/check.ts';
 import { readEntries } from '../src/journal/read.ts';
@@ -8,18 +8,9 @@ import { Runner, type Run } from '../src/runner.ts';
 import type { ToolCallInput } from '../src/tools/tool-call.ts';
 import type { ToolResult } from '../src/tools/tool-result.ts';
 import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
-
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
+const { bench, runner } = await openRunnerBench();
 
 const files = { 'src/a.txt': 'one\n', 'README.md': 'read me\n', '.env': 'TOKEN=secret\n' };
 

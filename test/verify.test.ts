@@ -1,6 +1,6 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Entry } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import type { LoadedPolicy } from '../src/policy/policy.ts';
@@ -8,21 +8,12 @@ import { findRunSnapshot, Runner, type Run } from '../src/runner.ts';
 import type { GateResult, Verification } from '../src/verify/verification.ts';
 import { findVerification } from '../src/verify/verification-files.ts';
 import { verifyRun } from '../src/verify/verify.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { smallPolicy } from './fixtures/bench.ts';
+import { openRunnerBench } from './fixtures/runner-bench.ts';
 
 /** What is verified runs in real sandboxes here; how gates are judged is tested beside them, without an engine. */
 
-let bench: Bench;
-let runner: Runner;
-
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
-afterAll(async () => {
-  await runner.close();
-  await bench.close();
-});
+const { bench, runner } = await openRunnerBench();
 
 const adds = 'def add(a, b):\n    return a + b\n';
 const files = {

@@ -1,33 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts';
 import { Runner } from '../../src/runner.ts';
-import { Bench } from '../fixtures/bench.ts';
 import { cuttable } from '../fixtures/cuttable-engine.ts';
+import { openEgressBench } from '../fixtures/egress-bench.ts';
 import { egressPolicy, egressPolicyText, eventually, Inside, type PolicyOptions } from '../fixtures/inside.ts';
 import { rawDocker } from '../fixtures/raw-docker.ts';
-import { here, Servers } from '../fixtures/servers.ts';
+import { here } from '../fixtures/servers.ts';
 import { underEachRuntime } from './fixtures/host.ts';
 
 /** What carries a sandbox's connections breaks in the middle of them: nothing passes until it is whole again, if ever. */
-const bench = await Bench.make();
-const facts = await bench.engine.describe();
 const isRoot = process.getuid?.() === 0;
 const names = here('api.test', 'raw.test', 'plain.test');
-let servers: Servers;
-let runner: Runner;
-
-beforeAll(async () => {
-  servers = await Servers.open({ names });
-  runner = await Runner.create(bench.engine, bench.dataDir, { network: servers.network() });
-});
-afterAll(async () => {
-  await runner.close();
-  await Promise.all([bench.close(), servers.close()]);
-});
-
+const { bench, facts, servers, runner } = await openEgressBench(names);
 function egress(): string {
   const [http, https] = [servers.port('http'), servers.port('https')];
   const own = 'addresses: [127.0.0.0/8]';

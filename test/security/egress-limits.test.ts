@@ -1,25 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Runner } from '../../src/runner.ts';
-import { Bench } from '../fixtures/bench.ts';
+import { describe, expect, test } from 'vitest';
+import { openEgressBench } from '../fixtures/egress-bench.ts';
 import { egressPolicy, eventually, Inside } from '../fixtures/inside.ts';
-import { here, Servers } from '../fixtures/servers.ts';
+import { here } from '../fixtures/servers.ts';
 import { underEachRuntime } from './fixtures/host.ts';
 
 /** What is under way ends with what allowed it, and takes no more than it was given: asserted at the servers. */
-const bench = await Bench.make();
-const facts = await bench.engine.describe();
-let servers: Servers;
-let runner: Runner;
-
-beforeAll(async () => {
-  servers = await Servers.open({ names: here('api.test', 'raw.test', 'plain.test') });
-  runner = await Runner.create(bench.engine, bench.dataDir, { network: servers.network() });
-});
-afterAll(async () => {
-  await runner.close();
-  await Promise.all([bench.close(), servers.close()]);
-});
-
+const { facts, servers, runner } = await openEgressBench(here('api.test', 'raw.test', 'plain.test'));
 const sentMax = 65_536;
 
 function policyFor(options: { runtime?: string } = {}) {

@@ -1,25 +1,11 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Runner } from '../../src/runner.ts';
-import { Bench } from '../fixtures/bench.ts';
+import { expect, test } from 'vitest';
+import { openEgressBench } from '../fixtures/egress-bench.ts';
 import { egressPolicy, Inside } from '../fixtures/inside.ts';
-import { here, Servers } from '../fixtures/servers.ts';
+import { here } from '../fixtures/servers.ts';
 import { underEachRuntime } from './fixtures/host.ts';
 
 /** Clients that never come to the point: what they are held in is bounded, and what becomes of them is told and on record. */
-const bench = await Bench.make();
-const facts = await bench.engine.describe();
-let servers: Servers;
-let runner: Runner;
-
-beforeAll(async () => {
-  servers = await Servers.open({ names: here('api.test', 'raw.test', 'plain.test') });
-  runner = await Runner.create(bench.engine, bench.dataDir, { network: servers.network() });
-});
-afterAll(async () => {
-  await runner.close();
-  await Promise.all([bench.close(), servers.close()]);
-});
-
+const { facts, servers, runner } = await openEgressBench(here('api.test', 'raw.test', 'plain.test'));
 async function open(runtime: string): Promise<Inside> {
   const [http, https] = [servers.port('http'), servers.port('https')];
   const own = 'addresses: [127.0.0.0/8]';

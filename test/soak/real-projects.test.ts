@@ -2,26 +2,18 @@ import { mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { removeEnvironment } from '../../src/environment/build.ts';
 import { listEnvironmentLocks } from '../../src/environment/lock.ts';
-import { Runner } from '../../src/runner.ts';
-import { Bench } from '../fixtures/bench.ts';
 import { bugfixPolicy, changed, npmEnvironment, openBuilt, sh } from '../fixtures/real/project.ts';
 import { fetchJinja } from '../fixtures/real/sources.ts';
+import { openRunnerBench } from '../fixtures/runner-bench.ts';
 
-let bench: Bench;
-let runner: Runner;
+const { bench, runner } = await openRunnerBench();
 
-beforeAll(async () => {
-  bench = await Bench.make();
-  runner = await Runner.create(bench.engine, bench.dataDir);
-});
 afterAll(async () => {
   const { path } = bench.dataDir;
   for (const lock of await listEnvironmentLocks(path)) await removeEnvironment(bench.engine, path, lock);
-  await runner.close();
-  await bench.close();
 });
 
 test('this very project: unit tests pass inside, and a change comes out as that change alone', async () => {
