@@ -114,6 +114,7 @@ describe('a run is not exported', () => {
     ['diff.json', (text: string) => text.replace('"mode_normalised"', '"odd_name"')],
     ['changes.patch', (text: string) => text.replace('read me, and more', 'read me, or less.')],
     ['journal.ndjson', (text: string) => text.replace('mend it', 'break it')],
+    ['journal.ndjson', (text: string) => text.replaceAll('"at":"2', '"at":"1')],
     ['calls/ledger.ndjson', (text: string) => text.replace('"bytes":"c', '"bytes":"d')],
   ])('when its %s is not what its journal names', async (name, change) => {
     const { dir } = await makeClosedRun(bench.dataDir);

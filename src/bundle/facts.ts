@@ -104,7 +104,7 @@ async function storyOf(files: BundleFiles, name: string, problems: Problem[]): P
   }
   const story = await files.withLines(name, (source) => readStory(source, name));
   if (!('problem' in story)) return story;
-  problems.push(problem(name, /line (\d+)/.exec(story.problem)?.[0] ?? '', story.problem));
+  problems.push(problem(name, story.field, story.problem));
   return undefined;
 }
 

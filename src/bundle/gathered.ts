@@ -50,12 +50,13 @@ async function storyOf(dir: RunDir): Promise<Story> {
   try {
     const story = await readStory(file, dir.journal);
     if (!('problem' in story)) return story;
-    const isBroken = story.problem.includes('BROKEN');
-    const next = isBroken
-      ? `glovebox check ${dir.id} names what is wrong`
-      : `glovebox close ${dir.id} ends one that is open`;
+    const next = {
+      broken: `glovebox check ${dir.id} names what is wrong`,
+      open: `glovebox close ${dir.id} ends it`,
+      nothing: 'do its work in another run',
+    }[story.why];
     throw new RunnerError(
-      isBroken ? 'journal_broken' : 'run_not_open',
+      story.why === 'broken' ? 'journal_broken' : 'run_not_open',
       `run ${dir.id} cannot be exported: ${story.problem}; ${next}`,
     );
   } finally {

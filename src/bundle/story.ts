@@ -27,21 +27,38 @@ export interface Story {
   readonly involved: ReadonlySet<string>;
 }
 
-/** The story of a journal that is whole and closed, or why there is none. `name` is for messages. */
-export async function readStory(source: LineSource, name: string): Promise<Story | { readonly problem: string }> {
+/** Why a journal tells none. */
+export interface NoStory {
+  /** `broken`: it was changed; `open`: it is not closed; `nothing`: it is whole, and there is nothing to export. */
+  readonly why: 'broken' | 'open' | 'nothing';
+  /** Where that is to be seen: `line 7`, or nowhere. */
+  readonly field: string;
+  readonly problem: string;
+}
+
+/** The story of a journal that is whole and closed. `name` is for messages. */
+export async function readStory(source: LineSource, name: string): Promise<Story | NoStory> {
   const check = await checkJournalIn(source);
-  if (check.verdict !== 'closed' || check.head === undefined)
-    return { problem: (check.verdict === 'closed' ? [] : formatCheck(check)).slice(0, 3).join('; ') };
+  const { verdict } = check;
+  if (verdict !== 'closed' || check.head === undefined) {
+    const line = check.findings[0]?.line;
+    const problem = formatCheck(check).slice(0, 3).join('; ');
+    return { why: verdict === 'broken' ? verdict : 'open', field: line === undefined ? '' : `line ${line}`, problem };
+  }
   const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map(), involved: new Set() };
   for await (const entry of entriesIn(source, name)) note(told, entry);
   const { opened, started, collected, openedAt, closedAt } = told;
   if (opened === undefined || started === undefined || openedAt === undefined || closedAt === undefined)
-    return { problem: 'nothing was ever started in this run' };
-  if (collected === undefined) return { problem: 'its sandbox was lost, so that there is no diff' };
+    return nothing('nothing was ever started in this run');
+  if (collected === undefined) return nothing('its sandbox was lost, so that there is no diff');
   const { entries, head, run = '' } = check;
   const { raised, outputs, asked, decided, involved } = told;
   const when = { openedAt, closedAt };
   return { run, entries, head, opened, started, collected, ...when, raised, outputs, asked, decided, involved };
+}
+
+function nothing(problem: string): NoStory {
+  return { why: 'nothing', field: '', problem };
 }
 
 interface Told {
