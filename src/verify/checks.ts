@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import type { Change, ChangeSet } from '../workspace/change-set.ts';
-import type { Category, ClassifiedChange } from '../workspace/changes/classify.ts';
+import type { Category } from '../workspace/changes/category.ts';
+import type { ClassifiedChange } from '../workspace/changes/classify.ts';
 import { ancestorsOf, parentOf } from '../workspace/diff.ts';
 import { digestOfChangeSet } from '../workspace/manifest.ts';
 import { Scope } from '../workspace/scope/scope.ts';

@@ -1,18 +1,6 @@
 import { z } from 'zod';
+import { categoryNames } from '../../workspace/changes/category.ts';
 import { field, names, ownName, paths, riskLevels, ruleId } from './fields.ts';
-
-/** What `src/workspace/changes/classify.ts` calls a change; a test compares the two. */
-const categories = [
-  'execution_bearing',
-  'secret_looking',
-  'dependency',
-  'configuration',
-  'generated',
-  'binary',
-  'test',
-  'documentation',
-  'source',
-] as const;
 
 const people = z.int().min(1).max(10);
 
@@ -21,7 +9,7 @@ const When = z.strictObject({
   classes: field(names(ownName), 'The task class of the run.'),
   lanes: field(names(ownName), 'Its lane.'),
   categories: field(
-    names(z.enum(categories)),
+    names(z.enum(categoryNames)),
     'What a change is: of `auto` all changes have to be one of these, of the others one change is enough.',
   ),
   write_path: field(paths, 'Which paths are changed: of `auto` all of them, of the others one is enough.'),

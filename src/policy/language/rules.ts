@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Category } from '../../workspace/changes/category.ts';
 import { duration } from './units.ts';
 import { variables } from './env.ts';
 import { byName, field, names, ownName, paths, riskLevels, ruleId, shortText } from './fields.ts';
@@ -12,7 +13,7 @@ export const requestSources = [
   'agent',
 ] as const;
 
-/** What `src/workspace/changes/classify.ts` finds in a diff; a test compares the two. */
+/** Of what a change may be (`src/workspace/changes/`), what somebody may have to look at. */
 const diffDetectors = [
   'execution_bearing',
   'dependency',
@@ -20,7 +21,7 @@ const diffDetectors = [
   'secret_looking',
   'generated',
   'binary',
-] as const;
+] as const satisfies readonly Category[];
 
 export const When = z
   .strictObject({

@@ -1,4 +1,4 @@
-import type { Category } from '../../workspace/changes/classify.ts';
+import type { Category } from '../../workspace/changes/category.ts';
 import { makePatch } from '../../workspace/patch/patch.ts';
 import type { Subject } from '../subject.ts';
 import { builtin, type Judged } from './gate-result.ts';

@@ -2,19 +2,8 @@ import type { BlobStore } from '../blobs.ts';
 import type { Change, ChangeSet, Node, Tree } from '../change-set.ts';
 import { sortedByBytes } from '../diff.ts';
 import { compileList, secretGlobs, segmentsOf, type GlobList } from '../scope/scope.ts';
+import { categoryNames, type Category } from './category.ts';
 import { secretIn } from './secrets.ts';
-
-/** What a reviewer wants to know about a change before reading it. A change may have several; `source` is what is left. */
-export type Category =
-  | 'execution_bearing'
-  | 'dependency'
-  | 'configuration'
-  | 'test'
-  | 'documentation'
-  | 'secret_looking'
-  | 'generated'
-  | 'binary'
-  | 'source';
 
 export interface ClassifiedChange {
   readonly path: string;
@@ -44,25 +33,13 @@ export async function classifyChanges(
       path,
       status: statusOf(change, before),
       kind,
-      categories: order.filter((c) => categories.has(c)),
+      categories: categoryNames.filter((c) => categories.has(c)),
     });
   }
   return classified;
 }
 
 const headBytes = 8192;
-
-const order: readonly Category[] = [
-  'execution_bearing',
-  'secret_looking',
-  'dependency',
-  'configuration',
-  'generated',
-  'binary',
-  'test',
-  'documentation',
-  'source',
-];
 
 /**
  * What runs later on someone's machine without being asked for by name: hooks, tasks, workflows, settings of agents. And what
