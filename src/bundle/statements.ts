@@ -8,7 +8,7 @@ import { memberNames } from './members.ts';
  * What the signatures are under: statements of in-toto, Statement v1, whose subjects are the manifest and what of it is put to
  * use. They say nothing that the files of the bundle do not: whoever checks makes them anew and compares.
  */
-const statementType = 'https://in-toto.io/Statement/v1';
+export const statementType = 'https://in-toto.io/Statement/v1';
 
 /** SLSA provenance v1: with what the run was asked for, under which policy, on what, and by whom it was carried out. */
 export function provenanceText(manifest: Manifest, digest: Digest, { story }: Facts): string {

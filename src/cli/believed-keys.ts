@@ -17,6 +17,11 @@ export async function believedKeys(
   throw new RunnerError('invalid_request', `this machine has no signing key, so nothing says whom to believe; ${next}`);
 }
 
+/** Of this machine, which signs reviews. Where nobody has made one, there are none. */
+export async function ownKeys(context: CliContext): Promise<readonly KeyObject[]> {
+  return await believedKeys(undefined, context).catch(() => []);
+}
+
 async function readKey(file: string): Promise<KeyObject> {
   const pem = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new RunnerError('invalid_request', `--key ${file} cannot be read: ${messageOf(cause)}`, { cause });

@@ -19,7 +19,7 @@ import type { OtherBase } from '../verify/subject.ts';
 import type { Verification } from '../verify/verification.ts';
 import { verifyOnto } from '../verify/verify.ts';
 import { userName } from './ask-approval.ts';
-import { believedKeys } from './believed-keys.ts';
+import { believedKeys, ownKeys } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
 import { print, printJson, say } from './terminal.ts';
 
@@ -59,8 +59,7 @@ export function promoteCommand(program: Command, context: CliContext): void {
       const dataDir = await context.openDataDir();
       const keys = await believedKeys(options.key, context);
       const candidate = candidateOf(await readBundle(file, keys));
-      const own = await believedKeys(undefined, context).catch(() => []);
-      const reviews = await new Reviews(dataDir).list(candidate.digest, [...own, ...keys]);
+      const reviews = await new Reviews(dataDir).list(candidate.digest, [...(await ownKeys(context)), ...keys]);
       const { members } = (await loadConfig()).promotion;
       const tightened = await tightenedFor(dataDir, candidate);
       if (tightened !== undefined) say(pc.yellow(tightened.because));

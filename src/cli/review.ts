@@ -1,5 +1,4 @@
 import { readFile, stat } from 'node:fs/promises';
-import type { KeyObject } from 'node:crypto';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { readBundle } from '../bundle/check.ts';
@@ -14,7 +13,7 @@ import { Reviews } from '../promotion/reviews.ts';
 import type { Review } from '../promotion/review.ts';
 import { setbacksOn } from '../promotion/rolled-back.ts';
 import { userName } from './ask-approval.ts';
-import { believedKeys } from './believed-keys.ts';
+import { believedKeys, ownKeys } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
 import { forTerminal } from './diff.ts';
 import { ownKey } from './export.ts';
@@ -60,8 +59,7 @@ export function reviewCommand(program: Command, context: CliContext): void {
       const dataDir = await context.openDataDir();
       const reviewed = await find(context, dataDir, name, options.key);
       const review = await decide(dataDir, reviewed, options);
-      const own = await ownKeys(context);
-      const reviews = await new Reviews(dataDir).list(reviewed.digest, own);
+      const reviews = await new Reviews(dataDir).list(reviewed.digest, await ownKeys(context));
       if (options.json === true) printJson(documentOf(reviewed, reviews, review));
       else await show(dataDir, reviewed, reviews, review, options);
     });
@@ -97,11 +95,6 @@ async function decide(dataDir: DataDir, reviewed: Reviewed, options: Options): P
   const key = await ownKey(dataDir.path);
   const review = { bundle, run: manifest.run, verdict, by, reason } as const;
   return await new Reviews(dataDir).add(review, [...facts.story.involved], key.private);
-}
-
-/** Reviews are signed by this machine. Where nobody has made its key, there are none. */
-async function ownKeys(context: CliContext): Promise<readonly KeyObject[]> {
-  return await believedKeys(undefined, context).catch(() => []);
 }
 
 function documentOf({ manifest, digest, facts }: Reviewed, reviews: readonly Review[], review?: Review): object {

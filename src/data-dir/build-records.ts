@@ -1,5 +1,5 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { namesIn } from './names-in.ts';
 
 /** The journal of one build of an environment: `environments/<name>.<id>.ndjson` in the data directory. */
 export interface BuildRecordFile {
@@ -16,10 +16,7 @@ export function buildRecord(dataDir: string, name: string, id: string): BuildRec
 
 /** Newest first. */
 export async function listBuildRecords(dataDir: string): Promise<readonly BuildRecordFile[]> {
-  const files = await readdir(join(dataDir, 'environments')).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
+  const files = await namesIn(join(dataDir, 'environments'));
   return files
     .flatMap((file) => {
       const [, name, id] = /^(env-[0-9a-f]{16})\.([0-9a-z]{26})\.ndjson$/.exec(file) ?? [];

@@ -3,6 +3,7 @@ import type { ManifestChange, ManifestNode } from '../bundle/manifest.ts';
 import { digestOf } from '../digest.ts';
 import type { Node, Tree } from '../workspace/change-set.ts';
 import { foldedName } from '../workspace/changes/fold.ts';
+import { ancestorsOf } from '../workspace/diff.ts';
 import type { BorrowedObjects, TreeEntry } from './target/objects.ts';
 
 type Entries = ReadonlyMap<string, TreeEntry>;
@@ -106,7 +107,7 @@ class Surroundings {
     this.#entries = entries;
     for (const path of entries.keys()) {
       this.#folded.set(foldedName(path), path);
-      for (const above of aboveOf(path)) {
+      for (const above of ancestorsOf(path)) {
         const below = this.#directories.get(above);
         if (below === undefined) {
           this.#directories.set(above, [path]);
@@ -121,20 +122,15 @@ class Surroundings {
       const change = changeAt(other);
       return change === undefined || isLeaf(change.after);
     };
-    const above = aboveOf(path).find((directory) => this.#entries.has(directory) && stays(directory));
+    const above = ancestorsOf(path).find((directory) => this.#entries.has(directory) && stays(directory));
     if (above !== undefined) return `${JSON.stringify(above)} is no directory there`;
     const below = (this.#directories.get(path) ?? []).find(stays);
     if (below !== undefined) return `a directory with ${JSON.stringify(below)} is there, which the run did not see`;
-    for (const name of [path, ...aboveOf(path)]) {
+    for (const name of [path, ...ancestorsOf(path)]) {
       const other = this.#folded.get(foldedName(name));
       if (other !== undefined && other !== name && stays(other))
         return `${JSON.stringify(other)} is the same name where case does not count`;
     }
     return undefined;
   }
-}
-
-function aboveOf(path: string): readonly string[] {
-  const names = path.split('/');
-  return names.slice(1).map((_, index) => names.slice(0, index + 1).join('/'));
 }

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { namesIn } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, digestOf, digestPattern, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
@@ -171,7 +172,11 @@ export class Ledger {
       if (record.id !== promotion || canonicalJson(record) !== content) throw new Error('it was changed');
       return record;
     } catch (cause) {
-      throw new RunnerError('journal_broken', `${file} is not what was written there: ${messageOf(cause)}`, { cause });
+      throw new RunnerError(
+        'journal_broken',
+        `${file} is not what was written there: ${messageOf(cause)}`,
+        { cause },
+      );
     }
   }
 
@@ -206,10 +211,7 @@ export class Ledger {
 
   /** The newest first. */
   async list(): Promise<readonly Promotion[]> {
-    const names = await readdir(this.#directory).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
+    const names = await namesIn(this.#directory);
     const found = await Promise.all(names.filter((name) => idPattern.test(name)).map((name) => this.find(name)));
     const promotions = found.filter((one) => one !== undefined);
     return promotions.sort((a, b) => (a.intended.at < b.intended.at ? 1 : -1));

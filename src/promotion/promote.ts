@@ -216,7 +216,8 @@ class Promoting {
     const denied = (why: string): RunnerError => new RunnerError('promotion_denied', `run ${run} ${why}`);
     const { accepted, rejected } = outcomeOf(reviews);
     const [no] = rejected;
-    if (no !== undefined) throw denied(`was rejected by ${no.by}: ${no.reason}`);
+    if (no !== undefined)
+      throw denied(`was rejected by ${no.by}: ${no.reason}`);
     if (demand.action === 'never') throw denied(`is not promoted: ${because}; glovebox verify ${run} judges it`);
     if (accepted.length < demand.reviews)
       throw denied(
@@ -297,8 +298,9 @@ class Promoting {
     return this.#record(intended, commit, false);
   }
 
-  #compose({ parent, author, at, ...intended }: Intended): Promise<string> {
-    const text = { author, atMs: Date.parse(at), message: promotionMessage.text({ parent, author, at, ...intended }) };
+  #compose(intended: Intended): Promise<string> {
+    const { parent, author, at } = intended;
+    const text = { author, atMs: Date.parse(at), message: promotionMessage.text(intended) };
     return compose(this.#means.objects, parent, this.#puts(), text);
   }
 

@@ -1,8 +1,10 @@
 import type { KeyObject } from 'node:crypto';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { openEnvelope, sealEnvelope } from '../bundle/envelope.ts';
+import { statementType } from '../bundle/statements.ts';
+import { namesIn } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
@@ -45,10 +47,7 @@ export class Reviews {
 
   /** The oldest first. Throws `journal_broken` for one that none of these keys has signed as it is. */
   async list(bundle: Digest, keys: readonly KeyObject[]): Promise<readonly Review[]> {
-    const names = await readdir(this.#of(bundle)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
+    const names = await namesIn(this.#of(bundle));
     const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
     return Promise.all(ids.sort().map((id) => this.#read(bundle, id, keys)));
   }
@@ -80,7 +79,6 @@ function refuse({ by, verdict, reason, run }: Omit<Review, 'id' | 'at'>, involve
     throw new RunnerError('invalid_request', 'a rejection says why: --reason');
 }
 
-const statementType = 'https://in-toto.io/Statement/v1';
 const predicateType = 'urn:glovebox:review:v1';
 
 const Statement = z.strictObject({

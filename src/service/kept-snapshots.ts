@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SnapshotView } from '../contract/run-view.ts';
+import { recordIdsIn } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { idPattern, newId } from '../ids.ts';
@@ -10,7 +11,6 @@ import type { OpenedRun } from './run-views.ts';
 
 /** Of a run. */
 const snapshotsMax = 64;
-const suffix = '.json';
 
 /**
  * The snapshots of a run that is open, in its directory: a line that says what one is, then its change set. Promises:
@@ -30,7 +30,7 @@ export class KeptSnapshots {
 
   /** Throws `limit_exceeded` before anything is taken, `data_dir_unusable`, and what `take` throws. */
   async keep(take: () => Promise<RunSnapshot>, takenAt: string): Promise<SnapshotView> {
-    const ids = await this.#ids();
+    const ids = await recordIdsIn(this.#directory);
     if (ids.length + this.#taking >= snapshotsMax) {
       const message = `run ${this.#run.id} has ${snapshotsMax} snapshots, and takes no more; open a fork and go on there`;
       throw new RunnerError('limit_exceeded', message);
@@ -48,7 +48,7 @@ export class KeptSnapshots {
 
   /** Oldest first. */
   async list(): Promise<readonly SnapshotView[]> {
-    return Promise.all((await this.#ids()).map(async (id) => viewOf(await this.#read(id))));
+    return Promise.all((await recordIdsIn(this.#directory)).map(async (id) => viewOf(await this.#read(id))));
   }
 
   /** Throws `not_found`. */
@@ -63,13 +63,6 @@ export class KeptSnapshots {
       const message = `snapshot ${id} of run ${this.#run.id} cannot be used: ${messageOf(cause)}; take another one`;
       throw new RunnerError('data_dir_unusable', message, { cause });
     }
-  }
-
-  /** In the order in which they were taken: ids begin with the time. */
-  async #ids(): Promise<readonly string[]> {
-    const names = await readdir(this.#directory).catch(ignoreMissing);
-    const ids = (names ?? []).filter((name) => name.endsWith(suffix)).map((name) => name.slice(0, -suffix.length));
-    return ids.filter((id) => idPattern.test(id)).toSorted();
   }
 
   async #read(id: string): Promise<string> {
@@ -92,7 +85,7 @@ export class KeptSnapshots {
   }
 
   #file(id: string): string {
-    return join(this.#directory, `${id}${suffix}`);
+    return join(this.#directory, `${id}.json`);
   }
 }
 

@@ -11,6 +11,11 @@ export interface AttemptRequest {
   readonly how: Way;
 }
 
+/** `unit/candidate/same`. */
+export function attemptName({ gate, where, how }: AttemptRequest): string {
+  return `${gate.id}/${where}/${how}`;
+}
+
 /** What it came to. Everything that the command printed or wrote is an attacker's. */
 export type Attempt =
   | {
@@ -39,7 +44,7 @@ export type MakeAttempt = (request: AttemptRequest) => Promise<Attempt>;
 /** A run that was made for a verification. */
 export interface MadeRun {
   readonly run: string;
-  /** `unit/candidate/same`. */
+  /** `attemptName`. */
   readonly of: string;
   readonly journal: Digest;
 }

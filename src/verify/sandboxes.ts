@@ -5,7 +5,7 @@ import { recompile, type EffectiveGate, type LoadedPolicy } from '../policy/poli
 import type { Run, Runner } from '../runner.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ExecData, ToolResult } from '../tools/tool-result.ts';
-import type { Attempt, AttemptRequest, MadeRun, ReportRead } from './attempt.ts';
+import { attemptName, type Attempt, type AttemptRequest, type MadeRun, type ReportRead } from './attempt.ts';
 import type { Subject } from './subject.ts';
 import { readReport } from './test-reports/read-report.ts';
 import { reportBytesMax, ReportError } from './test-reports/test-report.ts';
@@ -50,7 +50,7 @@ export class Sandboxes {
         const reason = this.#signal?.aborted === true ? 'cancelled' : 'finished';
         await run.close(reason).catch(() => undefined); // what it could not collect is in its journal
         told = await readEnd(run);
-        this.#made.push({ run: run.id, of: nameOf(request), journal: told.head });
+        this.#made.push({ run: run.id, of: attemptName(request), journal: told.head });
       }
       return attempt.kind === 'ended' ? { ...attempt, networkTrouble: told.networkTrouble } : attempt;
     } catch (error) {
@@ -186,10 +186,6 @@ async function readEnd(run: Run): Promise<Told> {
 }
 
 const tooMany = 429;
-
-function nameOf({ gate, where, how }: AttemptRequest): string {
-  return `${gate.id}/${where}/${how}`;
-}
 
 function unreadable(why: string): ReportRead {
   return { kind: 'unreadable', why };

@@ -1,10 +1,10 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RunDir } from '../data-dir/data-dir.ts';
+import { recordIdsIn } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import type { Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
-import { idPattern } from '../ids.ts';
 import { digestOfVerification, encodeVerification, Verification } from './verification.ts';
 
 export interface KeptVerification {
@@ -30,18 +30,8 @@ export async function writeVerification(dir: RunDir, verification: Verification)
  * written is `journal_broken`: an older and better one never takes its place.
  */
 export async function findVerification(dir: RunDir): Promise<KeptVerification | undefined> {
-  const newest = (await listVerifications(dir)).at(-1);
+  const newest = (await recordIdsIn(dir.verificationsDir)).at(-1);
   return newest === undefined ? undefined : await readVerification(dir, newest);
-}
-
-/** Ids, the oldest first. */
-async function listVerifications(dir: RunDir): Promise<readonly string[]> {
-  const names = await readdir(dir.verificationsDir).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
-  return ids.filter((id) => idPattern.test(id)).sort();
 }
 
 async function readVerification(dir: RunDir, id: string): Promise<KeptVerification> {

@@ -4,7 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
 import type { Runner } from '../runner.ts';
-import type { MakeAttempt, MadeRun } from './attempt.ts';
+import { attemptName, type MakeAttempt, type MadeRun } from './attempt.ts';
 import { commandGate, type CommandJudged } from './gates/command.ts';
 import { diffQualityGate } from './gates/diff-quality.ts';
 import { executionBearingGate } from './gates/execution-bearing.ts';
@@ -56,7 +56,7 @@ export async function verifyOnto(
 async function judgeSubject(runner: Runner, subject: Subject, options: VerifyOptions): Promise<Verification> {
   const sandboxes = new Sandboxes(runner, subject, options.signal);
   const attempt: MakeAttempt = async (request) => {
-    const name = `${request.gate.id}/${request.where}/${request.how}`;
+    const name = attemptName(request);
     options.onAttempt?.(name);
     const made = await sandboxes.attempt(request);
     if (made.kind === 'unavailable') options.onTrouble?.(`${name}: ${made.message}`);
