@@ -283,9 +283,13 @@ async function hashOf(file: ReadAhead, { bytes, offset }: ArchivedFile): Promise
 
 async function openFile(path: string): Promise<FileHandle> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
-    throw new RunnerError('invalid_request', `cannot read the bundle ${path}: ${messageOf(cause)}`, { cause });
+    throw new RunnerError(
+      'invalid_request',
+      `cannot read the bundle ${path}: ${messageOf(cause)}; name what glovebox export has written`,
+      { cause },
+    );
   });
   if ((await file.stat()).isFile()) return file;
   await file.close();
-  throw new RunnerError('invalid_request', `${path} is no regular file, so it is no bundle`);
+  throw new RunnerError('invalid_request', `${path} is no regular file; name what glovebox export has written`);
 }

@@ -174,7 +174,7 @@ export class Ledger {
     } catch (cause) {
       throw new RunnerError(
         'journal_broken',
-        `${file} is not what was written there: ${messageOf(cause)}`,
+        `${file} is not what was written there: ${messageOf(cause)}; see who changed it, or restore it from a backup`,
         { cause },
       );
     }

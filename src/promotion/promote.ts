@@ -217,7 +217,9 @@ class Promoting {
     const { accepted, rejected } = outcomeOf(reviews);
     const [no] = rejected;
     if (no !== undefined)
-      throw denied(`was rejected by ${no.by}: ${no.reason}`);
+      throw denied(
+        `was rejected by ${no.by}: ${no.reason}; it goes on when ${no.by} accepts it, or another run mends that`,
+      );
     if (demand.action === 'never') throw denied(`is not promoted: ${because}; glovebox verify ${run} judges it`);
     if (accepted.length < demand.reviews)
       throw denied(

@@ -79,7 +79,7 @@ export class KeptSnapshots {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
       await writeWhole(this.#file(view.id), `${JSON.stringify(view)}\n${changeSet}`);
     } catch (cause) {
-      const message = `the snapshot of run ${this.#run.id} cannot be kept in ${this.#directory}: ${messageOf(cause)}`;
+      const message = `the snapshot of run ${this.#run.id} cannot be kept in ${this.#directory}: ${messageOf(cause)}; make room there, then take it again`;
       throw new RunnerError('data_dir_unusable', message, { cause });
     }
   }

@@ -68,7 +68,7 @@ export class Uploads {
       if (cause instanceof RunnerError) throw cause;
       const { code } = cause as NodeJS.ErrnoException;
       const full = code === 'ENOSPC' || code === 'EDQUOT';
-      const message = `the upload cannot be kept: ${messageOf(cause)}`;
+      const message = `the upload cannot be kept: ${messageOf(cause)}; make room in the data directory, then send it again`;
       throw new RunnerError(full ? 'insufficient_storage' : 'data_dir_unusable', message, { cause });
     } finally {
       leave();

@@ -57,7 +57,10 @@ export class BorrowedObjects {
   async entriesOf(commit: string): Promise<ReadonlyMap<string, TreeEntry>> {
     const answer = await this.ask(['ls-tree', '-r', '-z', '--full-tree', commit]);
     if (answer.code !== 0)
-      throw new RunnerError('target_refused', `${this.#place.path}: commit ${commit} cannot be read: ${answer.stderr}`);
+      throw new RunnerError(
+        'target_refused',
+        `${this.#place.path}: commit ${commit} cannot be read: ${answer.stderr}; mend the repository (git fsck)`,
+      );
     const entries = new Map<string, TreeEntry>();
     for (let at = 0; at < answer.stdout.length;) {
       const end = answer.stdout.indexOf(0, at);
@@ -83,7 +86,10 @@ export class BorrowedObjects {
         const [id, type, size] = (sizes[at] ?? '').split(' ');
         if (id !== wanted[at] || type !== 'blob') throw this.#lacks(wanted[at] ?? '');
         if (Number(size) > blobBytesMax)
-          throw new RunnerError('limit_exceeded', `${this.#place.path}: ${id} has ${size ?? 'too many'} bytes`);
+          throw new RunnerError(
+            'limit_exceeded',
+            `${this.#place.path}: the content ${id} has ${size ?? 'too many'} bytes, and ${blobBytesMax} are compared at most; keep such files from runs (files.deny), and run it again`,
+          );
         bytes += Number(size) + 1;
         some.push(wanted[at] ?? '');
       }
