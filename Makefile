@@ -9,7 +9,7 @@ SUPERVISOR := images/supervisor/build/supervisor-$(shell uname -m)
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: build engine ## the main job on real input: a scripted agent in a sealed box, then its diff and journal
+demo: build engine ## the main job on real input: a scripted agent in a sealed box; its diff, verdict, commit, and the way back
 	@$(BIN) image build --missing base
 	@bash scripts/demo.sh
 
@@ -55,7 +55,7 @@ docs: node_modules/.stamp ## write the pages that are made from the code
 
 clean: ## remove what was built here, and every sandbox that was left behind
 	@-[ -f dist/main.js ] && $(BIN) gc
-	rm -rf dist node_modules/.stamp images/supervisor/build
+	rm -rf dist .demo node_modules/.stamp images/supervisor/build
 
 node_modules/.stamp: package-lock.json package.json
 	@bash scripts/npm-install.sh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The main job on real input: a git repository with a failing test, a scripted agent, a sealed box. From the run to the commit and back takes about fifteen
-# seconds.
+# The main job on real input: a git repository with a failing test, a scripted agent, a sealed box; from the run to a commit and back, in
+# about fifteen seconds. What it has made stays in .demo until the next one, to be looked at.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 glovebox="node $PWD/bin/glovebox.js"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work="$PWD/.demo"
+rm -rf "$work"; mkdir "$work"
 
 # A real repository: the agent works on a copy of it, inside; this one is never touched.
 cp -r examples/ledger "$work/ledger"
@@ -45,4 +45,5 @@ $glovebox rollback "$run" --reason "the books are closed this week" | sed 's/^/ 
 git -C "$work/ledger" log --oneline "main..$branch" | sed 's/^/    /'
 git -C "$work/ledger" diff --quiet main "$branch" && echo "    $branch has the files of main again."
 echo
+echo "Look at it: git -C .demo/ledger log -p --all     tar -tf .demo/bundle.tar     npx glovebox review ${run:0:12}"
 echo "Next: npx glovebox run -w . -- ls     npx glovebox shell -w .     npx glovebox doctor     README.md"

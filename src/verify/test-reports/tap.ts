@@ -8,7 +8,7 @@ const lineCharsMax = 4096;
  *  - without a plan, or with another count than the plan's, at any level, it is no report: a test that never ended is not
  *    passed over;
  *  - of tests with subtests the subtests are counted, and the test itself where it fails and none of them does;
- *  - `not ok` with TODO is skipped; after `Bail out!` there is no report.
+ *  - a `not ok` that is marked as known to fail is skipped; after `Bail out!` there is no report.
  */
 export function readTap(text: string): TestReport {
   const reader = new Reader();
