@@ -141,6 +141,7 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   approvals: leaves,
+  context: [...leaves, 'data-dir', 'journal'], // what agents believed, as journals and run directories have it
   run: [
     ...leaves,
     'approvals',

@@ -8,6 +8,7 @@ import { checkJournal, formatCheck, type Check } from './check.ts';
 import { formatEntry, hashOf } from './chain.ts';
 import { Entry, lineBytesMax, type Draft } from './entry.ts';
 import {
+  attached,
   closed,
   denied,
   ended,
@@ -222,6 +223,7 @@ describe('a chain that holds can still tell nonsense', () => {
     ['a close before the end', [opened, decided(1), decided(2), egressEnded(2), closed(0)], 5, 'odd_egress'],
     ['a journal that does not begin', [started, closed(0)], 1, 'inconsistent'],
     ['a second beginning', [opened, opened, closed(0)], 2, 'inconsistent'],
+    ['a context snapshot that is not the next', [opened, attached(1), attached(3), closed(0)], 3, 'inconsistent'],
     ['totals that are not those of the calls', [opened, intended('a'), ended('a'), closed(2)], 4, 'inconsistent'],
   ];
   test.each(cases)('%s', async (_, story, line, kind) => {

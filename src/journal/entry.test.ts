@@ -9,7 +9,7 @@ import { Entry, entryData, type Draft, type EntryOutcome } from './entry.ts';
 import { findingKinds } from './finding.ts';
 import { asciiJson, printable } from './printable.ts';
 import { renderEntry } from './render.ts';
-import { decided, egressEnded, linesOf, lost, opened, storyOf } from './story.fixture.ts';
+import { attached, decided, egressEnded, handedOver, linesOf, lost, opened, storyOf } from './story.fixture.ts';
 
 const page = readFileSync(new URL('../../docs/journal.md', import.meta.url), 'utf8');
 
@@ -143,6 +143,8 @@ describe('an entry on a terminal', () => {
       { type: 'egress.narrowed', data: { without: ['npm', 'docs'] } },
       { type: 'credential.revoked', data: { credential: 'gh', cut: 1 } },
       { type: 'participant.joined', data: { by: 'bob', how: 'fork_source' } },
+      handedOver,
+      attached(1, { at: 'before_compaction', model: 'strong-2', lane: 'commit' }),
     ];
     const lines = linesOf([...storyOf(3, false), lost, ...egress]).map((line) =>
       renderEntry(Entry.parse(JSON.parse(line))),
@@ -165,6 +167,8 @@ describe('an entry on a terminal', () => {
       '  15     0.100s  egress.narrowed     without npm, docs',
       '  16     0.107s  credential.revoked  gh, 1 requests with it were cut',
       '  17     0.114s  participant.joined  bob (fork_source)',
+      '  18     0.121s  lane.handed_over    from quick-1 in lane explore to strong-2 in lane commit',
+      '  19     0.128s  context.attached    context 1 (before_compaction) of strong-2 in lane commit: the parser drops the last line; next: fix read()',
     ]);
   });
 

@@ -95,8 +95,10 @@ async function cutTornLine(path: string, check: Check): Promise<string> {
 async function stateOf(path: string, check: Check): Promise<JournalState> {
   const used = new Set<string>();
   const egress = new EgressStory();
+  let contexts = 0;
   for await (const entry of readEntries(path)) {
     if (entry.type === 'call.intended') used.add(entry.data.callId);
+    if (entry.type === 'context.attached') contexts = entry.data.number;
     if (entry.type === 'egress.decided' || entry.type === 'egress.ended') egress.push(entry);
   }
   const { entries: seq, head, calls, denied } = check;
@@ -109,6 +111,7 @@ async function stateOf(path: string, check: Check): Promise<JournalState> {
     mono: check.lastMono + gapMs,
     calls,
     denied,
+    contexts,
     closed: false,
     open: new Set(check.openCalls),
     used,

@@ -85,6 +85,16 @@ function storyOf(entry: Entry): string {
       return `${entry.data.credential}, ${entry.data.cut} requests with it were cut`;
     case 'participant.joined':
       return `${short(entry.data.by)} (${entry.data.how})`;
+    case 'context.attached': {
+      const { number, at, summary, model, lane } = entry.data;
+      const who = model === undefined && lane === undefined ? '' : ` of ${worker({ model, lane })}`;
+      return `context ${number}${at === 'other' ? '' : ` (${at})`}${who}: ${short(summary)}`;
+    }
+    case 'lane.handed_over': {
+      const { from, to } = entry.data;
+      const source = from.run === entry.run ? '' : ` of run ${from.run}`;
+      return `from ${worker(from)}${source} to ${worker(to)}`;
+    }
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':
@@ -108,6 +118,11 @@ function decidedText({ id, host, port, scheme, method, path, rule, decision, rea
 /** Where what no rule allows is let through, whoever reads the first line should know. */
 function observes({ egress }: EntryData<'run.opened'>['policy']['effective']): boolean {
   return typeof egress === 'object' && egress !== null && 'mode' in egress && egress['mode'] === 'observe';
+}
+
+function worker({ lane, model }: EntryData<'lane.handed_over'>['to']): string {
+  const parts = [model, lane === undefined ? undefined : `lane ${lane}`].filter((one) => one !== undefined);
+  return parts.length === 0 ? 'nobody named' : short(parts.join(' in '));
 }
 
 function byRule(rule: string | undefined): string {

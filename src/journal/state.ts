@@ -11,6 +11,8 @@ export interface JournalState {
   readonly mono: number;
   readonly calls: number;
   readonly denied: number;
+  /** Context snapshots. */
+  readonly contexts: number;
   readonly closed: boolean;
   /** Intents without an outcome, and all calls that ever had one. */
   readonly open: Set<string>;
@@ -19,7 +21,7 @@ export interface JournalState {
 }
 
 export function freshState(): JournalState {
-  const none = { calls: 0, denied: 0, closed: false, open: new Set<string>(), used: new Set<string>() };
+  const none = { calls: 0, denied: 0, contexts: 0, closed: false, open: new Set<string>(), used: new Set<string>() };
   const egress = new EgressStory();
   return { seq: 0, head: firstPrev, mono: 0, ...none, egress };
 }
@@ -39,6 +41,7 @@ export function nextState(state: JournalState, entry: Entry): JournalState {
     mono: entry.mono,
     calls: state.calls + (type === 'call.intended' ? 1 : 0),
     denied: state.denied + (type === 'call.denied' ? 1 : 0),
+    contexts: state.contexts + (type === 'context.attached' ? 1 : 0),
     closed: type === 'run.closed',
   };
 }
@@ -68,6 +71,9 @@ export function refuseNonsense(draft: Draft, state: JournalState): void {
       if (odd !== undefined) throw nonsense(draft, odd);
       return;
     }
+    case 'context.attached':
+      if (draft.data.number !== state.contexts + 1) throw nonsense(draft, `${state.contexts} came before it`);
+      return;
     case 'run.closed': {
       const { open } = state.egress;
       if (open.length > 0) throw nonsense(draft, `egress has no end: ${open.slice(0, 10).join(', ')}`);

@@ -14,6 +14,7 @@ export class StoryCheck {
   readonly #ended = new Set<string>();
   readonly #egress = new EgressStory();
   #entries = 0;
+  #contexts = 0;
   calls = 0;
   denied = 0;
   closed = false;
@@ -60,6 +61,11 @@ export class StoryCheck {
         if (odd !== undefined) this.#findings.add(line, 'odd_egress', odd);
         return;
       }
+      case 'context.attached':
+        this.#contexts += 1;
+        if (entry.data.number !== this.#contexts)
+          this.#findings.add(line, 'inconsistent', `context snapshot ${entry.data.number} comes as ${this.#contexts}`);
+        return;
       case 'run.closed':
         this.closed = true;
         for (const id of this.#egress.open)
@@ -86,6 +92,7 @@ export class StoryCheck {
       case 'egress.narrowed':
       case 'credential.revoked':
       case 'participant.joined':
+      case 'lane.handed_over':
       case 'note':
       case 'journal.recovered':
         return;

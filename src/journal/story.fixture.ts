@@ -57,6 +57,17 @@ const collected: Draft = {
   data: { digest, added: 1, modified: 0, deleted: 0, bytes: 3, findings: { symlink_escape: 1 } },
 };
 
+export function attached(number: number, said: Partial<EntryData<'context.attached'>> = {}): Draft {
+  const data = { number, digest: digestOf(`context ${number}`), bytes: 90, version: number, at: 'other' } as const;
+  const summary = 'the parser drops the last line; next: fix read()';
+  return { type: 'context.attached', data: { ...data, summary, sources: 1, diffs: 0, ...said } };
+}
+
+export const handedOver: Draft = {
+  type: 'lane.handed_over',
+  data: { from: { run, lane: 'explore', model: 'quick-1' }, to: { lane: 'commit', model: 'strong-2' } },
+};
+
 export const lost: Draft = {
   type: 'sandbox.lost',
   data: { sandbox, reason: 'stream ended', container: 'exited', exitCode: 137, stderrTail: 'boom\u001b[2J' },

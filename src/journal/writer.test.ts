@@ -8,6 +8,7 @@ import { checkJournal } from './check.ts';
 import { textMax, type Draft, type Entry } from './entry.ts';
 import { followEntries, readEntries } from './read.ts';
 import {
+  attached,
   closed,
   denied,
   ended,
@@ -97,6 +98,7 @@ describe('the writer', () => {
     await journal.append(ended('a'));
     await expect(journal.append(ended('a'))).rejects.toMatchObject({ code: 'internal' });
     await expect(journal.append(closed(2))).rejects.toThrow(/states 2 calls/);
+    await expect(journal.append(attached(2))).rejects.toThrow(/0 came before it/);
     await journal.append(closed(1));
     await expect(journal.append(lost)).rejects.toMatchObject({ code: 'run_not_open' });
     await journal.close();
@@ -298,6 +300,16 @@ describe('taking up the journal of a dead writer', () => {
       { type: 'journal.recovered' },
       { type: 'egress.ended', data: { id: 2, result: 'cut' } },
     ]);
+    expect(await checkJournal(file)).toMatchObject({ verdict: 'closed' });
+  });
+
+  test('context snapshots are counted on', async () => {
+    await writeFile(file, textOf(linesOf([opened, attached(1), attached(2)])));
+    const { journal } = await Journal.reopen(file);
+    await expect(journal.append(attached(2))).rejects.toThrow(/2 came before it/);
+    await journal.append(attached(3));
+    await journal.append(closed(0));
+    await journal.close();
     expect(await checkJournal(file)).toMatchObject({ verdict: 'closed' });
   });
 
