@@ -140,6 +140,8 @@ const mayImport: Record<string, readonly string[]> = {
     'tools',
     'workspace',
   ],
+  // What the environment was and whether it still is: read from the engine and the sandbox, compared without either.
+  drift: [...leaves, 'data-dir', 'engine', 'policy', 'sandbox'],
   approvals: leaves,
   context: [...leaves, 'data-dir', 'journal'], // what agents believed, as journals and run directories have it
   run: [
