@@ -123,6 +123,18 @@ describe.each(adapters)('an engine ($name)', ({ name, misses, connect }) => {
     expect(await engine.inspect(id)).toBeUndefined();
   });
 
+  promise('says what a container runs with now, where it can be looked at by the kernel too', [], async () => {
+    const spec = specOf();
+    const { id } = await engine.start(spec);
+    const reading = await engine.read(id);
+    expect(reading).toMatchObject({ state: { id }, image, runtime: 'runc', networks: ['none'], execs: 0 });
+    expect(reading?.limits).toMatchObject(spec.limits);
+    const { memoryBytes, pidsMax, cpus } = spec.limits;
+    if (reading?.kernel !== undefined) expect(reading.kernel.limits).toMatchObject({ memoryBytes, pidsMax, cpus });
+    await engine.destroy(id);
+    expect(await engine.read(id)).toBeUndefined();
+  });
+
   promise('ends the stream when PID 1 ends, and keeps its exit code', [], async () => {
     const { id, stream } = await engine.start(
       specOf({ argv: ['/bin/sh', '-c', 'read line; echo "got $line"; exit 7'] }),

@@ -1,4 +1,5 @@
 import type { Duplex, Readable } from 'node:stream';
+import type { ContainerReading } from './reading.ts';
 
 /**
  * The boundary to a container engine: plain data and a handful of methods, in our own types. Docker speaks through
@@ -21,6 +22,8 @@ export interface Engine {
   /** Attaches once more to a container that is running (after this process, or another one, lost the stream). */
   attach(id: string): Promise<ContainerStream>;
   inspect(id: string): Promise<ContainerState | undefined>;
+  /** What it is said to run with now. Undefined when it is gone. */
+  read(id: string): Promise<ContainerReading | undefined>;
   /**
    * Compares once more what the engine runs with what was asked of `start`, and that nobody has started anything else in it:
    * `policy_unenforceable` on a difference, `sandbox_lost` when it does not run.

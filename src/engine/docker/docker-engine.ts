@@ -36,7 +36,9 @@ import { Images } from './images.ts';
 import { findNetworks, removeNetwork } from './networks.ts';
 import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
 import { openPipes } from './pipes.ts';
+import type { ContainerReading } from '../reading.ts';
 import { differences } from './readback.ts';
+import { readingOf } from './reading.ts';
 import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
 import { type Timeouts, defaultTimeouts } from './timeouts.ts';
@@ -137,6 +139,11 @@ export class DockerEngine implements Engine {
 
   async inspect(id: string): Promise<ContainerState | undefined> {
     return await this.#containers.find(id);
+  }
+
+  async read(id: string): Promise<ContainerReading | undefined> {
+    const answer = await this.#containers.read(id);
+    return answer && (await readingOf(answer, await this.#canLook()));
   }
 
   async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
@@ -244,10 +251,15 @@ export class DockerEngine implements Engine {
 
   /** Under gVisor the process that the engine names is not PID 1, and its kernel has no pipe that we could open. */
   async #withPipes(stream: ContainerStream, answer: ContainerAnswer): Promise<ContainerStream> {
-    const { local, rootless } = await this.describe();
     const pid = answer.State.Pid ?? 0;
-    const reaches = local && !rootless && process.getuid?.() === 0 && answer.HostConfig['Runtime'] === 'runc';
+    const reaches = (await this.#canLook()) && answer.HostConfig['Runtime'] === 'runc';
     return reaches && pid > 0 ? { ...stream, openPipes: (pipes) => openPipes(pid, pipes) } : stream;
+  }
+
+  /** Its processes are those of this machine, and this process may look at all of them. */
+  async #canLook(): Promise<boolean> {
+    const { local, rootless } = await this.describe();
+    return local && !rootless && process.getuid?.() === 0;
   }
 
   /** A container of this name that is ours and does not run is what a crash left behind: it makes room, once. */

@@ -22,6 +22,7 @@ import type {
   VolumeTrial,
 } from '../engine.ts';
 import { carries, labelKeys } from '../labels.ts';
+import type { ContainerReading } from '../reading.ts';
 import { FakeContainer, FakeHost } from './host.ts';
 
 /**
@@ -106,6 +107,22 @@ export class FakeEngine implements Engine {
     const { status, exitCode, spec, createdMs } = found;
     const startedAt = String(createdMs);
     return { id, name: spec.name, labels: spec.labels, status, exitCode, outOfMemory: false, startedAt };
+  }
+
+  /** Just what was asked for. */
+  async read(id: string): Promise<ContainerReading | undefined> {
+    const spec = this.#host.containers.get(id)?.spec;
+    const state = await this.inspect(id);
+    if (spec === undefined || state === undefined) return undefined;
+    const { image, runtime, limits } = spec;
+    const tmpfs = spec.tmpfs.map(({ target }) => ({ target, kind: 'tmpfs', writable: true, options: '' }));
+    const volumes = spec.volumes.map(({ target, kind }) => ({
+      target,
+      kind: 'volume',
+      writable: kind === 'overlay',
+      options: '',
+    }));
+    return { state, image, runtime, limits, networks: ['none'], mounts: [...tmpfs, ...volumes], execs: 0 };
   }
 
   async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
