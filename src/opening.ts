@@ -25,12 +25,13 @@ import { Answers } from './run/answers.ts';
 import { RunControl } from './run/control.ts';
 import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
+import { KeptArguments } from './run/kept-arguments.ts';
 import { keepRun } from './run/kept-run.ts';
 import type { Origin } from './run/origin.ts';
 import { Run } from './run/run.ts';
 import { makeSandbox } from './run/make-sandbox.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
-import type { RunImage, RunSnapshot } from './run/snapshot.ts';
+import { encodeTaken, type RunImage, type RunSnapshot } from './run/snapshot.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import type { BlobStore } from './workspace/blobs.ts';
 import type { Base } from './workspace/base/import.ts';
@@ -228,6 +229,7 @@ export class Opener {
       budget,
       approvals,
       answers: Answers.create(dir.answers, this.#parts.options.durability),
+      keptArguments: KeptArguments.create(dir.arguments),
       gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
       waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
       scope: opening.scope,
@@ -306,7 +308,7 @@ export class Opener {
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
-      if (origin !== undefined) await this.#lay(await origin.snapshot, base, sandbox, journal);
+      if (origin !== undefined) await this.#lay(await origin.snapshot, { dir, base, sandbox, journal });
       await warm?.tidied;
       keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
@@ -339,10 +341,18 @@ export class Opener {
     });
   }
 
-  async #lay(snapshot: RunSnapshot, base: Base, sandbox: Sandbox, journal: Journal): Promise<void> {
+  /** What it began with is kept: it is not to be had of the source any more when that goes on. */
+  async #lay(
+    snapshot: RunSnapshot,
+    { dir, base, sandbox, journal }: { dir: RunDir; base: Base; sandbox: Sandbox; journal: Journal },
+  ): Promise<void> {
     const { run, digest, changeSet } = snapshot;
     await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
-    await sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#parts.blobs), { owners: true });
+    await Promise.all([
+      sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#parts.blobs), { owners: true }),
+      // Without it the fork cannot be replayed, and says so; nothing else misses it.
+      writeFile(dir.beganWith, encodeTaken(snapshot), { mode: 0o600 }).catch(() => undefined),
+    ]);
   }
 }
 

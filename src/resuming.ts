@@ -15,6 +15,7 @@ import type { LoadedPolicy } from './policy/policy.ts';
 import { Answers } from './run/answers.ts';
 import { RunControl } from './run/control.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
+import { KeptArguments } from './run/kept-arguments.ts';
 import { keepRun, readKeptRun, type KeptRun } from './run/kept-run.ts';
 import { LeftCalls } from './run/left-calls.ts';
 import { Run } from './run/run.ts';
@@ -72,6 +73,11 @@ async function find(dir: RunDir, kept: KeptRun): Promise<Found> {
       'sandbox_lost',
       `run ${dir.id} was made to verify run ${opened.verifies.run}, and nobody waits for it any more; verify that run again`,
     );
+  if (opened.replays !== undefined)
+    throw new RunnerError(
+      'sandbox_lost',
+      `run ${dir.id} was made to replay run ${opened.replays.run}, and nobody waits for it any more; replay that run again`,
+    );
   const policy = parsePolicyRecord(await readFile(dir.policy, 'utf8'), `policy of run ${dir.id}`);
   if (policy.digest !== opened.policy.digest)
     throw new RunnerError(
@@ -99,6 +105,7 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     await failpoint('resume.sealed');
     const { fence, isolation } = sealed;
     const answers = await Answers.reopen(dir.answers, parts.options.durability);
+    const keptArguments = await KeptArguments.reopen(dir.arguments);
     const left = await LeftCalls.sort(found.story, calls, answers, dir);
     await journal.append({
       type: 'run.resumed',
@@ -110,7 +117,7 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     const seal = new SealWatch({ sandbox, everyMs, onFound: (error) => stop(error.message) });
     control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
     control.restore(found.story);
-    run = await assemble(parts, found, { journal, sandbox, fence, control, answers, left });
+    run = await assemble(parts, found, { journal, sandbox, fence, control, answers, keptArguments, left });
     await failpoint('resume.settled');
     return run;
   } catch (error) {
@@ -138,7 +145,10 @@ async function sealAgain(
 async function assemble(
   parts: RunnerParts,
   { dir, story, opened, started, policy }: Found,
-  of: Pick<ConstructorParameters<typeof Run>[0], 'journal' | 'sandbox' | 'fence' | 'control' | 'answers'> & {
+  of: Pick<
+    ConstructorParameters<typeof Run>[0],
+    'journal' | 'sandbox' | 'fence' | 'control' | 'answers' | 'keptArguments'
+  > & {
     readonly left: LeftCalls;
   },
 ): Promise<Run> {

@@ -113,7 +113,7 @@ async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean
     basename(dir.kept),
     basename(dir.sessionsDir),
     `${basename(dir.kept)}.new`,
-    ...(outputs ? [] : ['calls', 'answers.ndjson']),
+    ...(outputs ? [] : ['calls', 'answers.ndjson', 'arguments.ndjson']),
   ]);
   await copier.tree(
     dir.path,

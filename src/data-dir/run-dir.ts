@@ -13,6 +13,8 @@ export class RunDir {
   readonly callsDir: string;
   /** What was answered to calls. */
   readonly answers: string;
+  /** What was asked in calls, whole, where the journal has it shortened or not at all. */
+  readonly arguments: string;
   readonly approvalsDir: string;
   /** For the next runner, should this one die; secret, and there while the run is open. */
   readonly kept: string;
@@ -23,8 +25,12 @@ export class RunDir {
   readonly changeSet: string;
   readonly patch: string;
   readonly base: string;
+  /** Of a fork: the changes that were laid over the base before anything ran. */
+  readonly beganWith: string;
   /** What the gates found of its candidate, one file each time. */
   readonly verificationsDir: string;
+  /** What came of it when its calls were made again, one file each time. */
+  readonly replaysDir: string;
   /** Where the workspace's writable layer is while the run is open. */
   readonly layer: string;
 
@@ -35,6 +41,7 @@ export class RunDir {
     this.policy = join(path, 'policy.json');
     this.callsDir = join(path, 'calls');
     this.answers = join(path, 'answers.ndjson');
+    this.arguments = join(path, 'arguments.ndjson');
     this.kept = join(path, 'kept.json');
     this.sessionsDir = join(path, 'sessions');
     this.snapshotsDir = join(path, 'snapshots');
@@ -42,7 +49,9 @@ export class RunDir {
     this.changeSet = join(path, 'change-set.json');
     this.patch = join(path, 'changes.patch');
     this.base = join(path, 'base.json');
+    this.beganWith = join(path, 'began-with.json');
     this.verificationsDir = join(path, 'verifications');
+    this.replaysDir = join(path, 'replays');
     this.layer = join(path, 'layer');
   }
 

@@ -4,10 +4,26 @@ import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { textMax, type Draft } from './entry.ts';
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
-type Bounded = { readonly arguments: { [key: string]: Json }; readonly argsDigest: Digest };
+type Bounded = {
+  readonly arguments: { [key: string]: Json };
+  readonly argsDigest: Digest;
+  /** Nothing of them was shortened: whoever has `arguments` has all. */
+  readonly wholly: boolean;
+  readonly whole: WholeArguments;
+};
+
+/** The canonical JSON that `argsDigest` names; in pieces, each of which is done with before the next, where it is long. */
+export interface WholeArguments {
+  readonly json: string | Iterable<Uint8Array>;
+  readonly bytes: number;
+}
+
 type Outline = { digest: Digest; bytes: number; head: string };
-/** Of bytes that are too many to be worked on at once. */
-type Known = ReadonlyMap<Uint8Array, Outline>;
+interface Bounding {
+  /** Of bytes that are too many to be worked on at once. */
+  readonly known: ReadonlyMap<Uint8Array, Outline>;
+  wholly: boolean;
+}
 
 const stringBytesMax = 1024;
 const membersMax = 64;
@@ -26,10 +42,15 @@ export async function boundArguments(value: unknown): Promise<Bounded> {
   const large = [...largeIn(value)];
   const known = new Map<Uint8Array, Outline>();
   for (const bytes of large) known.set(bytes, await outlineOf([bytes]));
-  const whole = large.length === 0 ? outline(Buffer.from(canonicalJson(value))) : await outlineOf(jsonOf(value, large));
-  const short = bound(value, 0, known);
-  const fits = isMembers(short) && Buffer.byteLength(JSON.stringify(short)) <= argumentsBytesMax;
-  return { arguments: fits ? { ...short } : { large: whole }, argsDigest: whole.digest };
+  const bounding = { known, wholly: large.length === 0 };
+  const json = large.length === 0 ? canonicalJson(value) : { [Symbol.iterator]: () => jsonOf(value, large) };
+  const outlined = typeof json === 'string' ? outline(Buffer.from(json)) : await outlineOf(json);
+  const { digest: argsDigest, bytes } = outlined;
+  const whole = { json, bytes };
+  const short = bound(value, 0, bounding);
+  if (!isMembers(short) || Buffer.byteLength(JSON.stringify(short)) > argumentsBytesMax)
+    return { arguments: { large: outlined }, argsDigest, wholly: false, whole };
+  return { arguments: { ...short }, argsDigest, wholly: bounding.wholly, whole };
 }
 
 /** The same value with many bytes as digest, size and head, and few as base64: to be shown, and to be bound to what is shown. */
@@ -103,27 +124,38 @@ function clip(value: string): string {
   return `${value.slice(0, textMax)} [${value.length - textMax} more clipped]`;
 }
 
-function bound(value: unknown, depth: number, known: Known): Json {
+function bound(value: unknown, depth: number, bounding: Bounding): Json {
   if (typeof value === 'string')
-    return Buffer.byteLength(value) <= stringBytesMax ? value : outline(Buffer.from(value));
-  if (value instanceof Uint8Array) return known.get(value) ?? outline(value);
+    return Buffer.byteLength(value) <= stringBytesMax ? value : shortened(Buffer.from(value), bounding);
+  if (value instanceof Uint8Array) return bounding.known.get(value) ?? shortened(value, bounding);
   if (value === null || typeof value === 'boolean' || typeof value === 'number') return value;
-  if (depth >= depthMax) return outline(Buffer.from(canonicalJson(value)));
+  if (depth >= depthMax) return shortened(Buffer.from(canonicalJson(value)), bounding);
   if (Array.isArray(value)) {
-    const kept = value.slice(0, membersMax).map((item) => bound(item, depth + 1, known));
-    return value.length > membersMax ? [...kept, `${value.length - membersMax} more`] : kept;
+    const kept = value.slice(0, membersMax).map((item) => bound(item, depth + 1, bounding));
+    if (value.length <= membersMax) return kept;
+    bounding.wholly = false;
+    return [...kept, `${value.length - membersMax} more`];
   }
   if (typeof value === 'object') {
     const members = Object.entries(value).filter(([, member]) => member !== undefined);
-    if (members.length > membersMax) return outline(Buffer.from(canonicalJson(value)));
-    return Object.fromEntries(members.map(([key, member]) => [safeKey(key), bound(member, depth + 1, known)]));
+    if (members.length > membersMax) return shortened(Buffer.from(canonicalJson(value)), bounding);
+    return Object.fromEntries(
+      members.map(([key, member]) => [safeKey(key, bounding), bound(member, depth + 1, bounding)]),
+    );
   }
   throw new TypeError(`a journal cannot hold a ${typeof value}`);
 }
 
 /** A schema drops `__proto__` in silence, and what is recorded must be what was asked. */
-function safeKey(key: string): string {
-  return key === '__proto__' ? '[__proto__]' : key.slice(0, 256);
+function safeKey(key: string, bounding: Bounding): string {
+  const safe = key === '__proto__' ? '[__proto__]' : key.slice(0, 256);
+  if (safe !== key) bounding.wholly = false;
+  return safe;
+}
+
+function shortened(bytes: Uint8Array, bounding: Bounding): Outline {
+  bounding.wholly = false;
+  return outline(bytes);
 }
 
 function outline(bytes: Uint8Array): Outline {

@@ -82,6 +82,7 @@ const dataOf = {
       .strictObject({ run: z.string().regex(idPattern), snapshot: digest.optional(), base: digest })
       .optional(),
     verifies: z.strictObject({ run: z.string().regex(idPattern), gate: text, attempt: text }).optional(),
+    replays: z.strictObject({ run: z.string().regex(idPattern) }).optional(),
   }),
   'sandbox.started': z.strictObject({
     sandbox: z.string().regex(idPattern),
@@ -132,7 +133,14 @@ const dataOf = {
     descendants: count.optional(),
     error: z.strictObject({ code: text, message: text, path: text.nullable().optional() }).optional(),
   }),
-  'call.denied': z.strictObject({ callId, tool: text, by: text.optional(), rule: text, reason: text }),
+  'call.denied': z.strictObject({
+    callId,
+    tool: text,
+    argsDigest: digest.optional(),
+    by: text.optional(),
+    rule: text,
+    reason: text,
+  }),
   'workspace.collected': z.strictObject({
     digest,
     added: count,

@@ -11,7 +11,7 @@ import { WriterLock } from '../journal/lock.ts';
 /** Something whose time is over. */
 export interface Removal {
   /**
-   * `output`: what calls printed and were answered; `diff`: change set, patch and base; `run`: all of it, with journal, policy and
+   * `output`: what calls asked, printed and were answered; `diff`: change set, patch and base; `run`: all of it, with journal, policy and
    * approvals; `build`: the record of an environment's setup.
    */
   readonly kind: 'output' | 'diff' | 'run' | 'build';
@@ -82,8 +82,9 @@ async function dueOf(dir: RunDir, ends: JournalEnds, nowMs: number): Promise<rea
     `closed ${daysText(agoMs)} ago; its policy keeps this for ${daysText(keptMs)}`;
   if (agoMs > journalMs) return [await removal('run', dir.id, [dir.path], reason(journalMs))];
   const due: Removal[] = [];
-  if (agoMs > outputMs) due.push(await removal('output', dir.id, [dir.callsDir, dir.answers], reason(outputMs)));
-  const diffs = [dir.changeSet, dir.patch, dir.base, join(dir.path, 'diff.json')];
+  if (agoMs > outputMs)
+    due.push(await removal('output', dir.id, [dir.callsDir, dir.answers, dir.arguments], reason(outputMs)));
+  const diffs = [dir.changeSet, dir.patch, dir.base, dir.beganWith, join(dir.path, 'diff.json')];
   if (agoMs > diffMs) due.push(await removal('diff', dir.id, diffs, reason(diffMs)));
   return due.filter(({ paths }) => paths.length > 0);
 }

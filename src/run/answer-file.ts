@@ -45,11 +45,11 @@ export class AnswerFile {
     return file;
   }
 
-  /** Resolves with where it lies. */
-  append(line: string): Place | Promise<Place> {
-    const bytes = Buffer.from(`${line}\n`);
-    if (this.#queue === undefined && this.#isAtOnce(bytes)) return this.#writeAtOnce(bytes);
-    const queued = (this.#queue ?? Promise.resolve()).then(() => this.#write(bytes));
+  /** Resolves with where it lies. One in pieces is written as it is made. */
+  append(line: string | Iterable<Uint8Array>): Place | Promise<Place> {
+    const bytes = typeof line === 'string' ? Buffer.from(`${line}\n`) : undefined;
+    if (bytes !== undefined && this.#queue === undefined && this.#isAtOnce(bytes)) return this.#writeAtOnce(bytes);
+    const queued = (this.#queue ?? Promise.resolve()).then(() => this.#write(bytes ?? (line as Iterable<Uint8Array>)));
     const settled = queued
       .catch(() => undefined)
       .finally(() => {
@@ -96,18 +96,22 @@ export class AnswerFile {
     }
   }
 
-  async #write(bytes: Buffer): Promise<Place> {
+  async #write(line: Buffer | Iterable<Uint8Array>): Promise<Place> {
     if (this.#broken !== undefined) throw this.#broken;
-    if (this.#isAtOnce(bytes)) return this.#writeAtOnce(bytes);
+    if (Buffer.isBuffer(line) && this.#isAtOnce(line)) return this.#writeAtOnce(line);
     try {
+      let length = 0;
       const file = await open(this.#path, 'a', 0o600);
       try {
-        await file.writeFile(bytes);
+        for (const piece of Buffer.isBuffer(line) ? [line] : terminated(line)) {
+          await file.writeFile(piece);
+          length += piece.length;
+        }
         if (this.#onDisk) await file.datasync();
       } finally {
         await file.close();
       }
-      return this.#advance(bytes.length);
+      return this.#advance(length);
     } catch (cause) {
       throw this.#breaks(cause);
     }
@@ -138,6 +142,11 @@ export class AnswerFile {
 /** A trip through the thread pool costs more than these bytes do. */
 const atOnceMax = 65_536;
 const chunkBytes = 16_384;
+
+function* terminated(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
+  yield* pieces;
+  yield Buffer.from('\n');
+}
 
 /** The whole lines of a file, if it is there; returns where the last of them ends. */
 export async function readLines(path: string, onLine: (line: string, place: Place) => void): Promise<Place> {

@@ -12,6 +12,7 @@ import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { RunImage } from './snapshot.ts';
 import type { RunControl } from './control.ts';
 import type { RunGate } from './gate.ts';
+import type { KeptArguments } from './kept-arguments.ts';
 import type { Intended } from './story.ts';
 import type { ToolCall } from '../tools/tool-call.ts';
 import type { ShellState } from '../tools/shell-state.ts';
@@ -39,6 +40,7 @@ export interface RunParts {
   readonly fence?: Fence | undefined;
   readonly control: RunControl;
   readonly answers: Answers;
+  readonly keptArguments: KeptArguments;
   /** Nobody is asked for anything when it closes: what it leaves is a record, not a candidate. */
   readonly isVerify?: boolean;
   /** Of a run that goes on after its runner died. */

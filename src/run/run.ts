@@ -4,7 +4,6 @@ import type { RunDir } from '../data-dir/data-dir.ts';
 import type { RunState } from '../control/controlled.ts';
 import { isRunnerError, RunnerError, messageOf } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
-import { boundArguments } from '../journal/bound-arguments.ts';
 import type { EntryData, Participation } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
@@ -14,9 +13,10 @@ import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers, Making } from './answers.ts';
+import { AskedCalls } from './asked-calls.ts';
 import { CallsUnderWay } from './calls-under-way.ts';
 import { Commands } from './commands.ts';
-import { deniedResult, withWarning, type Denial } from './gate-results.ts';
+import { withWarning } from './gate-results.ts';
 import { endOfVerb } from './entries.ts';
 import type { Exported } from './export.ts';
 import { boundedSpec } from './bounded-spec.ts';
@@ -62,6 +62,7 @@ export class Run {
   readonly #commands: Commands;
   readonly #underWay = new CallsUnderWay();
   readonly #answers: Answers;
+  readonly #asked: AskedCalls;
   readonly #waiting = new Map<string, WaitingCall>();
   readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
   /** Commands that calls which are being made have started. */
@@ -76,6 +77,7 @@ export class Run {
     this.#parts = parts;
     this.#files = new RunFiles(parts);
     this.#answers = parts.answers;
+    this.#asked = new AskedCalls(parts);
     this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
     this.#commands = new Commands(parts);
     this.id = parts.dir.id;
@@ -144,7 +146,9 @@ export class Run {
 
   async #observe(callId: string, asked: Asked): Promise<ToolResult> {
     const refused = this.#parts.gate.refuses(asked.call);
-    return refused === undefined ? runTool(this.#context, callId, asked.call) : this.#deny(callId, asked, refused);
+    return refused === undefined
+      ? runTool(this.#context, callId, asked.call)
+      : this.#asked.deny(callId, asked, refused);
   }
 
   /** A command of this run that runs or has just ended, for reading along. */
@@ -192,15 +196,12 @@ export class Run {
     const why = this.summary && `: ${this.summary}`;
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
-    const { journal, gate } = this.#parts;
-    const slot = await gate.admit(callId, call, waiting.onAsked);
-    if (slot.kind === 'refused') return this.#deny(callId, { call, told }, slot);
+    const slot = await this.#parts.gate.admit(callId, call, waiting.onAsked);
+    if (slot.kind === 'refused') return this.#asked.deny(callId, { call, told }, slot);
     this.#setEnv.set(callId, slot.setEnv);
 
     try {
-      const tags = slot.tags.length === 0 ? {} : { tags: slot.tags.slice(0, tagsMax) };
-      const asked = { callId, tool: call.tool, ...(await boundArguments(call)), ...told };
-      const end = await journal.intend({ ...asked, count: slot.number, ...tags });
+      const end = await this.#asked.intend(callId, { call, told }, slot);
       making.begun();
       const started = performance.now();
       const performed = this.#perform(callId, call, end, started);
@@ -253,13 +254,6 @@ export class Run {
       });
       throw error;
     }
-  }
-
-  async #deny(callId: string, { call, told }: Asked, denial: Denial): Promise<ToolResult> {
-    const by = told.by === undefined ? {} : { by: told.by };
-    const data = { callId, tool: call.tool, ...by, rule: denial.rule, reason: denial.reason };
-    await this.#parts.journal.append({ type: 'call.denied', data });
-    return deniedResult(callId, call.tool, denial);
   }
 
   /** A call that the runner before has begun. Of a command its output tells; what became of another one nobody knows. */
@@ -334,6 +328,7 @@ export class Run {
     await control.close('goes on');
     await sandbox.handOver();
     await this.#answers.handOver();
+    await this.#asked.close();
     await journal.close();
   }
 
@@ -366,6 +361,7 @@ export class Run {
         }
       } finally {
         await this.#answers.close();
+        await this.#asked.close();
         await this.dir.dropKept();
         await journal.close();
       }
@@ -391,7 +387,6 @@ export class Run {
   }
 }
 
-const tagsMax = 64;
 const verbsWithinMs = 5_000;
 
 type End = Awaited<ReturnType<Journal['intend']>>;
