@@ -90,10 +90,11 @@ export default defineConfig({
   test: {
     reporters: report === undefined ? ['default'] : ['default', new ReportWriter(report)],
     projects: [
-      // Pure code: no engine, no network, runs anywhere.
+      // Pure code: no engine, no network, runs anywhere. It keeps nothing in its modules, so that files can share them.
       {
         test: {
           name: 'unit',
+          isolate: false,
           setupFiles,
           include: ['{src,scripts}/**/*.test.ts', 'test/tidy.test.ts'],
           exclude: timed,

@@ -1,7 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { execaSync } from 'execa';
+import { temporaryFolder } from './suite/temporary-folder.ts';
 import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
 
 /**
@@ -10,14 +10,14 @@ import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
  * supervisor's tests, and which files, all of them where none is named.
  */
 const [supervisor, ...only] = process.argv.slice(2);
-const folder = mkdtempSync(join(tmpdir(), 'glovebox-suite-'));
+const folder = temporaryFolder();
 const projects = ['unit', 'together', 'timed', 'engine'].flatMap((name) => ['--project', name]);
 
 /** Undefined where vitest ended before it could say anything, or with an error that it did not report. */
 function vitest(files: readonly string[]): Report | undefined {
-  const path = join(folder, 'report.json');
+  const path = join(folder.path, 'report.json');
   rmSync(path, { force: true });
-  const env = { GLOVEBOX_TEST_REPORT: path };
+  const env = { GLOVEBOX_TEST_REPORT: path, TMPDIR: folder.path };
   const { exitCode } = execaSync('npx', ['vitest', 'run', ...projects, ...files], {
     env,
     stdio: 'inherit',
@@ -34,6 +34,9 @@ function vitest(files: readonly string[]): Report | undefined {
   }
 }
 
+// Whoever interrupts the tests ends vitest; what is in memory is still to be given back.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
+
 try {
   const first = vitest(only) ?? { files: [], errors: ['vitest left no report'] };
   const again = new Map<string, Report | undefined>();
@@ -47,5 +50,5 @@ try {
   for (const line of linesOf({ ...verdict, passed, failed })) console.log(line);
   process.exitCode = failed === 0 ? 0 : 1;
 } finally {
-  rmSync(folder, { recursive: true, force: true });
+  folder.remove();
 }

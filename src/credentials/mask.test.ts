@@ -58,7 +58,8 @@ describe('a mask', () => {
         const mask = new Mask(spellings);
         const out = Buffer.concat([...pieces(bytes, cuts).map((piece) => mask.push(piece)), mask.end()]);
         expect(out.toString('latin1')).toBe(expected(bytes, spellings).toString('latin1'));
-        for (const spelling of spellings) expect(out.includes(spelling)).toBe(false);
+        // The stars that take the place of one can be the end of another.
+        for (const spelling of spellings) if (!spelling.includes('*')) expect(out.includes(spelling)).toBe(false);
       }),
       { numRuns: 500 },
     );
