@@ -17,7 +17,7 @@ credentials:
   commands:
     gh: [/usr/bin/gh, auth, token]
 signing: {command: [/usr/bin/pass, signing-key]}
-promotion: {members: {"@org/core": [ada, "@grace"]}, remotes: [{url: https://git.example/, source: env:TOKEN}]}
+promotion: {members: {"@org/core": [ada, "@grace"]}, reviewers: {ada: [/etc/ada.pem]}, remotes: [{url: https://git.example/, source: env:TOKEN}]}
 `;
 
 let folder: string;
@@ -40,6 +40,7 @@ describe('a configuration', () => {
       signing: { command: ['/usr/bin/pass', 'signing-key'] },
       promotion: {
         members: { '@org/core': ['ada', '@grace'] },
+        reviewers: { ada: ['/etc/ada.pem'] },
         remotes: [{ url: 'https://git.example/', source: 'env:TOKEN' }],
       },
     });

@@ -44,6 +44,8 @@ export interface OperatorConfig {
   readonly promotion: {
     /** Who is in a team that CODEOWNERS names. */
     readonly members: Readonly<Record<string, readonly string[]>>;
+    /** Files with public keys of reviewers, by their names. */
+    readonly reviewers: Readonly<Record<string, readonly string[]>>;
     /** What lets us push, by the beginning of the address. */
     readonly remotes: readonly PushRemote[];
   };
@@ -100,7 +102,11 @@ export function parseConfig(text: string, source: string): OperatorConfig {
     },
     credentials: { commands: credentials.commands ?? {} },
     signing,
-    promotion: { members: promotion.members ?? {}, remotes: promotion.remotes ?? [] },
+    promotion: {
+      members: promotion.members ?? {},
+      reviewers: promotion.reviewers ?? {},
+      remotes: promotion.remotes ?? [],
+    },
   };
 }
 
@@ -108,7 +114,7 @@ const nothingSaid: Omit<OperatorConfig, 'source'> = {
   egress: { proxy: undefined, noProxy: [], caFiles: [], hosts: {}, resolvers: [], sentPolicies: [] },
   credentials: { commands: {} },
   signing: {},
-  promotion: { members: {}, remotes: [] },
+  promotion: { members: {}, reviewers: {}, remotes: [] },
 };
 
 const hostName = z
@@ -179,6 +185,7 @@ const ConfigFile = z.strictObject({
   promotion: z
     .strictObject({
       members: z.record(ownerName, z.array(ownerName).max(1000)).optional(),
+      reviewers: z.record(ownerName, z.array(absolute).min(1).max(8)).optional(),
       remotes: z
         .array(z.strictObject({ url: remoteUrl, user: remoteUser.optional(), source }))
         .max(64)

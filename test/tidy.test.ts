@@ -177,6 +177,7 @@ const mayImport: Record<string, readonly string[]> = {
     'engine',
     'journal',
     'policy',
+    'promotion', // what a reviewer is shown, and what they say
     'recovery.ts',
     'run',
     'runner.ts',
@@ -209,7 +210,7 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What of a run goes into a repository, when people and rules say so: speaks of bundles, and of nothing that runs.
-  promotion: [...leaves, 'bundle', 'data-dir', 'journal', 'policy', 'store', 'verify', 'workspace'],
+  promotion: [...leaves, 'bundle', 'contract', 'data-dir', 'journal', 'policy', 'store', 'verify', 'workspace'],
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol

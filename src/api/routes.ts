@@ -7,6 +7,7 @@ import { fileRoutes } from './routes/file-routes.ts';
 import { keyRoutes } from './routes/key-routes.ts';
 import { mcpRoutes } from './routes/mcp-routes.ts';
 import { outputRoutes } from './routes/output-routes.ts';
+import { reviewRoutes } from './routes/review-routes.ts';
 import { runRoutes } from './routes/run-routes.ts';
 import { serviceRoutes } from './routes/service-routes.ts';
 import { workspaceRoutes } from './routes/workspace-routes.ts';
@@ -21,6 +22,7 @@ export function allRoutes(): readonly Route[] {
     ...socketRoutes,
     ...fileRoutes,
     ...exportRoutes,
+    ...reviewRoutes,
     ...approvalRoutes,
     ...workspaceRoutes,
     ...keyRoutes,

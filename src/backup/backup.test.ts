@@ -7,8 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { machineKeys } from '../bundle/believed-keys.ts';
+import { openSigningKey } from '../bundle/signing-key.ts';
 import { DataDir } from '../data-dir/data-dir.ts';
+import { digestOf } from '../digest.ts';
+import { newId } from '../ids.ts';
 import { checkJournal } from '../journal/check.ts';
+import { Reviews } from '../promotion/reviews.ts';
 import { ada, makeRun } from '../store/runs.fixture.ts';
 import { syncRuns } from '../store/rebuild.ts';
 import { Store } from '../store/store.ts';
@@ -71,6 +76,34 @@ describe('a backup', () => {
     expect(String(await (await BlobStore.open(again.blobsDir)).get(blob))).toBe('content');
     expect((await stat(again.path)).mode & 0o777).toBe(0o700);
     expect((await stat(join(again.path, 'state.db'))).mode & 0o777).toBe(0o600);
+  });
+
+  test('has the public half of the signing key: what was signed before counts where it is restored, and nothing else does', async () => {
+    const [manifest, key] = [digestOf('a manifest'), await openSigningKey(dataDir.path)];
+    const word = {
+      bundle: manifest,
+      run: newId(),
+      verdict: 'accepted',
+      by: 'ada',
+      reason: '',
+      known: 'named',
+    } as const;
+    const here = new Reviews(dataDir, { machine: await machineKeys(dataDir.path) });
+    const kept = await here.add(word, [], key.private);
+    const { id, publicPem } = key;
+    await backUp(dataDir, join(root, 'backup'), { signedWith: { id, publicPem } });
+    expect(await readdir(join(root, 'backup'))).not.toContain('signing-key.pem');
+    await restore(join(root, 'backup'), join(root, 'new'));
+    const again = await DataDir.open(join(root, 'new'));
+    const own = await openSigningKey(again.path);
+    expect(own.id).not.toBe(id);
+    const there = new Reviews(again, { machine: await machineKeys(again.path) });
+    expect(await there.list(manifest)).toEqual([kept]);
+    const more = await there.add({ ...word, by: 'grace' }, [], own.private);
+    expect(await there.list(manifest)).toEqual([kept, more]);
+    await rm(join(again.path, 'believed-keys'), { recursive: true });
+    const without = new Reviews(again, { machine: await machineKeys(again.path) });
+    await expect(without.list(manifest)).rejects.toThrow(/glovebox signing-key --believe/);
   });
 
   test('leaves outputs out when it is told to', async () => {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
@@ -24,6 +24,14 @@ export const BackupRecord = z.strictObject({
 export type BackupRecord = z.infer<typeof BackupRecord>;
 
 export const backupFile = 'backup.json';
+/** As `src/bundle/believed-keys.ts` reads them. */
+const believedKeysDir = 'believed-keys';
+
+/** Of the key that a data directory signs with. */
+export interface PublicHalf {
+  readonly id: string;
+  readonly publicPem: string;
+}
 
 /**
  * A copy of a data directory, made while it is in use. Promises:
@@ -31,14 +39,15 @@ export const backupFile = 'backup.json';
  *  - of the database, one moment (a transaction of its own); of each run, its journal as far as it had come, with everything that
  *    this journal speaks of;
  *  - it is for its owner alone, as the data directory is.
+ *  - what was signed here before stays believed where it is restored: the public half of the key is in it, the private one never.
  * Not in it: sandboxes and their workspaces while they are open, imported bases, instances, locks: they are of this machine, and of now.
  */
 export async function backUp(
   dataDir: DataDir,
   target: string,
-  options: { outputs?: boolean; now?: number } = {},
+  options: { outputs?: boolean; now?: number; signedWith?: PublicHalf } = {},
 ): Promise<BackupRecord> {
-  const { outputs = true, now = Date.now() } = options;
+  const { outputs = true, now = Date.now(), signedWith } = options;
   const to = resolve(target);
   if (existsSync(to))
     throw new RunnerError('invalid_request', `${to} is there already; a backup is a directory of its own`);
@@ -59,6 +68,13 @@ export async function backUp(
         join(partial, name),
         (entry, depth) => depth > 0 && !entry.endsWith('.json'),
       );
+    await copier.tree(
+      join(dataDir.path, believedKeysDir),
+      join(partial, believedKeysDir),
+      (name) => !name.endsWith('.pem'),
+    );
+    if (signedWith !== undefined)
+      await writeFile(join(partial, believedKeysDir, `${signedWith.id}.pem`), signedWith.publicPem, { mode: 0o600 });
     for (const name of ['owner', 'images.json']) await copier.file(join(dataDir.path, name), join(partial, name));
     // After the runs: whatever these name has been there before.
     await copier.tree(dataDir.blobsDir, join(partial, 'blobs'), (name) => name === 'partial');
@@ -102,7 +118,9 @@ async function copyRuns(dataDir: DataDir, to: string, copier: Copier, outputs: b
 /** The journal first: of what it speaks, the rest is there already. False when the run goes meanwhile. */
 async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean): Promise<boolean> {
   await mkdir(join(to, 'calls'), { recursive: true, mode: 0o700 });
-  if (!(await copier.file(dir.journal, join(to, 'journal.ndjson')))) {
+  const journal = join(to, 'journal.ndjson');
+  // One without a first entry is of a run that has not begun.
+  if (!(await copier.file(dir.journal, journal)) || (await stat(journal)).size === 0) {
     await rm(to, { recursive: true });
     return false;
   }

@@ -3,6 +3,7 @@ import { checkJournalIn, formatCheck } from '../journal/check.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
 import type { LineSource } from '../journal/lines.ts';
 import { entriesIn } from '../journal/read.ts';
+import { Timeline, type Moment } from '../journal/timeline.ts';
 import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
 
 /** What a run's journal says that a bundle is made of. */
@@ -25,6 +26,8 @@ export interface Story {
   readonly decided: ReadonlyMap<string, EntryData<'approval.decided'>>;
   /** Who asked for the run, called in it, or took part otherwise: of those nobody reviews it. */
   readonly involved: ReadonlySet<string>;
+  /** In few lines, for people. */
+  readonly timeline: readonly Moment[];
 }
 
 /** Why a journal tells none. */
@@ -46,7 +49,11 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     return { why: verdict === 'broken' ? verdict : 'open', field: line === undefined ? '' : `line ${line}`, problem };
   }
   const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map(), involved: new Set() };
-  for await (const entry of entriesIn(source, name)) note(told, entry);
+  const timeline = new Timeline();
+  for await (const entry of entriesIn(source, name)) {
+    note(told, entry);
+    timeline.add(entry);
+  }
   const { opened, started, collected, openedAt, closedAt } = told;
   if (opened === undefined || started === undefined || openedAt === undefined || closedAt === undefined)
     return nothing('nothing was ever started in this run');
@@ -54,7 +61,8 @@ export async function readStory(source: LineSource, name: string): Promise<Story
   const { entries, head, run = '' } = check;
   const { raised, outputs, asked, decided, involved } = told;
   const when = { openedAt, closedAt };
-  return { run, entries, head, opened, started, collected, ...when, raised, outputs, asked, decided, involved };
+  const what = { raised, outputs, asked, decided, involved, timeline: timeline.moments() };
+  return { run, entries, head, opened, started, collected, ...when, ...what };
 }
 
 function nothing(problem: string): NoStory {

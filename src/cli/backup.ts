@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { backUp } from '../backup/backup.ts';
+import { findSigningKey } from '../bundle/signing-key.ts';
+import { loadConfig } from '../config.ts';
 import { restore } from '../backup/restore.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { bytesText, print, printJson, say } from './terminal.ts';
@@ -11,7 +13,12 @@ export function backupCommand(program: Command, context: CliContext): void {
     .option('--without-outputs', 'leave out what commands printed and calls were answered')
     .option('--json', 'as JSON')
     .action(async (dir: string, options: { withoutOutputs?: boolean; json?: boolean }) => {
-      const record = await backUp(await context.openDataDir(), dir, { outputs: options.withoutOutputs !== true });
+      const dataDir = await context.openDataDir();
+      const signedWith = await findSigningKey(dataDir.path, (await loadConfig()).signing);
+      const record = await backUp(dataDir, dir, {
+        outputs: options.withoutOutputs !== true,
+        ...(signedWith === undefined ? {} : { signedWith }),
+      });
       if (options.json === true) return printJson(record);
       print(`${record.runs} runs, ${record.files} files, ${bytesText(record.bytes)} in ${dir}`);
     });

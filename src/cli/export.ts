@@ -1,11 +1,15 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import { believedKeysDir, believeKey } from '../bundle/believed-keys.ts';
 import { describeRun, sealBundle } from '../bundle/export.ts';
 import type { RemoteRun } from '../client/client.ts';
 import type { Manifest } from '../bundle/manifest.ts';
 import { publishBundle } from '../bundle/publish.ts';
 import { openSigningKey, type SigningKey } from '../bundle/signing-key.ts';
 import { loadConfig } from '../config.ts';
+import { messageOf, RunnerError } from '../errors.ts';
 import type { CliContext } from './context.ts';
 import { atRun } from './run-place.ts';
 import { bytesText, print, printJson, say } from './terminal.ts';
@@ -49,12 +53,27 @@ export function signingKeyCommand(program: Command, context: CliContext): void {
   program
     .command('signing-key')
     .description('the public key of this machine, which its bundles are checked with; one is made where there is none')
+    .option(
+      '--believe <file>',
+      'from now on a public key besides it: an earlier one of this machine, or of the one that this was restored from',
+    )
     .option('--json', 'with its id, as JSON')
-    .action(async (options: { json?: boolean }) => {
-      const { id, publicPem } = await ownKey((await context.openDataDir()).path);
+    .action(async (options: { believe?: string; json?: boolean }) => {
+      const { path } = await context.openDataDir();
+      if (options.believe !== undefined) return believe(path, options.believe, options.json === true);
+      const { id, publicPem } = await ownKey(path);
       if (options.json === true) printJson({ id, publicKey: publicPem });
       else process.stdout.write(publicPem);
     });
+}
+
+async function believe(dataDir: string, file: string, json: boolean): Promise<void> {
+  const pem = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new RunnerError('invalid_request', `--believe ${file} cannot be read: ${messageOf(cause)}`, { cause });
+  });
+  const id = await believeKey(dataDir, pem, `--believe ${file}`);
+  if (json) printJson({ id, believed: true });
+  else print(`${id} is believed; to take that back, remove it from ${join(dataDir, believedKeysDir)}`);
 }
 
 /** A new one is said: whoever is to check what it signs needs its public half. */

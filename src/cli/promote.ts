@@ -19,7 +19,7 @@ import type { OtherBase } from '../verify/subject.ts';
 import type { Verification } from '../verify/verification.ts';
 import { verifyOnto } from '../verify/verify.ts';
 import { userName } from './ask-approval.ts';
-import { believedKeys, ownKeys } from './believed-keys.ts';
+import { believedKeys, believedReviews } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
 import { print, printJson, say } from './terminal.ts';
 
@@ -59,7 +59,7 @@ export function promoteCommand(program: Command, context: CliContext): void {
       const dataDir = await context.openDataDir();
       const keys = await believedKeys(options.key, context);
       const candidate = candidateOf(await readBundle(file, keys));
-      const reviews = await new Reviews(dataDir).list(candidate.digest, [...(await ownKeys(context)), ...keys]);
+      const reviews = await new Reviews(dataDir, await believedReviews(context, keys)).list(candidate.digest);
       const { members } = (await loadConfig()).promotion;
       const tightened = await tightenedFor(dataDir, candidate);
       if (tightened !== undefined) say(pc.yellow(tightened.because));

@@ -4,7 +4,7 @@ import { isRunnerError } from '../errors.ts';
 import { readEnds } from '../journal/ends.ts';
 import type { CliContext } from './context.ts';
 import { findRemoteRun } from './find-run.ts';
-import { findService, openService, servicePlace } from './service.ts';
+import { findService, openService, servicePlace, type ServiceOptions } from './service.ts';
 
 const lookedAt = 500;
 
@@ -17,8 +17,13 @@ export type RunPlace =
  * A run by id, the beginning of one, or its name, for as long as `work` takes. With `GLOVEBOX_URL` the service has it; else the data
  * directory, whoever opened it.
  */
-export async function atRun<T>(context: CliContext, name: string, work: (place: RunPlace) => Promise<T>): Promise<T> {
-  if (servicePlace().kind === 'given') return atService(name, await openService(), work);
+export async function atRun<T>(
+  context: CliContext,
+  name: string,
+  work: (place: RunPlace) => Promise<T>,
+  options: ServiceOptions = {},
+): Promise<T> {
+  if (servicePlace().kind === 'given') return atService(name, await openService(options), work);
   const dataDir = await context.openDataDir();
   const dir = await dataDir.findRun(name).catch(async (error: unknown) => {
     if (!isRunnerError(error, 'run_not_found')) throw error;

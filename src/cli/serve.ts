@@ -8,6 +8,7 @@ import { openApi } from '../api/open-api.ts';
 import { ApiServer, type ListenOn } from '../api/server.ts';
 import { loadConfig } from '../config.ts';
 import { RunnerError } from '../errors.ts';
+import { openReviewerKeys } from '../promotion/reviewer-keys.ts';
 import { openService, type OpenedService } from '../service/open-service.ts';
 import { RetentionSweep } from '../service/retention.ts';
 import type { Service } from '../service/service.ts';
@@ -84,7 +85,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
   refuseBeyondLoopback(options);
   const stopping = new Stopping();
   const log = openLog({ format: options.logFormat, level: options.logLevel });
-  const [engine, dataDir, reach, { signing }] = await Promise.all([
+  const [engine, dataDir, reach, { signing, promotion }] = await Promise.all([
     context.connect(),
     context.openDataDir(),
     context.reach(),
@@ -100,6 +101,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     },
     policies: options.policies,
     signing,
+    reviewers: await openReviewerKeys(promotion.reviewers),
     durability: options.durability,
     takeStrangers: options.takeStrangers,
     workspaces: options.workspaces ?? [],

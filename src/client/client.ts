@@ -13,6 +13,7 @@ import { Workspaces } from './workspaces.ts';
 export { RunnerError, isRunnerError, type ErrorCode } from '../errors.ts';
 export type { ApprovalView } from '../contract/approval-view.ts';
 export type { DiffView } from '../contract/diff-view.ts';
+export type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 export type { ServiceEvent } from '../contract/event.ts';
 export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';

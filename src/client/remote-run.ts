@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { RunState } from '../control/controlled.ts';
 import type { DiffView } from '../contract/diff-view.ts';
+import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 import type { VerificationView } from '../contract/verification-view.ts';
 import type { BudgetView, CloseRun, ForkRun, RunView, SnapshotView } from '../contract/run-view.ts';
 import { newId } from '../ids.ts';
@@ -153,6 +154,21 @@ export class RemoteRun {
     return this.#get('/verification', signal);
   }
 
+  /** What a reviewer has to see of a closed run; the diff is `patch()`. */
+  review(signal?: AbortSignal): Promise<ReviewView> {
+    return this.#get('/review', signal, bundleMs);
+  }
+
+  /** A word on exactly this manifest, of the identity of the key; the same once more changes nothing. */
+  giveReview(review: Omit<GiveReview, 'reason'> & { readonly reason?: string }): Promise<ReviewRecordView> {
+    return this.#requests.json({ ...this.#posting('/reviews', review), repeatable: true, silenceMs: bundleMs });
+  }
+
+  /** Earlier promotions of the files that it has changed, which were rolled back. */
+  async setbacks(signal?: AbortSignal): Promise<readonly SetbackView[]> {
+    return (await this.#get<{ readonly setbacks: readonly SetbackView[] }>('/setbacks', signal)).setbacks;
+  }
+
   /**
    * All that a closed run has left, as one signed file (`docs/bundle.md`), as it comes: of one that breaks off there is none.
    */
@@ -240,8 +256,8 @@ export class RemoteRun {
     return `${this.#path}/calls/${encodeURIComponent(callId)}`;
   }
 
-  #get<T>(path: string, signal: AbortSignal | undefined): Promise<T> {
-    const ask: Ask = { method: 'GET', path: this.#path + path, repeatable: true, silenceMs: answerMs, signal };
+  #get<T>(path: string, signal: AbortSignal | undefined, silenceMs = answerMs): Promise<T> {
+    const ask: Ask = { method: 'GET', path: this.#path + path, repeatable: true, silenceMs, signal };
     return this.#requests.json(ask);
   }
 

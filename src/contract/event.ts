@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ApprovalView } from './approval-view.ts';
-import { CallId, RunId, Time } from './fields.ts';
+import { CallId, DigestText, RunId, Time } from './fields.ts';
 
 const common = { at: Time, run: RunId, team: z.string() };
 
@@ -16,6 +16,13 @@ export const ServiceEvent = z.discriminatedUnion('type', [
     tool: z.string(),
     outcome: z.string().describe('Kind of the outcome of a command; done, failed or denied of anything else.'),
     ms: z.number(),
+  }),
+  z.strictObject({
+    type: z.literal('run.reviewed'),
+    ...common,
+    manifest: DigestText,
+    verdict: z.enum(['accepted', 'rejected']),
+    by: z.string(),
   }),
   z.strictObject({ type: z.literal('approval.asked'), ...common, approval: ApprovalView }),
   z.strictObject({ type: z.literal('approval.decided'), ...common, approval: ApprovalView }),

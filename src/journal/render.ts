@@ -4,14 +4,15 @@ import { printable } from './printable.ts';
 /** One line for a person at a terminal; nothing in it can be obeyed by one. */
 export function renderEntry(entry: Entry): string {
   const time = `${(entry.mono / 1000).toFixed(3).padStart(9)}s`;
-  return printable(`${String(entry.seq).padStart(4)} ${time}  ${entry.type.padEnd(19)} ${storyOf(entry)}`);
+  return printable(`${String(entry.seq).padStart(4)} ${time}  ${entry.type.padEnd(19)} ${entryText(entry)}`);
 }
 
 const storyMax = 160;
 
 type Decided = EntryData<'egress.decided'>;
 
-function storyOf(entry: Entry): string {
+/** What one says, as it is: to be escaped before it is shown. */
+export function entryText(entry: Entry): string {
   switch (entry.type) {
     case 'run.opened': {
       const { policy, image, engine, intent } = entry.data;

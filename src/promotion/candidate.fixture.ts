@@ -152,5 +152,5 @@ export class PromotionBench {
 export function accepted(candidate: Candidate, by: string): Review {
   const { run } = candidate.manifest;
   const at = '2026-01-02T03:04:05.678Z';
-  return { id: newId(), bundle: candidate.digest, run, verdict: 'accepted', by, reason: '', at };
+  return { id: newId(), bundle: candidate.digest, run, verdict: 'accepted', by, reason: '', at, known: 'named' };
 }

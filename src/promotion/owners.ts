@@ -1,3 +1,5 @@
+import { personOf } from './review.ts';
+
 /**
  * CODEOWNERS as GitHub reads it ("About code owners"): the last line that fits a path names its owners, and a line without
  * owners leaves it without. Patterns are those of .gitignore without `!`, `[...]` and `\#`; lines with those are passed over.
@@ -32,18 +34,13 @@ export function pathsWithoutOwner(
   reviewers: readonly string[],
   members: Readonly<Record<string, readonly string[]>>,
 ): readonly { readonly path: string; readonly owners: readonly string[] }[] {
-  const have = new Set(reviewers.map((name) => folded(name)));
-  const groups = new Map(Object.entries(members).map(([team, names]) => [folded(team), names.map(folded)]));
+  const have = new Set(reviewers.map((name) => personOf(name)));
+  const groups = new Map(Object.entries(members).map(([team, names]) => [personOf(team), names.map(personOf)]));
   const satisfied = (owner: string): boolean =>
-    have.has(folded(owner)) || (groups.get(folded(owner)) ?? []).some((name) => have.has(name));
+    have.has(personOf(owner)) || (groups.get(personOf(owner)) ?? []).some((name) => have.has(name));
   return paths
     .map((path) => ({ path, owners: owners.ownersOf(path) }))
     .filter(({ owners: named }) => named.length > 0 && !named.some(satisfied));
-}
-
-/** `@Alice` and `alice` are one person. */
-function folded(name: string): string {
-  return name.replace(/^@/, '').toLowerCase();
 }
 
 interface OwnerRule {

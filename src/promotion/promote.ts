@@ -13,7 +13,7 @@ import { differingEntries, findConflicts, findMoved } from './compare.ts';
 import { Ledger, type Done, type Intended } from './ledger.ts';
 import { CodeOwners, codeOwnersBytesMax, codeOwnersPaths, pathsWithoutOwner } from './owners.ts';
 import { outcomeOf, type Review } from './review.ts';
-import { demandOf, demandText, strictest, type Demand } from './rules.ts';
+import { demandOf, demandText, reviewersOf, strictest, type Demand } from './rules.ts';
 import { compose, type Put } from './target/compose.ts';
 import { land, refuseCheckedOut } from './target/land.ts';
 import { BorrowedObjects } from './target/objects.ts';
@@ -164,8 +164,9 @@ class Promoting {
         'conflict',
         `${place.path} has no commit ${parent}, at which run ${manifest.run} began; fetch it there, or promote into the repository that the run was of`,
       );
-    const demand = this.#demand();
-    const reviewers = await this.#heard(demand, parent);
+    const asked = this.#demand();
+    const { reviewers, nobodyOwns } = await this.#heard(asked, parent);
+    const demand = nobodyOwns === undefined ? asked : { ...asked, because: [...asked.because, nobodyOwns] };
     await refuseCheckedOut(place, ref);
     const reverified = await this.#compare(parent);
     return {
@@ -209,12 +210,13 @@ class Promoting {
   }
 
   /** Who has accepted it, if they are enough. */
-  async #heard(demand: Demand, parent: string): Promise<readonly string[]> {
+  async #heard(demand: Demand, parent: string): Promise<Heard> {
     const { reviews, candidate } = this.#request;
     const { run } = candidate.manifest;
     const because = demand.because.join('; ');
     const denied = (why: string): RunnerError => new RunnerError('promotion_denied', `run ${run} ${why}`);
-    const { accepted, rejected } = outcomeOf(reviews);
+    const reviewers = reviewersOf(candidate.policy);
+    const { accepted, rejected, unsure } = outcomeOf(reviews, reviewers);
     const [no] = rejected;
     if (no !== undefined)
       throw denied(
@@ -223,14 +225,21 @@ class Promoting {
     if (demand.action === 'never') throw denied(`is not promoted: ${because}; glovebox verify ${run} judges it`);
     if (accepted.length < demand.reviews)
       throw denied(
-        `${demandText(demand)} and has ${accepted.length} (${because}); somebody who had no hand in it: glovebox review ${run} --accept --as NAME`,
+        `${demandText(demand, reviewers)} and has ${accepted.length}${notCounted(unsure)} (${because}); somebody who had no hand in it: glovebox review ${run} --accept --as NAME`,
       );
-    if (demand.owners) await this.#askOwners(parent, accepted, denied);
-    return accepted;
+    if (!demand.owners || (await this.#askOwners(parent, accepted, denied))) return { reviewers: accepted };
+    return {
+      reviewers: accepted,
+      nobodyOwns: `commit ${parent.slice(0, 12)} has no CODEOWNERS, so nobody owns anything`,
+    };
   }
 
-  /** CODEOWNERS of the commit that the change is made on: what the run says of owners counts for nothing. */
-  async #askOwners(parent: string, accepted: readonly string[], denied: (why: string) => RunnerError): Promise<void> {
+  /** CODEOWNERS of the commit that the change is made on: what the run says of owners counts for nothing. False where there is none. */
+  async #askOwners(
+    parent: string,
+    accepted: readonly string[],
+    denied: (why: string) => RunnerError,
+  ): Promise<boolean> {
     for (const name of codeOwnersPaths) {
       const content = await this.#means.objects.fileAt(parent, name);
       if (content === undefined) continue;
@@ -239,12 +248,13 @@ class Promoting {
       const owners = CodeOwners.parse(content.toString('utf8'));
       const paths = this.#changes().map(({ path }) => path);
       const [lacking, ...more] = pathsWithoutOwner(owners, paths, accepted, this.#request.members ?? {});
-      if (lacking === undefined) return;
+      if (lacking === undefined) return true;
       const also = more.length === 0 ? '' : ` and ${more.length} more files`;
       throw denied(
         `needs a review by an owner of ${JSON.stringify(lacking.path)}${also} (${name}: ${lacking.owners.join(', ')}); teams are listed in the configuration (promotion.members)`,
       );
     }
+    return false;
   }
 
   /** Digest of the new verification, where one was needed. */
@@ -353,6 +363,17 @@ function refuseGitNames(changes: Manifest['changes']): void {
       'bundle_refused',
       `${JSON.stringify(found.path)} lies in what some file system takes for git's own directory; see who made this bundle`,
     );
+}
+
+interface Heard {
+  readonly reviewers: readonly string[];
+  /** Where owners are asked for, and there are none. */
+  readonly nobodyOwns?: string;
+}
+
+function notCounted(unsure: readonly string[]): string {
+  if (unsure.length === 0) return '';
+  return `, without that of ${unsure.join(', ')}, who are not known as surely as its policy wants`;
 }
 
 const glovebox = { name: 'glovebox', email: 'glovebox@localhost' };

@@ -3,6 +3,7 @@ import type { RiskLevel } from '../policy/language/fields.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Verdict } from '../verify/verification.ts';
 import { Scope } from '../workspace/scope/scope.ts';
+import { isLess, type Known } from './review.ts';
 
 /** What has to be so before a bundle goes on. */
 export interface Demand {
@@ -59,12 +60,26 @@ export function strictest(demands: readonly Demand[]): Demand {
   };
 }
 
-export function demandText({ action, reviews, owners }: Demand): string {
+/** How surely a policy wants to know who accepts: as surely as the strictest of its layers. */
+export function reviewersOf({ promotion = [] }: Pick<Policy, 'promotion'>): Known {
+  return promotion.reduce<Known>(
+    (least, { reviewers = 'named' }) => (isLess(least, reviewers) ? reviewers : least),
+    'named',
+  );
+}
+
+export function demandText({ action, reviews, owners }: Demand, reviewers: Known = 'named'): string {
   if (action === 'auto') return 'goes on by itself';
   if (action === 'never') return 'is never promoted';
   const people = reviews === 1 ? 'one review' : `${reviews} reviews`;
-  return `needs ${people}${owners ? ', with the owners of the changed files' : ''}`;
+  return `needs ${people}${wayTexts[reviewers]}${owners ? ', with the owners of the changed files' : ''}`;
 }
+
+const wayTexts: Readonly<Record<Known, string>> = {
+  named: '',
+  authenticated: ' by people whom a service knows by their keys',
+  signed: ' signed with keys of the reviewers',
+};
 
 function standard(risk: RiskLevel): Demand {
   const critical = risk === 'critical';

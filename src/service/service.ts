@@ -11,14 +11,14 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { WorkspaceView } from '../contract/workspace-view.ts';
+import type { SetbackView } from '../contract/review-view.ts';
 import type { VerificationView } from '../contract/verification-view.ts';
 import type { RunState } from '../control/controlled.ts';
-import { describeRun, sealBundle, type Bundle } from '../bundle/export.ts';
-import { openSigningKey, type SigningSource } from '../bundle/signing-key.ts';
+import type { SigningSource } from '../bundle/signing-key.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
+import type { ReviewerKeys } from '../promotion/own-word.ts';
 import type { RunRow } from '../store/runs.ts';
-import { Slots } from '../slots.ts';
 import type { Store } from '../store/store.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
@@ -36,6 +36,7 @@ import { Participants } from './participants.ts';
 import type { PolicySource } from './policy-source.ts';
 import { localKeyId, localPrincipal, principalOf, type Principal } from './principal.ts';
 import { Quotas } from './quota.ts';
+import { Proposals } from './proposals.ts';
 import { RunRecords, type WaitFor } from './run-records.ts';
 import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
 import { runView, type OpenedRun } from './run-views.ts';
@@ -75,6 +76,8 @@ export interface ServiceOptions {
   readonly sentPolicies?: readonly string[];
   /** Where the key is that bundles are signed with; default: that of the data directory. */
   readonly signing?: SigningSource | undefined;
+  /** Keys of reviewers, as the operator gives them. */
+  readonly reviewers?: ReviewerKeys | undefined;
 }
 
 const runsMax = 256;
@@ -99,6 +102,7 @@ export class Service {
   readonly images: NonNullable<ServiceParts['images']>;
   readonly room: DiskRoom;
   readonly uploads: Uploads;
+  readonly proposals: Proposals;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -106,8 +110,6 @@ export class Service {
   readonly #quotas: Quotas;
   readonly #participants: Participants;
   readonly #records = new RunRecords();
-  readonly #signing: SigningSource;
-  readonly #bundles = new Slots(1);
   #draining = false;
 
   private constructor(parts: ServiceParts) {
@@ -119,7 +121,6 @@ export class Service {
     this.uploads = new Uploads(dataDir.uploads, this.room);
     this.desk = desk;
     this.dataDir = dataDir;
-    this.#signing = options.signing ?? {};
     this.store = store;
     this.policies = policies;
     this.access = new Access(store.runs);
@@ -145,6 +146,15 @@ export class Service {
       host: { roots, destinations: options.sentPolicies ?? [] },
       workspaces: new WorkspaceSource(roots, this.uploads, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,
+    });
+    this.proposals = new Proposals({
+      ask: (principal, scope) => this.#ask(principal, scope),
+      access: this.access,
+      store,
+      dataDir,
+      events: this.events,
+      signing: options.signing,
+      reviewers: options.reviewers,
     });
     desk.onChange((type, approval, row) =>
       this.events.push({ type, at: now(), run: row.id, team: row.team, approval }, row),
@@ -327,14 +337,9 @@ export class Service {
     return this.#records.verification(this.#ofRun(principal, runId)[0]);
   }
 
-  /** All that a closed run has left, signed; made one at a time. Throws `run_not_open` for one that is open. */
-  async bundle(principal: Principal, runId: string): Promise<Bundle> {
-    this.#ask(principal, 'read');
-    const [{ id }] = this.#ofRun(principal, runId);
-    return this.#bundles.run(async () => {
-      const described = await describeRun(this.dataDir, id);
-      return sealBundle(described, await openSigningKey(this.dataDir.path, this.#signing));
-    });
+  /** Earlier promotions of the files that it has changed, which were rolled back. Of an open run no command may run. */
+  async setbacks(principal: Principal, runId: string): Promise<readonly SetbackView[]> {
+    return this.proposals.setbacks(principal, runId, () => this.diff(principal, runId));
   }
 
   /** Path of the journal of a run. */

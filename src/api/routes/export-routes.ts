@@ -65,7 +65,7 @@ export const exportRoutes: readonly Route[] = [
     lasting: true,
     reply: { description: 'A tar, which `glovebox check` verifies.', also: ['application/x-tar'] },
     handle: async (asked) => {
-      const chunks = (await asked.service.bundle(asked.principal, asked.params.run)).chunks();
+      const chunks = (await asked.service.proposals.bundle(asked.principal, asked.params.run)).chunks();
       const next = async (): Promise<Uint8Array | undefined> => (await chunks.next()).value ?? undefined;
       const onEnd = (): void => {
         void chunks.return();

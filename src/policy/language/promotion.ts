@@ -45,7 +45,16 @@ const TightenWhen = z.strictObject({
 });
 export type TightenWhen = z.infer<typeof TightenWhen>;
 
+/** The surer one last. */
+export const reviewersKnown = ['named', 'authenticated', 'signed'] as const;
+export type ReviewersKnown = (typeof reviewersKnown)[number];
+
 export const Promotion = z.strictObject({
   rules: field(z.array(PromotionRule).max(128).readonly(), 'What has to be so before a bundle is promoted.', []),
+  reviewers: field(
+    z.enum(reviewersKnown),
+    'How surely it has to be known who accepts: `named`: whoever has the data directory says so; `authenticated`: a service knew them by a key of theirs; `signed`: they have signed with a key of their own.',
+    'named',
+  ),
   tighten_when: field(TightenWhen, 'When a lane goes wrong too often, its promotions need more by themselves.'),
 });

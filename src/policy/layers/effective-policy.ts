@@ -3,7 +3,7 @@ import type { FileRules } from './file-rules.ts';
 import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
 import type { EffectiveVerify } from './effective-verify.ts';
 import type { RiskLevel } from '../language/fields.ts';
-import type { PromotionRule, TightenWhen } from '../language/promotion.ts';
+import type { PromotionRule, ReviewersKnown, TightenWhen } from '../language/promotion.ts';
 import type { CommandRule, Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
 import type { Registries } from '../../registries/registries.ts';
@@ -93,6 +93,7 @@ export interface PromotionLayer {
   readonly layer: string;
   readonly rules: readonly PromotionRule[];
   readonly tightenWhen?: TightenWhen;
+  readonly reviewers?: ReviewersKnown;
 }
 
 export interface ApprovalCategory {

@@ -290,10 +290,14 @@ function laneRules(
 
 function promotionOf(chain: readonly SourceFile[]): Pick<Policy, 'promotion'> {
   const layers = chain.flatMap(({ file }, index) => {
-    const { rules = [], tighten_when: tightenWhen } = file.promotion ?? {};
-    if (rules.length === 0 && tightenWhen === undefined) return [];
+    const { rules = [], tighten_when: tightenWhen, reviewers } = file.promotion ?? {};
+    if (rules.length === 0 && tightenWhen === undefined && reviewers === undefined) return [];
     const layer = fileLayer(chain, index);
-    return [{ layer, rules, ...(tightenWhen === undefined ? {} : { tightenWhen }) }];
+    const more = {
+      ...(tightenWhen === undefined ? {} : { tightenWhen }),
+      ...(reviewers === undefined ? {} : { reviewers }),
+    };
+    return [{ layer, rules, ...more }];
   });
   return layers.length === 0 ? {} : { promotion: layers };
 }
