@@ -58,13 +58,17 @@ export const promotionFailpoints = [
   'promote.recorded',
 ] as const;
 
+/** Of a context snapshot that is attached (`src/run/contexts.test.ts`). */
+export const contextFailpoints = ['context.kept', 'context.handed_over', 'context.recorded'] as const;
+
 type Named =
   | typeof failpoints
   | typeof poolFailpoints
   | typeof resumeFailpoints
   | typeof importFailpoints
   | typeof exportFailpoints
-  | typeof promotionFailpoints;
+  | typeof promotionFailpoints
+  | typeof contextFailpoints;
 export type Failpoint = Named[number];
 
 export async function failpoint(name: Failpoint): Promise<void> {

@@ -21,9 +21,11 @@ import type { PoolOptions, Recipe, WarmPool } from './pool/pool.ts';
 import { warmRecipe, type WarmSandbox } from './pool/warm-sandbox.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
+import { ContextStory } from './context/context-story.ts';
 import { Answers } from './run/answers.ts';
+import { contextsOf } from './run/contexts.ts';
 import { RunControl } from './run/control.ts';
-import { approvalEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
+import { approvalEntry, handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
 import { keepRun } from './run/kept-run.ts';
@@ -119,6 +121,8 @@ type Runs = (work: () => Promise<Run>) => Promise<Run>;
 interface Begun {
   readonly dir: RunDir;
   readonly journal: Journal;
+  /** Who works in it, as its first entries say. */
+  readonly story: ContextStory;
 }
 
 /** What a run goes on with. */
@@ -211,7 +215,7 @@ export class Opener {
     return warmRecipe({ image: image.id, policy, placement }, { engine, dataDir, instance, ...awayOf(options) });
   }
 
-  async #open(opening: Opening, { dir, journal }: Begun): Promise<Run> {
+  async #open(opening: Opening, { dir, journal, story }: Begun): Promise<Run> {
     const { id, policy, placement } = opening;
     let run: Run | undefined;
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
@@ -220,6 +224,7 @@ export class Opener {
     const { base, ...started } = await this.#start(dir, opening, journal, stop);
     const budget = new Budget(budgetLimits(policy.policy));
     const onRisk = onRiskOf(journal, started.fence);
+    const gate = new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk });
     run = new Run({
       dir,
       policy,
@@ -230,7 +235,8 @@ export class Opener {
       approvals,
       answers: Answers.create(dir.answers, this.#parts.options.durability),
       keptArguments: KeptArguments.create(dir.arguments),
-      gate: new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk }),
+      gate,
+      contexts: contextsOf({ dir, journal, policy: policy.policy, gate, fence: started.fence }, story),
       waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
       scope: opening.scope,
       base,
@@ -269,10 +275,13 @@ export class Opener {
       await writeFile(dir.policy, formatPolicyRecord(policy));
       journal = await Journal.create(dir.journal, id, durabilityOf(this.#parts.options));
       await failpoint('open.begun');
-      await journal.append(openedEntry(opening));
+      const story = new ContextStory();
+      story.push(await journal.append(openedEntry(opening)));
+      const handedOver = handOverEntry(opening.origin?.worker, story.worker, opening);
+      if (handedOver !== undefined) story.push(await journal.append(handedOver));
       for (const by of participants)
         await journal.append({ type: 'participant.joined', data: { by, how: 'fork_source' } });
-      return { dir, journal };
+      return { dir, journal, story };
     } catch (error) {
       await journal?.close();
       await placement.discard(this.#parts.dataDir.runDir(id)).catch(() => undefined); // `error` is what counts

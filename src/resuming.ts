@@ -13,6 +13,7 @@ import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { parsePolicyRecord } from './policy/policy-record.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { Answers } from './run/answers.ts';
+import { contextsOf } from './run/contexts.ts';
 import { RunControl } from './run/control.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
@@ -175,6 +176,8 @@ async function assemble(
   if (story.changes.some((change) => change.kind === 'raised'))
     given.fence?.narrow(new EgressRules(gate.policy.egress));
   const { blobs, options } = parts;
+  const { context } = story;
+  gate.goOn(context);
   const run = new Run({
     ...given,
     dir,
@@ -187,6 +190,7 @@ async function assemble(
     budget,
     approvals,
     gate,
+    contexts: contextsOf({ dir, journal: given.journal, policy: policy.policy, gate, fence: given.fence }, context),
     waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
     resumed: { ...left.resumed, sessions, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
   });

@@ -25,7 +25,8 @@ import { recompile, type LoadedPolicy, type Policy } from './policy/policy.ts';
 import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { closeLostRun, recover, type Recovered } from './recovery.ts';
 import { resumeRun, type ResumeOptions } from './resuming.ts';
-import type { Run } from './run/run.ts';
+import { forkPolicy, refuseUnseen, type ForkTask } from './run/fork-policy.ts';
+import { Run } from './run/run.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
 import { originOf } from './run/origin.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
@@ -56,10 +57,9 @@ export interface OpenRequest {
   readonly signal?: AbortSignal;
 }
 
-export interface ForkRequest {
+export interface ForkRequest extends ForkTask {
   /** How many, side by side; default 1. */
   readonly count?: number;
-  readonly intent?: string;
   readonly verifies?: Verifies;
   readonly by?: Requester;
   /** Identities that take part in the source: on record in each fork before anything of it is there. */
@@ -153,16 +153,18 @@ export class Runner {
    * sandbox, journal and budget. All or none.
    */
   async fork(source: Run | RunSnapshot, request: ForkRequest = {}): Promise<readonly Run[]> {
-    const { count = 1, intent, ...rest } = request;
+    const { count = 1, intent, taskClass, ...rest } = request;
     if (!Number.isInteger(count) || count < 1 || count > forksMax)
       throw new RunnerError('invalid_request', `${count} forks were asked for; 1 to ${forksMax} at once are possible`);
-    const { base, image: wanted } = source;
-    const policy = policyWith(source.policy, intent);
+    const policy = rest.verifies === undefined ? forkPolicy(source, { taskClass, intent }) : source.policy;
     const scope = Scope.compile(policy.policy.files);
-    const origin = originOf(source);
-    const known = Promise.all([this.#resolve(wanted.reference, policy), this.#parts.engine.describe()]);
+    const known = taskClass !== undefined && source instanceof Run ? await source.snapshot() : source;
+    if (taskClass !== undefined && !(known instanceof Run)) refuseUnseen(known, policy);
+    const origin = originOf(known);
+    const { base, image: wanted } = source;
+    const found = Promise.all([this.#resolve(wanted.reference, policy), this.#parts.engine.describe()]);
     // A snapshot that is refused at once refuses the fork before anything is made.
-    const [image, facts] = await Promise.race([known, origin.snapshot.then(() => known)]);
+    const [image, facts] = await Promise.race([found, origin.snapshot.then(() => found)]);
     if (image.id !== wanted.id)
       throw new RunnerError(
         'image_not_allowed',

@@ -30,6 +30,7 @@ export interface RunOptions {
   readonly image?: string;
   readonly intent?: string;
   readonly intentFile?: string;
+  readonly model?: string;
   readonly approve?: readonly string[];
   readonly forkOf?: string;
   readonly forward?: readonly Forward[];
@@ -44,13 +45,17 @@ export function withRunOptions(command: Command): Command {
     .option('-w, --workspace <dir>', 'directory whose allowed files are copied in (default: an empty workspace)')
     .option('-i, --image <image>', "one of the policy's images")
     .option('--intent <text>', 'what the run is for; recorded first')
+    .option('--model <name>', 'which model works in it')
     .option('--intent-file <file>', 'the whole intent (YAML or JSON), which can narrow the policy')
     .option(
       '--approve <categories>',
       'approve these in advance (a list with commas); others are asked for here',
       listOf,
     )
-    .option('--fork-of <run>', 'go on where a closed run ended, with its policy, image, base and changes')
+    .option(
+      '--fork-of <run>',
+      'go on where a closed run ended, with its policy, image, base and changes; --class and --model hand it over',
+    )
     .option(
       '--forward <port>',
       "a port inside on this machine's loopback while the run is open; 8080:3000 where it is another one here, again for more",
@@ -95,24 +100,28 @@ async function opener(
   const request = { ...openRequest(options), signal };
   if (forkOf === undefined) {
     const intent = options.intentFile === undefined ? undefined : await readIntent(options.intentFile);
-    const task = { taskClass: options.class, intent };
+    const { class: taskClass, model } = options;
+    const task = { taskClass, intent: model === undefined ? intent : { ...intent, model } };
     const policy = await loadPolicyFor(options.policy ?? 'default', options.workspace, task);
     options.onPolicy?.(policy);
     return (runner) => runner.open({ policy, ...request });
   }
   if (
     options.policy !== undefined ||
-    options.class !== undefined ||
     options.intentFile !== undefined ||
     options.workspace !== undefined ||
     options.image !== undefined
   )
     throw new RunnerError(
       'invalid_request',
-      '--fork-of takes policy, class, intent, workspace and image from the run that it goes on with; leave those options out',
+      '--fork-of takes policy, workspace and image from the run that it goes on with, and its intent but for --intent and --model; leave those options out',
     );
   return async (runner, dataDir) => {
-    const [fork] = await runner.fork(await findRunSnapshot(dataDir, forkOf), request);
+    const { intent: summary, ...rest } = request;
+    const { class: taskClass, model } = options;
+    const intent = { ...(summary === undefined ? {} : { summary }), ...(model === undefined ? {} : { model }) };
+    const task = Object.keys(intent).length === 0 ? { taskClass } : { taskClass, intent };
+    const [fork] = await runner.fork(await findRunSnapshot(dataDir, forkOf), { ...rest, ...task });
     if (fork === undefined) throw new RunnerError('internal', `no fork of run ${forkOf} was opened`);
     return fork;
   };

@@ -122,9 +122,14 @@ export const SnapshotView = z.strictObject({
 export type SnapshotView = z.infer<typeof SnapshotView>;
 export const SnapshotList = z.strictObject({ snapshots: z.array(SnapshotView).readonly() });
 export const RestoreSnapshot = z.strictObject({ snapshot: snapshotId });
+const ForkIntent = Intent.pick({ summary: true, requirements: true, constraints: true, model: true });
 export const ForkRun = z.strictObject({
   count: z.int().min(1).max(64).default(1),
-  intent: z.string().max(4096).optional(),
+  taskClass: z.string().min(1).max(100).optional().describe('In another lane maybe. Default: that of the run.'),
+  intent: z
+    .union([z.string().max(4096), ForkIntent])
+    .optional()
+    .describe('What it is for; the rest is as in the run.'),
   snapshot: snapshotId.optional().describe('Default: as the run stands now.'),
 });
 export type ForkRun = z.infer<typeof ForkRun>;

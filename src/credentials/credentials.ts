@@ -2,6 +2,7 @@ import { RunnerError } from '../errors.ts';
 import type { EffectiveCredential } from '../policy/layers/effective-egress.ts';
 import { Exchange, type Headers } from './exchange.ts';
 import { HeldCredential } from './held-credential.ts';
+import { Mask } from './mask.ts';
 import { holds, replaced, urlHolds } from './placeholders.ts';
 import { CredentialRefusal } from './refusal.ts';
 import { findSource, type SourceParts } from './sources.ts';
@@ -79,6 +80,14 @@ export class Credentials {
 
   get revoked(): readonly string[] {
     return [...this.#held.values()].filter(({ isRevoked }) => isRevoked).map(({ name }) => name);
+  }
+
+  /** A text that somebody outside gives to be kept with the run, without any of them that was sent so far. */
+  mask(text: string): string {
+    const bytes = Buffer.from(text);
+    const mask = new Mask([...this.#held.values()].flatMap(({ spellings }) => spellings));
+    const masked = Buffer.concat([mask.push(bytes), mask.end()]);
+    return masked.equals(bytes) ? text : masked.toString('utf8');
   }
 
   /** How many open requests carried it: they are cut. Throws `invalid_request` where the run has no such credential. */

@@ -31,6 +31,8 @@ export class RunDir {
   readonly verificationsDir: string;
   /** What came of it when its calls were made again, one file each time. */
   readonly replaysDir: string;
+  /** What its agents said that they believed, by digest. */
+  readonly contextDir: string;
   /** Where the workspace's writable layer is while the run is open. */
   readonly layer: string;
 
@@ -52,6 +54,7 @@ export class RunDir {
     this.beganWith = join(path, 'began-with.json');
     this.verificationsDir = join(path, 'verifications');
     this.replaysDir = join(path, 'replays');
+    this.contextDir = join(path, 'context');
     this.layer = join(path, 'layer');
   }
 

@@ -15,7 +15,7 @@ import { parseSourceFile, type SourceFile } from './language/source-file.ts';
 import { textBytesMax } from './language/yaml-source.ts';
 
 export { classesOf } from './layers/effective.ts';
-export type { EnvironmentSpec, LoadedPolicy, Policy } from './layers/effective-policy.ts';
+export type { ContextTerms, EnvironmentSpec, LoadedPolicy, Policy } from './layers/effective-policy.ts';
 export { standardVerify, type EffectiveGate, type EffectiveVerify } from './layers/effective-verify.ts';
 
 /** The names of the shipped policies (`sandbox-policies/`). */

@@ -1,9 +1,11 @@
 import type { ApprovalEvent } from '../approvals/approvals.ts';
+import { isHandOver, type Worker } from '../context/context-story.ts';
 import { canonicalJson, digestOf } from '../digest.ts';
 import type { EngineFacts } from '../engine/engine.ts';
 import type { Draft, EntryData } from '../journal/entry.ts';
 import type { Placement } from '../placement.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
+import type { Origin } from './origin.ts';
 import type { RunImage } from './snapshot.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
@@ -52,6 +54,16 @@ export function openedEntry({ policy, image, facts, origin, by, verifies }: Open
       ...(verifies === undefined ? {} : { verifies }),
     },
   };
+}
+
+/** Of a fork: that another model, or another lane, goes on with it. Whoever verifies is no agent. */
+export function handOverEntry(
+  from: Origin['worker'] | undefined,
+  to: Worker,
+  { verifies }: Pick<Opened, 'verifies'>,
+): Draft | undefined {
+  if (from === undefined || verifies !== undefined || !isHandOver(from, to)) return undefined;
+  return { type: 'lane.handed_over', data: { from, to } };
 }
 
 export function approvalEntry(event: ApprovalEvent): Draft {

@@ -1,6 +1,7 @@
 import { bindingOf, type ApprovalRequest } from '../approvals/approval.ts';
 import type { Approvals } from '../approvals/approvals.ts';
 import type { Budget, BudgetLimits, Refused, Taken } from '../budget/budget.ts';
+import type { ContextStory } from '../context/context-story.ts';
 import type { Fence } from '../egress/fence.ts';
 import { messageOf } from '../errors.ts';
 import { outlineBytes } from '../journal/bound-arguments.ts';
@@ -11,6 +12,7 @@ import { termsOf } from '../policy/decisions/approval-terms.ts';
 import { recompile, type LoadedPolicy, type Policy } from '../policy/policy.ts';
 import { pathsOf } from '../tools/paths.ts';
 import type { ToolCall } from '../tools/tool-call.ts';
+import { Freshness } from './freshness.ts';
 
 /** Why a call does not run. */
 export interface Refusal {
@@ -68,6 +70,7 @@ interface Asked {
  */
 export class RunGate {
   readonly #parts: GateParts;
+  readonly #freshness = new Freshness();
   #policy: LoadedPolicy;
   #rules: Rules;
   #extended = false;
@@ -90,6 +93,16 @@ export class RunGate {
     this.#handOver();
   }
 
+  /** What was said of the agent's beliefs under the runner before. */
+  goOn({ inForce, callsSince }: Pick<ContextStory, 'inForce' | 'callsSince'>): void {
+    if (inForce !== undefined) this.#freshness.attached(callsSince);
+  }
+
+  /** From here on a snapshot of the agent's beliefs is in force that is as fresh as can be. */
+  contextAttached(): void {
+    this.#freshness.attached();
+  }
+
   /** As it holds at the present risk. */
   get policy(): Policy {
     return this.#policy.policy;
@@ -105,6 +118,8 @@ export class RunGate {
     const judged = this.#judge(call);
     if (judged.kind === 'refused') return judged;
     const { decision } = judged;
+    const stale = this.#stale(decision);
+    if (stale !== undefined) return stale;
     try {
       const tooHigh = await this.raise(decision.risk, decision.rule);
       if (tooHigh !== undefined) return tooHigh;
@@ -121,6 +136,7 @@ export class RunGate {
     const slot = await this.#take(callId, decision.tags);
     if (slot.kind === 'denied') return refusalOf(slot);
     const { number, release } = slot;
+    this.#freshness.called();
     const warning = [slot.warning, this.#handOver()].filter((text) => text !== undefined).join('; ');
     return {
       kind: 'admitted',
@@ -176,6 +192,17 @@ export class RunGate {
       return { kind: 'refused', rule, reason, hint };
     } catch (error) {
       return brokenGate('policy', error);
+    }
+  }
+
+  #stale(decision: Decision): Refusal | undefined {
+    try {
+      const stale = this.#freshness.findStale(this.policy.context, decision);
+      if (stale === undefined) return undefined;
+      this.#parts.budget.countDenied();
+      return { kind: 'refused', ...stale };
+    } catch (error) {
+      return brokenGate('context', error);
     }
   }
 

@@ -42,12 +42,12 @@ export class RunFiles {
   }
 
   async snapshot(options: SnapshotOptions): Promise<RunSnapshot> {
-    const { sandbox, base, scope, blobs, dir, journal, image, policy, placement } = this.#parts;
+    const { sandbox, base, scope, blobs, dir, journal, image, policy, placement, contexts } = this.#parts;
     const looking = placement.looking(dir);
     const snapshot = await takeSnapshot(sandbox, base, scope, blobs, { ...options, ...looking });
     const { digest, scratch } = snapshot;
     await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
-    return { ...snapshot, run: dir.id, policy, image };
+    return { ...snapshot, run: dir.id, policy, image, worker: contexts.worker };
   }
 
   async restore(snapshot: RunSnapshot): Promise<void> {

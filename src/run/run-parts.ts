@@ -10,6 +10,7 @@ import type { RunningCall } from '../sandbox/call.ts';
 import type { EndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { RunImage } from './snapshot.ts';
+import type { Contexts } from './contexts.ts';
 import type { RunControl } from './control.ts';
 import type { RunGate } from './gate.ts';
 import type { KeptArguments } from './kept-arguments.ts';
@@ -41,6 +42,7 @@ export interface RunParts {
   readonly control: RunControl;
   readonly answers: Answers;
   readonly keptArguments: KeptArguments;
+  readonly contexts: Contexts;
   /** Nobody is asked for anything when it closes: what it leaves is a record, not a candidate. */
   readonly isVerify?: boolean;
   /** Of a run that goes on after its runner died. */

@@ -1,8 +1,10 @@
 import type { Duplex } from 'node:stream';
 import type { Remaining } from '../budget/budget.ts';
+import type { ContextSnapshotInput } from '../context/context-snapshot.ts';
+import type { Worker } from '../context/context-story.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import type { RunState } from '../control/controlled.ts';
-import { isRunnerError, RunnerError, messageOf } from '../errors.ts';
+import { RunnerError, messageOf } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import type { EntryData, Participation } from '../journal/entry.ts';
 import type { Journal } from '../journal/writer.ts';
@@ -14,11 +16,14 @@ import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers, Making } from './answers.ts';
 import { AskedCalls } from './asked-calls.ts';
+import type { AttachedContext } from './contexts.ts';
+import { answerLate } from './late-answer.ts';
 import { CallsUnderWay } from './calls-under-way.ts';
 import { Commands } from './commands.ts';
 import { withWarning } from './gate-results.ts';
 import { endOfVerb } from './entries.ts';
 import type { Exported } from './export.ts';
+import { recordLoss } from './record-loss.ts';
 import { boundedSpec } from './bounded-spec.ts';
 import { SessionFiles } from './session-files.ts';
 import { RunFiles } from './run-files.ts';
@@ -26,7 +31,7 @@ import type { Asked, RunParts, Told } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
-import { answerAgain, runTool } from '../tools/run-tool.ts';
+import { runTool } from '../tools/run-tool.ts';
 import { ToolContext } from '../tools/tool-context.ts';
 import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
@@ -98,7 +103,7 @@ export class Run {
     this.over = new Promise((resolve) => {
       this.#tellOver = resolve;
     });
-    void this.#recordLoss();
+    void recordLoss(parts.sandbox, parts.journal);
     if (parts.resumed !== undefined) this.#commands.goOn(parts.resumed, this.#context);
   }
 
@@ -108,7 +113,7 @@ export class Run {
     if (observers.has(call.tool)) return this.#observe(callId, { call, told });
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, (making) => {
-      if (this.#parts.resumed?.unanswered.has(callId) === true) return this.#answerLate(callId, call, making);
+      if (this.#parts.resumed?.unanswered.has(callId) === true) return answerLate(this.#context, callId, call, making);
       this.#waiting.set(callId, waiting);
       const dispatched = this.#dispatch(callId, { call, told }, waiting, making).finally(() =>
         this.#waiting.delete(callId),
@@ -186,16 +191,24 @@ export class Run {
     return this.#parts.control.forward(port);
   }
 
+  /** What its agent believes from here on; the same one twice is the same. `by`: whose it is, where a service does it. */
+  async attachContext(snapshot: ContextSnapshotInput, by?: string): Promise<AttachedContext> {
+    this.#refuseClosed();
+    return this.#parts.contexts.attach(snapshot, by);
+  }
+
+  /** Who works in it, as far as anybody has said. */
+  get worker(): Worker {
+    return this.#parts.contexts.worker;
+  }
+
   /** That somebody takes part in it who has made no call. */
   async noteParticipant(by: string, how: Participation): Promise<void> {
     await this.#parts.journal.append({ type: 'participant.joined', data: { by, how } });
   }
 
   async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
-    if (this.#underWay.over !== undefined) throw this.#underWay.over;
-    const why = this.summary && `: ${this.summary}`;
-    if (this.#closing !== undefined)
-      throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
+    this.#refuseClosed();
     const slot = await this.#parts.gate.admit(callId, call, waiting.onAsked);
     if (slot.kind === 'refused') return this.#asked.deny(callId, { call, told }, slot);
     this.#setEnv.set(callId, slot.setEnv);
@@ -229,6 +242,13 @@ export class Run {
     }
   }
 
+  #refuseClosed(): void {
+    if (this.#underWay.over !== undefined) throw this.#underWay.over;
+    const why = this.summary && `: ${this.summary}`;
+    if (this.#closing !== undefined)
+      throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
+  }
+
   async #start(callId: string, spec: ExecSpec): Promise<RunningCall> {
     const { sandbox, fence } = this.#parts;
     const given = { ours: fence?.environment(callId) ?? {}, ruled: this.#setEnv.get(callId) ?? {} };
@@ -254,26 +274,6 @@ export class Run {
       });
       throw error;
     }
-  }
-
-  /** A call that the runner before has begun. Of a command its output tells; what became of another one nobody knows. */
-  async #answerLate(callId: string, call: ToolCall, making: Making): Promise<ToolResult> {
-    making.begun();
-    try {
-      const asked = call.tool === 'exec' ? call : ToolCall.parse({ tool: 'exec', script: ':' });
-      if (asked.tool === 'exec') return await answerAgain(this.#context, callId, asked);
-    } catch (error) {
-      if (!isRunnerError(error, 'call_not_found')) throw error;
-    }
-    const message = `call ${callId} was made when the runner died, and nobody knows what became of it; look before you make it again, with a new id`;
-    throw new RunnerError('outcome_unknown', message);
-  }
-
-  async #recordLoss(): Promise<void> {
-    const loss = await this.sandbox.lost;
-    if (loss.code === 'run_not_open') return;
-    const data = { sandbox: this.sandbox.spec.id, reason: loss.reason, container: 'unknown' as const };
-    await this.#parts.journal.append({ type: 'sandbox.lost', data }).catch(() => undefined);
   }
 
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { ContextStory, type Worker } from '../context/context-story.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { RunnerError, messageOf } from '../errors.ts';
 import type { EntryData } from '../journal/entry.ts';
@@ -17,6 +18,8 @@ export interface RunSnapshot extends Snapshot {
   readonly run: string;
   readonly policy: LoadedPolicy;
   readonly image: RunImage;
+  /** Who has worked there last; absent: whom the policy and the intent name. */
+  readonly worker?: Worker | undefined;
 }
 
 export interface RunSnapshotOptions extends Pick<SnapshotOptions, 'scratch'> {
@@ -39,7 +42,7 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
       'journal_broken',
       `run ${dir.id} cannot be forked: glovebox check ${dir.id} names what is wrong`,
     );
-  const { opened, started, collected } = await readStory(dir.journal);
+  const { opened, started, collected, worker } = await readStory(dir.journal);
   if (opened === undefined || started === undefined || collected === undefined || !check.closed)
     throw new RunnerError(
       'run_not_open',
@@ -70,7 +73,8 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
     kind: started.workspace.kind ?? 'plain',
     ...checkoutIn(started.workspace),
   };
-  return { run: dir.id, policy, image: opened.image, base, changeSet, digest: collected.digest, scratch: false };
+  const { image } = opened;
+  return { run: dir.id, policy, image, base, changeSet, digest: collected.digest, scratch: false, worker };
 }
 
 /** What of a snapshot its run does not say. */
@@ -90,14 +94,17 @@ async function readStory(journal: string): Promise<{
   opened?: EntryData<'run.opened'>;
   started?: EntryData<'sandbox.started'>;
   collected?: EntryData<'workspace.collected'>;
+  worker?: Worker;
 }> {
   const story: Awaited<ReturnType<typeof readStory>> = {};
+  const context = new ContextStory();
   for await (const entry of readEntries(journal)) {
+    context.push(entry);
     if (entry.type === 'run.opened') story.opened = entry.data;
     if (entry.type === 'sandbox.started') story.started = entry.data;
     if (entry.type === 'workspace.collected') story.collected = entry.data;
   }
-  return story;
+  return { ...story, worker: context.worker };
 }
 
 function readWhole(file: string, run: string): Promise<string> {

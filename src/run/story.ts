@@ -1,6 +1,7 @@
 import type { ApprovalOutcome } from '../approvals/approval.ts';
 import type { RecordedApproval } from '../approvals/approvals.ts';
 import type { Used } from '../budget/budget.ts';
+import { ContextStory } from '../context/context-story.ts';
 import { EgressBefore } from '../egress/kept.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
 import { readEntries } from '../journal/read.ts';
@@ -20,6 +21,7 @@ export class RunStory {
   /** When it was opened, by the wall clock. */
   openedAtMs = 0;
   readonly egress = new EgressBefore();
+  readonly context = new ContextStory();
   /** Profiles, rules and upstreams that were taken away. */
   readonly without: string[] = [];
   readonly revoked: string[] = [];
@@ -65,6 +67,7 @@ export class RunStory {
   }
 
   #push(entry: Entry): void {
+    this.context.push(entry);
     this.#lastMono = entry.mono;
     this.#lastAtMs = Math.max(this.#lastAtMs, Date.parse(entry.at));
     switch (entry.type) {

@@ -53,12 +53,12 @@ export class KeptSnapshots {
 
   /** Throws `not_found`. */
   async get(id: string): Promise<RunSnapshot> {
-    const { policy, image, base } = this.#run;
+    const { policy, image, base, worker } = this.#run;
     const text = await this.#read(id);
     try {
       const { run, digest, scratch } = viewOf(text);
       if (run !== this.#run.id) throw new Error(`it is of run ${run}`);
-      return { run, policy, image, base, scratch, ...parseTaken(text.slice(text.indexOf('\n') + 1), digest) };
+      return { run, policy, image, base, scratch, worker, ...parseTaken(text.slice(text.indexOf('\n') + 1), digest) };
     } catch (cause) {
       const message = `snapshot ${id} of run ${this.#run.id} cannot be used: ${messageOf(cause)}; take another one`;
       throw new RunnerError('data_dir_unusable', message, { cause });

@@ -4,6 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
+import { forkPolicy } from '../run/fork-policy.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import type { Access } from './access.ts';
@@ -100,11 +101,12 @@ export class RunOpening {
   async fork(
     principal: Principal,
     source: OpenRun,
-    { count, intent, snapshot }: ForkRun,
+    { count, intent, taskClass, snapshot }: ForkRun,
     signal?: AbortSignal,
   ): Promise<readonly RunRow[]> {
     const { access, quotas, room, runner } = this.#parts;
-    const { policy } = source.run;
+    const task = { taskClass, intent };
+    const policy = forkPolicy(source.run, task);
     const called = source.row.policy;
     access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
     await room.refuse('no run is forked');
@@ -119,7 +121,7 @@ export class RunOpening {
         count,
         participants: before,
         by: requester(principal, undefined),
-        ...(intent === undefined ? {} : { intent }),
+        ...task,
         ...(signal === undefined ? {} : { signal }),
       });
       return await this.#keepForks(before, runs, () => newRow(principal, policy, called, undefined));

@@ -30,6 +30,8 @@ export type OpenedRun = Pick<
   | 'revokeCredential'
   | 'forward'
   | 'noteParticipant'
+  | 'attachContext'
+  | 'worker'
   | 'lost'
   | 'close'
 >;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { duration } from './units.ts';
+import { Context } from './context.ts';
 import { Credential } from './credential.ts';
 import { Egress } from './egress.ts';
 import { Env } from './env.ts';
@@ -177,6 +178,7 @@ export const PolicyFile = z.strictObject({
     'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',
     {},
   ),
+  context: field(Context, 'What a harness has to say of what its agent believes.', {}),
   verify: field(Verify, 'What a candidate has to pass before anything of it is put to use.', {}),
   tests: field(
     z.array(PolicyTest).max(1000).readonly(),

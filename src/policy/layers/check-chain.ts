@@ -2,6 +2,7 @@ import { RunnerError } from '../../errors.ts';
 import { canonicalCommands } from '../decisions/canonical-command.ts';
 import { CommandRules, matchesCommand } from '../decisions/command-rules.ts';
 import { egressProblems } from './check-egress.ts';
+import { contextProblems } from './effective-context.ts';
 import { verifyProblems } from './check-verify.ts';
 import { classesOf, isSameInput } from './effective.ts';
 import { suggestion } from '../language/issue-lines.ts';
@@ -28,6 +29,7 @@ export function checkChain(
       ...redefinitions(chain, index),
       ...egressProblems(chain, index),
       ...verifyProblems(chain, index),
+      ...contextProblems(chain, index),
     ]),
   );
   refuse(chain.flatMap((file) => wrongExamples(file)));

@@ -82,11 +82,21 @@ export interface Policy {
   readonly models: readonly string[];
   readonly requireIntent: boolean;
   readonly handOver?: { readonly to: string; readonly actionsUsed: number };
+  /** Absent where no layer says anything of it. */
+  readonly context?: ContextTerms;
   /** Absent where no layer says anything of it: then `standardVerify` holds. */
   readonly verify?: EffectiveVerify;
   /** Of each layer that says something; every one of them has to be content. Absent where none does. */
   readonly promotion?: readonly PromotionLayer[];
   readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
+}
+
+/** Before which calls the agent's beliefs have to be on record, and how recent. */
+export interface ContextTerms {
+  /** Categories of approvals, and tags of commands. */
+  readonly freshBefore: readonly string[];
+  /** So many calls may be let in with one snapshot; null = no bound. */
+  readonly maxAgeCalls: number | null;
 }
 
 export interface PromotionLayer {

@@ -8,6 +8,7 @@ import type { Intent } from '../language/intent.ts';
 import type { Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
 import { meet, type Meet } from './meet.ts';
+import { contextOf } from './effective-context.ts';
 import { verifyOf } from './effective-verify.ts';
 import type { Effective, Policy } from './effective-policy.ts';
 import { fileLayer, laneOf, restrictionsOf, type Task } from './restriction.ts';
@@ -148,6 +149,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     egress,
     credentials: credentialsOf(chain, [...egress.rules, ...(environment?.egress?.rules ?? [])]),
     ...laneRules(chain, lane),
+    ...contextOf(chain),
     ...verifyOf(chain, task.taskClass),
     ...promotionOf(chain),
     retention: retentionOf(chain),

@@ -52,6 +52,7 @@ export function explainPolicy(loaded: LoadedPolicy): readonly ExplainedLine[] {
     ...egressLines(loaded, line),
     ...policy.approvals.everyExport.map((name) => line(`approvals.${name}`, 'needed for every export')),
     ...commandLines(loaded),
+    ...contextLines(loaded),
     ...verifyLines(loaded),
     ...triggerLines(loaded),
   ];
@@ -120,6 +121,23 @@ function commandLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[]
       place: placeOf(['commands', at]),
     })),
   );
+}
+
+/** Each with the first file that asks for it; the age with the one that asks for the shortest. */
+function contextLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {
+  const { context } = policy;
+  if (context === undefined || context.freshBefore.length === 0) return [];
+  const said = (index: number, path: readonly (string | number)[]): Pick<ExplainedLine, 'layer' | 'place'> => ({
+    layer: policy.layers[index] ?? 'default',
+    place: chain[index]?.placeOf(path) ?? 'default',
+  });
+  const names = context.freshBefore.map((name) => {
+    const index = chain.findIndex(({ file }) => file.context?.fresh_before?.includes(name) === true);
+    return { key: `context.${name}`, value: 'needs a fresh snapshot', ...said(index, ['context', 'fresh_before']) };
+  });
+  const age = chain.findIndex(({ file }) => file.context?.max_age_calls === context.maxAgeCalls);
+  const value = context.maxAgeCalls === null ? 'none' : `${context.maxAgeCalls}`;
+  return [...names, { key: 'context.max_age_calls', value, ...said(age, ['context', 'max_age_calls']) }];
 }
 
 /** Gates of this task, and what the diff may be where somebody says so. */

@@ -14,7 +14,12 @@ export interface LintFinding {
 export function lintPolicy(chain: readonly SourceFile[]): readonly LintFinding[] {
   const source = chain.at(-1);
   if (source === undefined) return [];
-  return [...lintPaths(chain, source), ...lintCommands(chain, source), ...lintEgress(source), ...lintNames(source)];
+  return [
+    ...lintPaths(chain, source),
+    ...lintCommands(chain, source),
+    ...lintEgress(source),
+    ...lintNames(chain, source),
+  ];
 }
 
 type Path = readonly (string | number)[];
@@ -144,7 +149,7 @@ function sameRequests(
   return JSON.stringify([a.path, a.methods]) === JSON.stringify([b.path, b.methods]);
 }
 
-function lintNames(source: SourceFile): readonly LintFinding[] {
+function lintNames(chain: readonly SourceFile[], source: SourceFile): readonly LintFinding[] {
   const { file } = source;
   const findings: LintFinding[] = [];
   const text = source.text;
@@ -181,6 +186,10 @@ function lintNames(source: SourceFile): readonly LintFinding[] {
       findings.push(
         finding(source, 'unused', ['credentials', name], `no rule names ${name}, so that it is never sent`),
       );
+  if (file.context?.max_age_calls !== undefined && chain.every((one) => one.file.context?.fresh_before === undefined))
+    findings.push(
+      finding(source, 'unused', ['context', 'max_age_calls'], 'no call needs a context snapshot; say fresh_before'),
+    );
   if ((file.tests ?? []).length === 0)
     findings.push(finding(source, 'untested', [], 'no tests: say at least what must never be possible'));
   for (const name of Object.keys(file.classes ?? {}))

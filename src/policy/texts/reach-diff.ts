@@ -138,6 +138,7 @@ function numbersOf(a: Policy, b: Policy): readonly NumberLine[] {
       orNone(count),
     ],
     ['approvals asked for', a.budget.maxApprovalRequests, b.budget.maxApprovalRequests, count],
+    ['calls with one context snapshot', ageOf(a), ageOf(b), orNone(count)],
     ['calls at a time', a.budget.maxParallelActions, b.budget.maxParallelActions, count],
     ['calls a minute', open(a.budget.maxActionsPerMinute), open(b.budget.maxActionsPerMinute), orNone(count)],
     ['seconds of processor time', open(a.budget.cpuSeconds), open(b.budget.cpuSeconds), orNone(count)],
@@ -150,6 +151,13 @@ function numbersOf(a: Policy, b: Policy): readonly NumberLine[] {
       },
     ),
   ];
+}
+
+/** Where no call needs a snapshot, its age is nobody's bound. */
+function ageOf({ context }: Policy): number {
+  return context === undefined || context.freshBefore.length === 0
+    ? Number.POSITIVE_INFINITY
+    : (context.maxAgeCalls ?? Number.POSITIVE_INFINITY);
 }
 
 /** Of rules that both have; without any rule the bounds mean nothing. */
@@ -191,6 +199,7 @@ function stricterSets(a: Policy, b: Policy): readonly (readonly [string, readonl
     ['asks for the command', rules(a, 'require_approval'), rules(b, 'require_approval')],
     ['denies the address', denials(a), denials(b)],
     ['asks for an approval', triggers(a), triggers(b)],
+    ['asks what the agent believes before', a.context?.freshBefore ?? [], b.context?.freshBefore ?? []],
     ['asks before every export', a.approvals.everyExport, b.approvals.everyExport],
     ['raises the risk', escalators(a), escalators(b)],
   ];

@@ -1,0 +1,13 @@
+import type { Journal } from '../journal/writer.ts';
+import type { Sandbox } from '../sandbox/sandbox.ts';
+
+/** Once it is lost. Of one that was closed there is nothing to say. */
+export async function recordLoss(
+  sandbox: Pick<Sandbox, 'lost' | 'spec'>,
+  journal: Pick<Journal, 'append'>,
+): Promise<void> {
+  const loss = await sandbox.lost;
+  if (loss.code === 'run_not_open') return;
+  const data = { sandbox: sandbox.spec.id, reason: loss.reason, container: 'unknown' as const };
+  await journal.append({ type: 'sandbox.lost', data }).catch(() => undefined);
+}
