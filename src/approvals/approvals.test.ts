@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { newId } from '../ids.ts';
 import { bindingOf, type ApprovalRequest, type Approver, type Verdict } from './approval.ts';
@@ -63,6 +64,20 @@ describe('an approval', () => {
   test.each(cases)('%s', async (_, change, verdicts, kind) => {
     const approvals = await open(async () => verdicts);
     expect(await approvals.ask(ask('x', { terms: { ...terms, ...change } }))).toMatchObject({ kind });
+  });
+
+  test('that is decided leaves nothing that waits, however many there are in a run', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', onWarning);
+    try {
+      const approvals = await open(async () => [yes('ada')]);
+      for (let n = 0; n < 20; n++) expect(await approvals.ask(ask(`${n}`))).toMatchObject({ kind: 'approved' });
+      await setImmediate(); // that is when warnings come
+      expect(warnings).toEqual([]);
+    } finally {
+      process.off('warning', onWarning);
+    }
   });
 
   test('where nobody can be asked is denied, and says so', async () => {

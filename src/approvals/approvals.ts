@@ -222,9 +222,9 @@ export class Approvals {
       const asked = Promise.resolve(approver(request, giveUp.signal));
       const verdicts = await Promise.race([
         asked,
-        aborted(deadline.signal, 'expired' as const),
-        aborted(closes, 'closed' as const),
-        aborted(this.#handedOver.signal, 'handed over' as const),
+        aborted(deadline.signal, 'expired' as const, giveUp.signal),
+        aborted(closes, 'closed' as const, giveUp.signal),
+        aborted(this.#handedOver.signal, 'handed over' as const, giveUp.signal),
       ]);
       if (verdicts === 'handed over' || this.#handedOver.signal.aborted) return await new Promise(() => undefined);
       if (verdicts === 'expired') return { kind: 'expired', by: [], reason: 'nobody decided in time' };
@@ -267,9 +267,10 @@ export class Approvals {
   }
 }
 
-function aborted<T>(signal: AbortSignal, value: T): Promise<T> {
+/** Until nobody waits for it: signals of a run outlive its approvals. */
+function aborted<T>(signal: AbortSignal, value: T, until: AbortSignal): Promise<T> {
   return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(value), { once: true });
+    signal.addEventListener('abort', () => resolve(value), { once: true, signal: until });
   });
 }
 
