@@ -75,6 +75,7 @@ const timed = [
   'policy/decisions/request-url',
   'sandbox/gateway/intake',
   'service/call-record',
+  'stats/many-facts',
   'tools/search',
   'workspace/changes/classify',
   'workspace/scope/scope',

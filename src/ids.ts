@@ -14,6 +14,13 @@ export function newId(nowMs: number = Date.now()): string {
   return time + random;
 }
 
+/** When it was made, as its first characters say; for ids that we have made. */
+export function timeOfId(id: string): number {
+  let ms = 0;
+  for (const char of id.slice(0, 10)) ms = ms * 32 + Math.max(0, alphabet.indexOf(char));
+  return ms;
+}
+
 export const idPattern = /^[0-9a-z]{26}$/;
 
 /** A call's id may be chosen by the harness: letters, digits and `._-`, 1 to 64 of them, never starting with a dot. */

@@ -213,6 +213,8 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   // What of a run goes into a repository, when people and rules say so: speaks of bundles, and of nothing that runs.
   promotion: [...leaves, 'bundle', 'contract', 'data-dir', 'journal', 'policy', 'store', 'verify', 'workspace'],
+  // What is counted of runs, and what became of them: reads records, and writes nothing.
+  stats: [...leaves, 'data-dir', 'failures', 'journal', 'promotion', 'verify'],
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
   mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
@@ -246,6 +248,7 @@ const mayImport: Record<string, readonly string[]> = {
     'run',
     'recovery.ts',
     'retention',
+    'stats',
     'store',
     'verify',
   ],

@@ -209,10 +209,14 @@ export class Ledger {
     throw new RunnerError('not_found', `${name}: ${why}; glovebox promotions lists them`);
   }
 
+  /** Of all that were ever begun, in no order. */
+  async ids(): Promise<readonly string[]> {
+    return (await namesIn(this.#directory)).filter((name) => idPattern.test(name));
+  }
+
   /** The newest first. */
   async list(): Promise<readonly Promotion[]> {
-    const names = await namesIn(this.#directory);
-    const found = await Promise.all(names.filter((name) => idPattern.test(name)).map((name) => this.find(name)));
+    const found = await Promise.all((await this.ids()).map((id) => this.find(id)));
     const promotions = found.filter((one) => one !== undefined);
     return promotions.sort((a, b) => (a.intended.at < b.intended.at ? 1 : -1));
   }

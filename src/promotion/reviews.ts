@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { openEnvelope, sealEnvelope } from '../bundle/envelope.ts';
-import { recordIdsIn } from '../data-dir/names-in.ts';
+import { namesIn, recordIdsIn } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
@@ -79,6 +79,12 @@ export class Reviews {
   /** The oldest first. Throws `journal_broken` for one that no key of this machine has signed as it is. */
   async list(bundle: Digest): Promise<readonly Review[]> {
     return (await this.#all(bundle)).map(({ review }) => review);
+  }
+
+  /** Manifests of which somebody has said something, in no order. */
+  async bundles(): Promise<readonly Digest[]> {
+    const names = await namesIn(this.#directory);
+    return names.filter((name) => /^[0-9a-f]{64}$/.test(name)).map((hex): Digest => `sha256:${hex}`);
   }
 
   async #all(bundle: Digest): Promise<readonly Kept[]> {

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeClosedRun, verifyIt } from '../bundle/closed-run.fixture.ts';
 import { DataDir } from '../data-dir/data-dir.ts';
 import type { Verdict } from '../verify/verification.ts';
-import { laneRecords } from './tighten.ts';
+import { laneRecords } from './lane-record.ts';
 
 let home: string;
 beforeEach(() => {
