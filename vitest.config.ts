@@ -27,6 +27,7 @@ const together = [
   'engine-contract',
   'environment',
   'environment-egress',
+  'fingerprint',
   'fork',
   'gateway',
   'hardening-body',

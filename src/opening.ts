@@ -6,6 +6,7 @@ import type { DataDir, RunDir } from './data-dir/data-dir.ts';
 import { digestPattern } from './digest.ts';
 import type { Fence } from './egress/fence.ts';
 import type { Network } from './egress/outside/network.ts';
+import type { InstalledMemory } from './drift/installed-memory.ts';
 import type { Engine, EngineFacts } from './engine/engine.ts';
 import { isEnvironmentName } from './environment/environment.ts';
 import { offerResults } from './environment/offer.ts';
@@ -24,6 +25,7 @@ import { formatPolicyRecord } from './policy/policy-record.ts';
 import { ContextStory } from './context/context-story.ts';
 import { Answers } from './run/answers.ts';
 import { contextsOf } from './run/contexts.ts';
+import { RunFingerprints, type FingerprintsParts } from './run/fingerprints.ts';
 import { RunControl } from './run/control.ts';
 import { approvalEntry, handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
@@ -62,6 +64,8 @@ export interface RunnerOptions extends Reach {
   readonly lookAgainMs?: number;
   /** What entries and answers survive: the end of this process (default), or of the machine's power. */
   readonly durability?: 'process' | 'power' | undefined;
+  /** Whether each run has a fingerprint taken as it opens. Default: false, when somebody asks for one. */
+  readonly fingerprints?: boolean;
   /** Sandboxes that are made before anybody asks for them. Default: none. */
   readonly pool?: PoolOptions;
   /** How many runs are opened at once, and how many may wait for that. */
@@ -79,6 +83,8 @@ export interface RunnerParts {
   readonly opens: Opens;
   /** Absent where nothing is to be made ahead. */
   readonly pool?: WarmPool<WarmSandbox>;
+  /** What images have installed, as far as somebody has looked. */
+  readonly installed: InstalledMemory;
   readonly options: RunnerOptions;
 }
 
@@ -147,6 +153,16 @@ export function approvalOptions({ options }: RunnerParts, dir: RunDir, journal: 
     approver: options.approver,
     record: (event) => journal.append(approvalEntry(event)),
   };
+}
+
+/** How it is looked at the environment of a run. */
+export function fingerprintsOf(
+  { engine, dataDir, installed, options }: RunnerParts,
+  at: 'open' | 'verify',
+  given: Omit<FingerprintsParts, 'engine' | 'dataDir' | 'installed' | 'first'>,
+): RunFingerprints {
+  const first = options.fingerprints === true ? at : undefined;
+  return new RunFingerprints({ ...given, engine, installed, dataDir: dataDir.path, first });
 }
 
 /** Makes runs: everything or nothing. */
@@ -233,6 +249,15 @@ export class Opener {
       journal,
       budget,
       approvals,
+      fingerprints: fingerprintsOf(this.#parts, opening.verifies === undefined ? 'open' : 'verify', {
+        dir,
+        policy,
+        image: opening.image,
+        placement,
+        ...started,
+        base,
+        journal,
+      }),
       answers: Answers.create(dir.answers, this.#parts.options.durability),
       keptArguments: KeptArguments.create(dir.arguments),
       gate,

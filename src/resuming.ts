@@ -8,7 +8,7 @@ import { failpoint } from './failpoint.ts';
 import { inJournal, seal, type Sealed } from './fencing.ts';
 import type { EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
-import { approvalOptions, durabilityOf, waitingAfterMs, type RunnerParts } from './opening.ts';
+import { approvalOptions, durabilityOf, fingerprintsOf, waitingAfterMs, type RunnerParts } from './opening.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { parsePolicyRecord } from './policy/policy-record.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
@@ -178,8 +178,10 @@ async function assemble(
   const { blobs, options } = parts;
   const { context } = story;
   gate.goOn(context);
+  const looked = { dir, policy, image, base, placement, recorded: story.fingerprint };
   const run = new Run({
     ...given,
+    fingerprints: fingerprintsOf(parts, 'open', { ...given, ...looked }),
     dir,
     policy,
     image,

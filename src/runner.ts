@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DataDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestPattern, type Digest } from './digest.ts';
+import { InstalledMemory } from './drift/installed-memory.ts';
 import type { Engine } from './engine/engine.ts';
 import { buildEnvironment, type BuildEnvironmentOptions } from './environment/build.ts';
 import { findWanted, type Wanted } from './environment/environment.ts';
@@ -93,7 +94,9 @@ export class Runner {
     const placements = await Placements.open(engine, dataDir, blobs);
     const opens = new Opens(options.opens);
     const pool = await poolOf(engine, opens, options);
-    return new Runner({ engine, dataDir, blobs, placements, instance, opens, options, ...(pool && { pool }) });
+    const installed = new InstalledMemory(dataDir.path);
+    const parts = { engine, dataDir, blobs, placements, instance, opens, installed, options };
+    return new Runner({ ...parts, ...(pool && { pool }) });
   }
 
   /** Undefined where nothing is made ahead. */

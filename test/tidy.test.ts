@@ -96,6 +96,7 @@ const mayImport: Record<string, readonly string[]> = {
     'budget',
     'context',
     'data-dir',
+    'drift',
     'egress',
     'engine',
     'environment',
@@ -111,6 +112,7 @@ const mayImport: Record<string, readonly string[]> = {
   'runner.ts': [
     ...leaves,
     'data-dir',
+    'drift',
     'engine',
     'environment',
     'images',
@@ -153,6 +155,7 @@ const mayImport: Record<string, readonly string[]> = {
     'control',
     'credentials',
     'data-dir',
+    'drift',
     'egress',
     'engine',
     'fencing.ts',

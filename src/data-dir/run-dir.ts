@@ -33,6 +33,8 @@ export class RunDir {
   readonly replaysDir: string;
   /** What its agents said that they believed, by digest. */
   readonly contextDir: string;
+  /** What its environment was, whenever somebody looked. */
+  readonly fingerprintsDir: string;
   /** Where the workspace's writable layer is while the run is open. */
   readonly layer: string;
 
@@ -55,6 +57,7 @@ export class RunDir {
     this.verificationsDir = join(path, 'verifications');
     this.replaysDir = join(path, 'replays');
     this.contextDir = join(path, 'context');
+    this.fingerprintsDir = join(path, 'fingerprints');
     this.layer = join(path, 'layer');
   }
 

@@ -9,7 +9,17 @@ import { Entry, entryData, type Draft, type EntryOutcome } from './entry.ts';
 import { findingKinds } from './finding.ts';
 import { asciiJson, printable } from './printable.ts';
 import { renderEntry } from './render.ts';
-import { attached, decided, egressEnded, handedOver, linesOf, lost, opened, storyOf } from './story.fixture.ts';
+import {
+  attached,
+  decided,
+  egressEnded,
+  fingerprint,
+  handedOver,
+  linesOf,
+  lost,
+  opened,
+  storyOf,
+} from './story.fixture.ts';
 
 const page = readFileSync(new URL('../../docs/journal.md', import.meta.url), 'utf8');
 
@@ -145,6 +155,7 @@ describe('an entry on a terminal', () => {
       { type: 'participant.joined', data: { by: 'bob', how: 'fork_source' } },
       handedOver,
       attached(1, { at: 'before_compaction', model: 'strong-2', lane: 'commit' }),
+      fingerprint,
     ];
     const lines = linesOf([...storyOf(3, false), lost, ...egress]).map((line) =>
       renderEntry(Entry.parse(JSON.parse(line))),
@@ -169,6 +180,7 @@ describe('an entry on a terminal', () => {
       '  17     0.114s  participant.joined  bob (fork_source)',
       '  18     0.121s  lane.handed_over    from quick-1 in lane explore to strong-2 in lane commit',
       '  19     0.128s  context.attached    context 1 (before_compaction) of strong-2 in lane commit: the parser drops the last line; next: fix read()',
+      `  20     0.135s  environment.fingerprint at open: ${digestOf('x').slice(7, 19)}, 2 sections`,
     ]);
   });
 

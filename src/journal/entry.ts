@@ -221,6 +221,13 @@ const dataOf = {
     cost: z.strictObject({ amount: z.number().nonnegative(), currency: text }).optional(),
     by: text.optional(),
   }),
+  /** The whole is `fingerprints/<document>.json` in the run's directory, and was there before. `digest` leaves moments out. */
+  'environment.fingerprint': z.strictObject({
+    at: z.enum(['open', 'call', 'close', 'verify', 'asked']),
+    digest,
+    document: digest,
+    sections: z.record(z.string().max(64), digest),
+  }),
   'lane.handed_over': z.strictObject({
     from: z.strictObject({ run: z.string().regex(idPattern), lane: text.optional(), model: text.optional() }),
     to: z.strictObject({ lane: text.optional(), model: text.optional() }),
@@ -288,6 +295,7 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('participant.joined'),
   entryOf('context.attached'),
   entryOf('lane.handed_over'),
+  entryOf('environment.fingerprint'),
   entryOf('note'),
   entryOf('journal.recovered'),
   entryOf('run.closed'),

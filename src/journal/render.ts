@@ -96,6 +96,10 @@ export function entryText(entry: Entry): string {
       const source = from.run === entry.run ? '' : ` of run ${from.run}`;
       return `from ${worker(from)}${source} to ${worker(to)}`;
     }
+    case 'environment.fingerprint': {
+      const { at, digest, sections } = entry.data;
+      return `at ${at}: ${digest.slice(7, 19)}, ${Object.keys(sections).length} sections`;
+    }
     case 'note':
       return short(entry.data.text);
     case 'journal.recovered':

@@ -93,6 +93,7 @@ export class StoryCheck {
       case 'credential.revoked':
       case 'participant.joined':
       case 'lane.handed_over':
+      case 'environment.fingerprint':
       case 'note':
       case 'journal.recovered':
         return;

@@ -68,6 +68,11 @@ export const handedOver: Draft = {
   data: { from: { run, lane: 'explore', model: 'quick-1' }, to: { lane: 'commit', model: 'strong-2' } },
 };
 
+export const fingerprint: Draft = {
+  type: 'environment.fingerprint',
+  data: { at: 'open', digest, document: digestOf('document'), sections: { kernel: digestOf('k'), env: digestOf('e') } },
+};
+
 export const lost: Draft = {
   type: 'sandbox.lost',
   data: { sandbox, reason: 'stream ended', container: 'exited', exitCode: 137, stderrTail: 'boom\u001b[2J' },

@@ -9,6 +9,7 @@ import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
 import type { EndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
+import type { RunFingerprints } from './fingerprints.ts';
 import type { RunImage } from './snapshot.ts';
 import type { Contexts } from './contexts.ts';
 import type { RunControl } from './control.ts';
@@ -40,6 +41,7 @@ export interface RunParts {
   /** Absent where the policy lets nothing out. */
   readonly fence?: Fence | undefined;
   readonly control: RunControl;
+  readonly fingerprints: RunFingerprints;
   readonly answers: Answers;
   readonly keptArguments: KeptArguments;
   readonly contexts: Contexts;

@@ -13,6 +13,7 @@ import type { RunningCall } from '../sandbox/call.ts';
 import { findEndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { ExecSpec } from '../sandbox/spec.ts';
+import type { RunFingerprints } from './fingerprints.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers, Making } from './answers.ts';
 import { AskedCalls } from './asked-calls.ts';
@@ -55,6 +56,8 @@ export class Run {
   readonly sandbox: Sandbox;
   readonly image: RunImage;
   readonly base: Base;
+  /** What its environment was, and is. */
+  readonly fingerprints: RunFingerprints;
   /** Resolves when it is closed or handed over, however that went. */
   readonly over: Promise<void>;
   /** What it was closed with, or stopped for; empty where nobody said. */
@@ -86,6 +89,7 @@ export class Run {
     this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
     this.#commands = new Commands(parts);
     this.id = parts.dir.id;
+    this.fingerprints = parts.fingerprints;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
     this.#context = new ToolContext({
       files: parts.sandbox.files,
@@ -325,6 +329,7 @@ export class Run {
     await this.#underWay.drain(new RunnerError('draining', text), verbsWithinMs);
     approvals.handOver();
     this.#underWay.tell();
+    await this.fingerprints.handOver();
     await control.close('goes on');
     await sandbox.handOver();
     await this.#answers.handOver();
@@ -340,7 +345,9 @@ export class Run {
       await this.#commands.end();
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
+      const looked = this.fingerprints.end(); // beside the diff
       if (!lost) this.#candidate = await this.#files.collect(this.#parts.isVerify !== true);
+      await looked;
       await failpoint('close.collected');
       await this.#seal(lost ? 'lost' : reason, summary);
       await failpoint('close.journaled');

@@ -2,6 +2,7 @@ import type { ApprovalOutcome } from '../approvals/approval.ts';
 import type { RecordedApproval } from '../approvals/approvals.ts';
 import type { Used } from '../budget/budget.ts';
 import { ContextStory } from '../context/context-story.ts';
+import type { Digest } from '../digest.ts';
 import { EgressBefore } from '../egress/kept.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
 import { readEntries } from '../journal/read.ts';
@@ -26,6 +27,8 @@ export class RunStory {
   readonly without: string[] = [];
   readonly revoked: string[] = [];
   readonly changes: GateChange[] = [];
+  /** Of its first fingerprint. */
+  fingerprint: Digest | undefined;
   /** Without an outcome. */
   readonly open = new Map<string, Intended>();
   readonly intended = new Set<string>();
@@ -101,6 +104,9 @@ export class RunStory {
         return this.#raised(entry.data.to);
       case 'egress.decided':
         return this.egress.push(entry.data);
+      case 'environment.fingerprint':
+        this.fingerprint ??= entry.data.document;
+        return;
       case 'egress.narrowed':
         this.without.push(...entry.data.without);
         return;

@@ -1,0 +1,76 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeWhole } from '../data-dir/write-whole.ts';
+import { canonicalJson } from '../digest.ts';
+import { Section } from './fingerprint.ts';
+import type { Installed } from './installed.ts';
+
+const Remembered = z.strictObject({
+  v: z.literal(1),
+  image: z.string(),
+  runtime: z.string(),
+  packages: Section,
+  system_files: Section,
+  tools: Section,
+  users: Section,
+  locales: z.string(),
+  localtime: z.string(),
+});
+
+const imagesMax = 32;
+
+/**
+ * What images have installed, looked at once for each and runtime: the root of a sandbox is read-only, which every reading of the
+ * engine shows anew. Kept in the data directory; one that is not what was written is looked at again.
+ */
+export class InstalledMemory {
+  readonly #directory: string;
+  readonly #known = new Map<string, Promise<Installed>>();
+
+  constructor(dataDir: string) {
+    this.#directory = join(dataDir, 'fingerprints');
+  }
+
+  /** It was looked at already, by this process. */
+  has(image: string, runtime: string): boolean {
+    return this.#known.has(keyOf(image, runtime));
+  }
+
+  /** `look` is asked at most once at a time for one image; what it fails with is not remembered. */
+  of(image: string, runtime: string, look: () => Promise<Installed>): Promise<Installed> {
+    const key = keyOf(image, runtime);
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const finding = this.#find(join(this.#directory, `${key}.json`), image, runtime, look);
+    this.#known.set(key, finding);
+    finding.catch(() => this.#known.delete(key));
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > imagesMax && oldest !== undefined) this.#known.delete(oldest);
+    return finding;
+  }
+
+  async #find(file: string, image: string, runtime: string, look: () => Promise<Installed>): Promise<Installed> {
+    const kept = Remembered.safeParse(parseJson(await readFile(file, 'utf8').catch(() => 'null')));
+    if (kept.success && kept.data.image === image && kept.data.runtime === runtime) {
+      const { v: _, image: __, runtime: ___, ...installed } = kept.data;
+      return installed;
+    }
+    const installed = await look();
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await writeWhole(file, canonicalJson({ v: 1, image, runtime, ...installed }));
+    return installed;
+  }
+}
+
+function keyOf(image: string, runtime: string): string {
+  return `${image.replace(':', '-')}.${runtime}`;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
