@@ -16,9 +16,7 @@ export const groupsMax = 200;
 export interface LanesOptions {
   /** Only these; default all. */
   readonly by?: readonly Grouping[];
-  /** Begin of the window; default: when the first run was opened. */
-  readonly sinceMs?: number | undefined;
-  /** Its end. */
+  /** End of the window, which begins when the first run was opened. */
   readonly nowMs: number;
 }
 
@@ -85,9 +83,8 @@ export class Lanes {
   }
 
   #window(): Window | undefined {
-    const { sinceMs, nowMs } = this.#options;
-    if (this.#firstMs === Number.POSITIVE_INFINITY) return undefined;
-    return { fromMs: sinceMs ?? this.#firstMs, toMs: nowMs };
+    const fromMs = this.#firstMs;
+    return fromMs === Number.POSITIVE_INFINITY ? undefined : { fromMs, toMs: this.#options.nowMs };
   }
 }
 

@@ -27,7 +27,7 @@ const slackMs = 3_600_000;
 /** What the journals of a data directory say, and they alone; nothing is written. */
 export async function measure(dataDir: DataDir, options: MeasureOptions): Promise<Lanes> {
   const { sinceMs, nowMs, believed, onRead, onUnreadable, signal } = options;
-  const lanes = new Lanes({ nowMs, ...(sinceMs === undefined ? {} : { sinceMs }) });
+  const lanes = new Lanes({ nowMs });
   const { judgements, unreadable } = await readJudgements(dataDir, believed);
   const refuse = (reason: string): void => {
     lanes.missed('unreadable');
