@@ -25,6 +25,7 @@ const together = [
   'egress-loss',
   'egress-registries',
   'engine-contract',
+  'drift',
   'environment',
   'environment-egress',
   'fingerprint',

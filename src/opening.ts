@@ -30,6 +30,8 @@ import { RunControl } from './run/control.ts';
 import { approvalEntry, handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
+import { RunDrift } from './run/drift.ts';
+import { OutsideWatch } from './run/outside-watch.ts';
 import { keepRun } from './run/kept-run.ts';
 import type { Origin } from './run/origin.ts';
 import { Run } from './run/run.ts';
@@ -129,6 +131,12 @@ interface Begun {
   readonly journal: Journal;
   /** Who works in it, as its first entries say. */
   readonly story: ContextStory;
+}
+
+/** What may end a run, or let no further call in. */
+interface Ending {
+  readonly stop: (reason: string) => void;
+  readonly drift: RunDrift;
 }
 
 /** What a run goes on with. */
@@ -237,10 +245,13 @@ export class Opener {
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     await failpoint('open.journaled');
     const approvals = await Approvals.open(approvalOptions(this.#parts, dir, journal));
-    const { base, ...started } = await this.#start(dir, opening, journal, stop);
+    const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
+    const { base, ...started } = await this.#start(dir, opening, journal, { stop, drift });
     const budget = new Budget(budgetLimits(policy.policy));
     const onRisk = onRiskOf(journal, started.fence);
-    const gate = new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk });
+    const halted = () => drift.halted();
+    const gate = new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk, halted });
+    drift.begin({ reclassify: (by) => gate.raise('high', by), take: async () => undefined });
     run = new Run({
       dir,
       policy,
@@ -262,6 +273,7 @@ export class Opener {
       keptArguments: KeptArguments.create(dir.arguments),
       gate,
       contexts: contextsOf({ dir, journal, policy: policy.policy, gate, fence: started.fence }, story),
+      drift,
       waitingAfterMs: this.#parts.options.waitingAfterMs ?? waitingAfterMs,
       scope: opening.scope,
       base,
@@ -317,7 +329,7 @@ export class Opener {
     }
   }
 
-  async #start(dir: RunDir, opening: Opening, journal: Journal, stop: (reason: string) => void): Promise<Started> {
+  async #start(dir: RunDir, opening: Opening, journal: Journal, { stop, drift }: Ending): Promise<Started> {
     const { placement, origin, policy, signal, image, scope, warm } = opening;
     signal?.throwIfAborted();
     const sandbox = await this.#sandbox(dir, opening);
@@ -337,7 +349,8 @@ export class Opener {
       await failpoint('open.unpacked');
       await journal.append(startedEntry({ sandbox, base, placement, inputs, isolation, warm: warm !== undefined }));
       const { lookAgainMs: everyMs } = this.#parts.options;
-      const seal = new SealWatch({ sandbox, everyMs, onFound: (error) => stop(error.message) });
+      const outside = new OutsideWatch(this.#parts.engine, sandbox, drift);
+      const seal = new SealWatch({ sandbox, everyMs, outside, onFound: (error) => stop(error.message) });
       control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);

@@ -14,6 +14,8 @@ import { parsePolicyRecord } from './policy/policy-record.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { Answers } from './run/answers.ts';
 import { contextsOf } from './run/contexts.ts';
+import { RunDrift } from './run/drift.ts';
+import { OutsideWatch } from './run/outside-watch.ts';
 import { RunControl } from './run/control.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
@@ -115,10 +117,13 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     await failpoint('resume.recorded');
     await left.record(journal);
     const { lookAgainMs: everyMs } = parts.options;
-    const seal = new SealWatch({ sandbox, everyMs, onFound: (error) => stop(error.message) });
+    const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
+    drift.restore(found.story.drift, undefined);
+    const outside = new OutsideWatch(parts.engine, sandbox, drift);
+    const seal = new SealWatch({ sandbox, everyMs, outside, onFound: (error) => stop(error.message) });
     control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
     control.restore(found.story);
-    run = await assemble(parts, found, { journal, sandbox, fence, control, answers, keptArguments, left });
+    run = await assemble(parts, found, { journal, sandbox, fence, control, drift, answers, keptArguments, left });
     await failpoint('resume.settled');
     return run;
   } catch (error) {
@@ -148,7 +153,7 @@ async function assemble(
   { dir, story, opened, started, policy }: Found,
   of: Pick<
     ConstructorParameters<typeof Run>[0],
-    'journal' | 'sandbox' | 'fence' | 'control' | 'answers' | 'keptArguments'
+    'journal' | 'sandbox' | 'fence' | 'control' | 'drift' | 'answers' | 'keptArguments'
   > & {
     readonly left: LeftCalls;
   },
@@ -171,7 +176,10 @@ async function assemble(
     recorded: story.approvals(),
   });
   const onRisk = onRiskOf(given.journal, given.fence);
-  const gate = new RunGate({ run: dir.id, policy, budget, approvals, base: base.digest, onRisk });
+  const { drift } = given;
+  const halted = () => drift.halted();
+  const gate = new RunGate({ run: dir.id, policy, budget, approvals, base: base.digest, onRisk, halted });
+  drift.begin({ reclassify: (by) => gate.raise('high', by), take: async () => undefined });
   gate.restore(story.changes);
   if (story.changes.some((change) => change.kind === 'raised'))
     given.fence?.narrow(new EgressRules(gate.policy.egress));

@@ -144,7 +144,7 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What the environment was and whether it still is: read from the engine and the sandbox, compared without either.
-  drift: [...leaves, 'data-dir', 'engine', 'policy', 'sandbox'],
+  drift: [...leaves, 'data-dir', 'engine', 'journal', 'policy', 'sandbox'],
   approvals: leaves,
   context: [...leaves, 'data-dir', 'journal'], // what agents believed, as journals and run directories have it
   run: [

@@ -10,6 +10,7 @@ import { makePatch } from '../workspace/patch/patch.ts';
 import { archiveBytes, archiveOf, type FileToWrite } from './archive.ts';
 import { contradictions } from './contradictions.ts';
 import { describe } from './described.ts';
+import { refuseDrifted } from './drifted.ts';
 import { sealEnvelope } from './envelope.ts';
 import { readFacts, type BundleFiles, type Facts } from './facts.ts';
 import { gather, type GatheredFile } from './gathered.ts';
@@ -42,7 +43,8 @@ export interface Bundle {
  *  - what the journal names by digest is that, or nothing is described: change set, base, policy, contents, outputs, approvals;
  *  - the patch is the one that the change set gives, made anew; what changes look like is found anew too, and added;
  *  - the data directory is only read.
- * Throws `run_not_open` for one that is not closed, `journal_broken` where something is not what was written.
+ * Throws `run_not_open` for one that is not closed, `journal_broken` where something is not what was written, and
+ * `export_refused` where its environment has drifted and its policy says that nothing of it leaves.
  */
 export async function describeRun(dataDir: DataDir, idOrPrefix: string): Promise<DescribedRun> {
   const dir = await dataDir.findRun(idOrPrefix);
@@ -55,6 +57,7 @@ export async function describeRun(dataDir: DataDir, idOrPrefix: string): Promise
   if (facts === undefined) throw notExported(dir.id, problems);
   problems.push(...contradictions(facts, bundled));
   if (problems.length > 0) throw notExported(dir.id, problems);
+  refuseDrifted(dir.id, facts);
   const { base, changeSet } = facts;
   const patch = await makePatch(base, changeSet, blobs);
   if (digestOf(patch.bytes) !== members.get(memberNames.patch)?.digest)

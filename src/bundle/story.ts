@@ -20,6 +20,8 @@ export interface Story {
   readonly closedAt: string;
   /** What its risk was raised to, by what it did. */
   readonly raised: readonly RiskLevel[];
+  /** What of its environment was not as expected, where the policy does more than note it; at most the first hundred. */
+  readonly drifted: readonly EntryData<'drift.found'>['findings'][number][];
   /** What commands have printed, by digest, with the first call that did. */
   readonly outputs: ReadonlyMap<Digest, { readonly bytes: number; readonly callId: string }>;
   readonly asked: ReadonlyMap<string, EntryData<'approval.requested'>>;
@@ -48,7 +50,14 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     const problem = formatCheck(check).slice(0, 3).join('; ');
     return { why: verdict === 'broken' ? verdict : 'open', field: line === undefined ? '' : `line ${line}`, problem };
   }
-  const told: Told = { raised: [], outputs: new Map(), asked: new Map(), decided: new Map(), involved: new Set() };
+  const told: Told = {
+    raised: [],
+    drifted: [],
+    outputs: new Map(),
+    asked: new Map(),
+    decided: new Map(),
+    involved: new Set(),
+  };
   const timeline = new Timeline();
   for await (const entry of entriesIn(source, name)) {
     note(told, entry);
@@ -59,9 +68,9 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     return nothing('nothing was ever started in this run');
   if (collected === undefined) return nothing('its sandbox was lost, so that there is no diff');
   const { entries, head, run = '' } = check;
-  const { raised, outputs, asked, decided, involved } = told;
+  const { raised, drifted, outputs, asked, decided, involved } = told;
   const when = { openedAt, closedAt };
-  const what = { raised, outputs, asked, decided, involved, timeline: timeline.moments() };
+  const what = { raised, drifted, outputs, asked, decided, involved, timeline: timeline.moments() };
   return { run, entries, head, opened, started, collected, ...when, ...what };
 }
 
@@ -76,6 +85,7 @@ interface Told {
   openedAt?: string;
   closedAt?: string;
   readonly raised: RiskLevel[];
+  readonly drifted: Story['drifted'][number][];
   readonly outputs: Map<Digest, { readonly bytes: number; readonly callId: string }>;
   readonly asked: Map<string, EntryData<'approval.requested'>>;
   readonly decided: Map<string, EntryData<'approval.decided'>>;
@@ -112,6 +122,10 @@ function note(told: Told, entry: Entry): void {
       told.raised.push(risk ?? 'critical');
       return;
     }
+    case 'drift.found':
+      for (const finding of entry.data.findings)
+        if (finding.reaction !== 'note' && told.drifted.length < driftedMax) told.drifted.push(finding);
+      return;
     case 'approval.requested':
       told.asked.set(entry.data.id, entry.data);
       return;
@@ -124,3 +138,5 @@ function note(told: Told, entry: Entry): void {
     default:
   }
 }
+
+const driftedMax = 100;

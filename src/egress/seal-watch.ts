@@ -9,6 +9,8 @@ export interface Watched extends Prober {
 
 export interface SealWatchParts {
   readonly sandbox: Watched;
+  /** The same look, at what the engine says of it; it never rejects. */
+  readonly outside?: { look(isLast: boolean): Promise<void> } | undefined;
   /** Default 15,000. */
   readonly everyMs?: number | undefined;
   /** It had a way out, and is condemned (`isolation_unproven`). Told once; it is not looked again. */
@@ -24,7 +26,7 @@ const everyMsByDefault = 15_000;
 export class SealWatch {
   readonly #parts: SealWatchParts;
   #timer: NodeJS.Timeout | undefined;
-  #looking: Promise<void> | undefined;
+  #looking: Promise<unknown> | undefined;
   #over = false;
   #held: Promise<boolean> | undefined;
 
@@ -43,8 +45,10 @@ export class SealWatch {
     const { sandbox } = this.#parts;
     await this.stop();
     if (sandbox.state !== 'running') return false;
+    const outside = this.#parts.outside?.look(true);
     try {
       const found = await findWaysOut(sandbox);
+      await outside;
       if (found.length === 0) return true;
       sandbox.condemn(unsealed(found.join('; ')).message);
     } catch (error) {
@@ -61,7 +65,7 @@ export class SealWatch {
 
   #wait(): void {
     this.#timer = setTimeout(() => {
-      this.#looking = this.#look();
+      this.#looking = Promise.all([this.#parts.outside?.look(false), this.#look()]);
     }, this.#parts.everyMs ?? everyMsByDefault).unref();
   }
 

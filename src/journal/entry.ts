@@ -68,6 +68,31 @@ const isolation = z.strictObject({
   ms,
 });
 
+/** What can be otherwise than expected, and what a policy has done about it; a test compares with the policy language. */
+export const driftWords = {
+  kinds: [
+    'image',
+    'packages',
+    'system_file',
+    'tool_version',
+    'env',
+    'process_left',
+    'clock',
+    'resource_pressure',
+    'lockfile',
+    'base_moved',
+    'egress',
+    'policy',
+    'mount',
+    'engine',
+  ],
+  reactions: ['note', 'verify', 'reclassify', 'stop', 'fail'],
+} as const;
+/** `outside`: what somebody who holds the engine has done to the container. */
+const driftAt = z.enum(['open', 'call', 'close', 'outside']);
+/** `lock`: what the repository says that it has to be; `open`: what it was when the run was opened; `asked`: of the engine. */
+const driftAgainst = z.enum(['lock', 'open', 'asked']);
+
 const dataOf = {
   'run.opened': z.strictObject({
     intent: text.optional(),
@@ -177,6 +202,28 @@ const dataOf = {
     digest,
   }),
   'risk.raised': z.strictObject({ from: text, to: text, by: text }),
+  'drift.found': z.strictObject({
+    at: driftAt,
+    against: driftAgainst,
+    findings: z
+      .array(
+        z.strictObject({
+          kind: z.enum(driftWords.kinds),
+          source: text,
+          key: text,
+          expected: text.optional(),
+          found: text.optional(),
+          text,
+          callId: callId.optional(),
+          reaction: z.enum(driftWords.reactions),
+        }),
+      )
+      .min(1)
+      .max(24)
+      .readonly(),
+    more: count.optional(),
+  }),
+  'drift.held': z.strictObject({ at: driftAt, against: driftAgainst, expected: digest, found: digest }),
   'egress.decided': z.strictObject({
     id: count,
     kind: z.enum(['name', 'connection', 'request']),
@@ -287,6 +334,8 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('approval.requested'),
   entryOf('approval.decided'),
   entryOf('risk.raised'),
+  entryOf('drift.found'),
+  entryOf('drift.held'),
   entryOf('egress.decided'),
   entryOf('egress.ended'),
   entryOf('egress.counted'),

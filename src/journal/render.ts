@@ -69,6 +69,15 @@ export function entryText(entry: Entry): string {
     }
     case 'risk.raised':
       return `${entry.data.from} to ${entry.data.to} by ${short(entry.data.by)}`;
+    case 'drift.found': {
+      const { findings, more = 0, at, against } = entry.data;
+      const [first] = findings;
+      const others = findings.length - 1 + more;
+      const many = others === 0 ? '' : `, and ${others} more`;
+      return `${at}, against ${against}: ${first?.reaction}: ${first?.kind}: ${short(first?.text ?? '')}${many}`;
+    }
+    case 'drift.held':
+      return `${entry.data.at}, against ${entry.data.against}: nothing is otherwise (${brief(entry.data.found)})`;
     case 'egress.decided':
       return decidedText(entry.data);
     case 'egress.ended': {

@@ -88,6 +88,8 @@ export class StoryCheck {
       case 'approval.requested':
       case 'approval.decided':
       case 'risk.raised':
+      case 'drift.found':
+      case 'drift.held':
       case 'egress.counted':
       case 'egress.narrowed':
       case 'credential.revoked':

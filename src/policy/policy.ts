@@ -16,6 +16,7 @@ import { textBytesMax } from './language/yaml-source.ts';
 
 export { classesOf } from './layers/effective.ts';
 export type { ContextTerms, EnvironmentSpec, LoadedPolicy, Policy } from './layers/effective-policy.ts';
+export { noDriftRules, type EffectiveDrift } from './layers/effective-drift.ts';
 export { standardVerify, type EffectiveGate, type EffectiveVerify } from './layers/effective-verify.ts';
 
 /** The names of the shipped policies (`sandbox-policies/`). */

@@ -88,5 +88,6 @@ export class Commands {
     this.#parts.budget.countOutput(bytes);
     this.#parts.budget.countCpu(result.cpuMs);
     await end(endOfCommand(result, { bytes, digest: await outputDigest(command.output), ref: `calls/${command.id}` }));
+    void this.#parts.drift.called(command.id, result);
   }
 }

@@ -40,6 +40,8 @@ export interface GateParts {
   readonly approvals: Approvals;
   /** Digest of what the workspace started from. */
   readonly base: string;
+  /** Why nothing is let in any more, whatever is asked. */
+  readonly halted?: () => Promise<Refusal | undefined>;
   /** Called, and awaited, before anything happens at the higher risk, with the policy that holds there. */
   readonly onRisk: (from: string, to: string, by: string, raised: Policy) => Promise<unknown>;
 }
@@ -115,7 +117,7 @@ export class RunGate {
 
   /** `onAsked` is told when the call has to wait for somebody. */
   async admit(callId: string, call: ToolCall, onAsked?: OnAsked): Promise<Admitted | Refusal> {
-    const judged = this.#judge(call);
+    const judged = (await this.#parts.halted?.()) ?? this.#judge(call);
     if (judged.kind === 'refused') return judged;
     const { decision } = judged;
     const stale = this.#stale(decision);

@@ -13,6 +13,7 @@ import type { RunFingerprints } from './fingerprints.ts';
 import type { RunImage } from './snapshot.ts';
 import type { Contexts } from './contexts.ts';
 import type { RunControl } from './control.ts';
+import type { RunDrift } from './drift.ts';
 import type { RunGate } from './gate.ts';
 import type { KeptArguments } from './kept-arguments.ts';
 import type { Intended } from './story.ts';
@@ -42,6 +43,7 @@ export interface RunParts {
   readonly fence?: Fence | undefined;
   readonly control: RunControl;
   readonly fingerprints: RunFingerprints;
+  readonly drift: RunDrift;
   readonly answers: Answers;
   readonly keptArguments: KeptArguments;
   readonly contexts: Contexts;

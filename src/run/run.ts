@@ -107,7 +107,7 @@ export class Run {
     this.over = new Promise((resolve) => {
       this.#tellOver = resolve;
     });
-    void recordLoss(parts.sandbox, parts.journal);
+    void recordLoss(parts.sandbox, parts.journal, parts.drift);
     if (parts.resumed !== undefined) this.#commands.goOn(parts.resumed, this.#context);
   }
 
@@ -343,13 +343,14 @@ export class Run {
       this.#parts.approvals.cancelCalls();
       await this.#parts.approvals.settled();
       await this.#commands.end();
+      await this.#parts.drift.closing();
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
       const looked = this.fingerprints.end(); // beside the diff
       if (!lost) this.#candidate = await this.#files.collect(this.#parts.isVerify !== true);
       await looked;
       await failpoint('close.collected');
-      await this.#seal(lost ? 'lost' : reason, summary);
+      await this.#seal(lost ? 'lost' : this.#parts.drift.failed ? 'failed' : reason, summary);
       await failpoint('close.journaled');
     } catch (error) {
       const outcome = sandbox.state === 'running' ? 'failed' : 'lost';

@@ -29,6 +29,7 @@ export class RunStory {
   readonly changes: GateChange[] = [];
   /** Of its first fingerprint. */
   fingerprint: Digest | undefined;
+  readonly drift: EntryData<'drift.found'>[] = [];
   /** Without an outcome. */
   readonly open = new Map<string, Intended>();
   readonly intended = new Set<string>();
@@ -102,6 +103,9 @@ export class RunStory {
         return this.#decided(entry.data);
       case 'risk.raised':
         return this.#raised(entry.data.to);
+      case 'drift.found':
+        this.drift.push(entry.data);
+        return;
       case 'egress.decided':
         return this.egress.push(entry.data);
       case 'environment.fingerprint':

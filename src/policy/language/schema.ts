@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { duration } from './units.ts';
 import { Context } from './context.ts';
 import { Credential } from './credential.ts';
+import { Drift } from './drift.ts';
 import { Egress } from './egress.ts';
 import { Env } from './env.ts';
 import { byName, field, names, ownName, riskLevels, shortName, shortText } from './fields.ts';
@@ -173,6 +174,7 @@ export const PolicyFile = z.strictObject({
   ),
   approvals: field(Approvals, 'What a person has to approve.', {}),
   promotion: field(Promotion, 'What has to be so before a bundle of a run goes into a repository.'),
+  drift: field(Drift, 'When it is looked whether the environment is still the expected one, and what follows.', {}),
   retention: field(
     Retention,
     'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Credential } from './credential.ts';
+import { Drift } from './drift.ts';
 import { Dns, Egress, EgressRuleKeys } from './egress.ts';
 import { unwrapped } from './issue-lines.ts';
 import { Budget, Limits } from './limits.ts';
@@ -18,6 +19,8 @@ export const standardEgressRule = RuleBounds.required().parse(standardsOf(RuleBo
 const CredentialBounds = Credential.omit({ source: true, host: true });
 export const standardCredential = CredentialBounds.required().parse(standardsOf(CredentialBounds));
 export const standardReruns = Reruns.required().parse(standardsOf(Reruns));
+const DriftBounds = Drift.omit({ reactions: true });
+export const standardDrift = DriftBounds.required().parse(standardsOf(DriftBounds));
 export const standardDiffQuality = DiffQuality.required().parse(standardsOf(DiffQuality));
 
 /** As they are written, by key. */

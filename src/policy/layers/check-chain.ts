@@ -1,6 +1,7 @@
 import { RunnerError } from '../../errors.ts';
 import { canonicalCommands } from '../decisions/canonical-command.ts';
 import { CommandRules, matchesCommand } from '../decisions/command-rules.ts';
+import { driftProblems } from './check-drift.ts';
 import { egressProblems } from './check-egress.ts';
 import { contextProblems } from './effective-context.ts';
 import { verifyProblems } from './check-verify.ts';
@@ -30,6 +31,7 @@ export function checkChain(
       ...egressProblems(chain, index),
       ...verifyProblems(chain, index),
       ...contextProblems(chain, index),
+      ...driftProblems(chain, index),
     ]),
   );
   refuse(chain.flatMap((file) => wrongExamples(file)));

@@ -1,5 +1,6 @@
 import type { Digest } from '../../digest.ts';
 import type { FileRules } from './file-rules.ts';
+import type { EffectiveDrift } from './effective-drift.ts';
 import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
 import type { EffectiveVerify } from './effective-verify.ts';
 import type { RiskLevel } from '../language/fields.ts';
@@ -88,6 +89,8 @@ export interface Policy {
   readonly verify?: EffectiveVerify;
   /** Of each layer that says something; every one of them has to be content. Absent where none does. */
   readonly promotion?: readonly PromotionLayer[];
+  /** Absent where no layer says anything of it: then `noDriftRules` holds. */
+  readonly drift?: EffectiveDrift;
   readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
 }
 

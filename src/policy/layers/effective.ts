@@ -9,6 +9,7 @@ import type { Escalator, When } from '../language/rules.ts';
 import type { Held } from './held.ts';
 import { meet, type Meet } from './meet.ts';
 import { contextOf } from './effective-context.ts';
+import { driftOf } from './effective-drift.ts';
 import { verifyOf } from './effective-verify.ts';
 import type { Effective, Policy } from './effective-policy.ts';
 import { fileLayer, laneOf, restrictionsOf, type Task } from './restriction.ts';
@@ -152,6 +153,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     ...contextOf(chain),
     ...verifyOf(chain, task.taskClass),
     ...promotionOf(chain),
+    ...driftOf(chain),
     retention: retentionOf(chain),
   };
 }

@@ -1,3 +1,5 @@
+import type { DriftKind } from '../language/drift.ts';
+import type { SourceFile } from '../language/source-file.ts';
 import type { Held } from '../layers/held.ts';
 import type { LoadedPolicy } from '../layers/effective-policy.ts';
 import { egressRuleText, upstreamText } from './egress-text.ts';
@@ -54,6 +56,7 @@ export function explainPolicy(loaded: LoadedPolicy): readonly ExplainedLine[] {
     ...commandLines(loaded),
     ...contextLines(loaded),
     ...verifyLines(loaded),
+    ...driftLines(loaded),
     ...triggerLines(loaded),
   ];
 }
@@ -164,6 +167,36 @@ function verifyLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] 
   };
   const value = `${files} files, ${lines} lines; generated: ${generated}; binary: ${binary}`;
   return [...gates, { key: 'verify.diff', value, ...who }];
+}
+
+/** Where somebody says something of it; of reactions those that do more than record. */
+function driftLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {
+  const { drift } = policy;
+  if (drift === undefined) return [];
+  const who = (says: (drift: NonNullable<SourceFile['file']['drift']>) => boolean, path: readonly string[]): Who => {
+    const index = chain.findLastIndex(({ file }) => file.drift !== undefined && says(file.drift));
+    if (index < 0) return { layer: 'default', place: 'default' };
+    return { layer: policy.layers[index] ?? '', place: chain[index]?.placeOf(['drift', ...path]) ?? 'default' };
+  };
+  const every = drift.check.includes('after_calls') ? `, every ${drift.afterCallsEvery} calls` : '';
+  const reactions = (Object.keys(drift.reactions) as DriftKind[]).filter((kind) => drift.reactions[kind] !== 'note');
+  return [
+    {
+      key: 'drift.check',
+      value: `${listText(drift.check)}${every}`,
+      ...who(({ check }) => check !== undefined, ['check']),
+    },
+    {
+      key: 'drift.clock_skew',
+      value: timeText(drift.clockSkewMs),
+      ...who(({ clock_skew: skew }) => skew === drift.clockSkewMs, ['clock_skew']),
+    },
+    ...reactions.map((kind) => ({
+      key: `drift.${kind}`,
+      value: drift.reactions[kind],
+      ...who((says) => says.reactions?.[kind] === drift.reactions[kind], ['reactions', kind]),
+    })),
+  ];
 }
 
 function triggerLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {

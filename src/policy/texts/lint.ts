@@ -190,6 +190,11 @@ function lintNames(chain: readonly SourceFile[], source: SourceFile): readonly L
     findings.push(
       finding(source, 'unused', ['context', 'max_age_calls'], 'no call needs a context snapshot; say fresh_before'),
     );
+  const looks = chain.flatMap((one) => one.file.drift?.check ?? []);
+  if (file.drift?.after_calls_every !== undefined && !looks.includes('after_calls'))
+    findings.push(
+      finding(source, 'unused', ['drift', 'after_calls_every'], 'nothing looks after calls: name after_calls in check'),
+    );
   if ((file.tests ?? []).length === 0)
     findings.push(finding(source, 'untested', [], 'no tests: say at least what must never be possible'));
   for (const name of Object.keys(file.classes ?? {}))

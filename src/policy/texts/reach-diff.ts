@@ -2,6 +2,7 @@ import { compileRules, decide } from '../decisions/decide.ts';
 import { reachText, upstreamText } from './egress-text.ts';
 import { whenText } from './explain.ts';
 import { covers } from '../layers/glob-algebra.ts';
+import { noDriftRules, type EffectiveDrift } from '../layers/effective-drift.ts';
 import type { Policy } from '../layers/effective-policy.ts';
 import { questionOf } from '../decisions/policy-tests.ts';
 import type { SourceFile } from '../language/source-file.ts';
@@ -141,6 +142,8 @@ function numbersOf(a: Policy, b: Policy): readonly NumberLine[] {
     ['calls with one context snapshot', ageOf(a), ageOf(b), orNone(count)],
     ['calls at a time', a.budget.maxParallelActions, b.budget.maxParallelActions, count],
     ['calls a minute', open(a.budget.maxActionsPerMinute), open(b.budget.maxActionsPerMinute), orNone(count)],
+    ['clock skew', driftOf(a).clockSkewMs, driftOf(b).clockSkewMs, timeText],
+    ['calls between looks for drift', looksEvery(a), looksEvery(b), orNone(count)],
     ['seconds of processor time', open(a.budget.cpuSeconds), open(b.budget.cpuSeconds), orNone(count)],
     ['files of a diff', open(a.budget.diffFiles), open(b.budget.diffFiles), orNone(count)],
     ['lines of a diff', open(a.budget.diffLines), open(b.budget.diffLines), orNone(count)],
@@ -202,7 +205,24 @@ function stricterSets(a: Policy, b: Policy): readonly (readonly [string, readonl
     ['asks what the agent believes before', a.context?.freshBefore ?? [], b.context?.freshBefore ?? []],
     ['asks before every export', a.approvals.everyExport, b.approvals.everyExport],
     ['raises the risk', escalators(a), escalators(b)],
+    ['looks for drift at', driftOf(a).check, driftOf(b).check],
+    ['on drift', driftReactions(a), driftReactions(b)],
   ];
+}
+
+function looksEvery(policy: Policy): number {
+  const { check, afterCallsEvery } = driftOf(policy);
+  return check.includes('after_calls') ? afterCallsEvery : Number.POSITIVE_INFINITY;
+}
+
+function driftOf({ drift = noDriftRules }: Policy): EffectiveDrift {
+  return drift;
+}
+
+function driftReactions(policy: Policy): readonly string[] {
+  return Object.entries(driftOf(policy).reactions)
+    .filter(([, reaction]) => reaction !== 'note')
+    .map(([kind, reaction]) => `${reaction} (${kind})`);
 }
 
 export interface ChangedDecision {

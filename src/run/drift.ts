@@ -1,0 +1,259 @@
+import { compareFingerprints, type Comparison } from '../drift/compare.ts';
+import { inLikelihood, shown, type DriftFinding } from '../drift/findings.ts';
+import type { Fingerprint } from '../drift/fingerprint.ts';
+import { againstLock, type ParsedLock } from '../drift/lock.ts';
+import { lossFinding, outsideFindings, unlookedFinding, unsealedFinding } from '../drift/outside.ts';
+import { reactTo, strictestOf, type FoundData } from '../drift/reaction.ts';
+import { messageOf, RunnerError } from '../errors.ts';
+import type { ContainerReading } from '../engine/reading.ts';
+import type { Journal } from '../journal/writer.ts';
+import { noDriftRules, type EffectiveDrift } from '../policy/policy.ts';
+import type { SandboxLoss } from '../sandbox/loss.ts';
+import type { CallEnd } from '../sandbox/spec.ts';
+import type { Refusal } from './gate.ts';
+
+export interface RunDriftParts {
+  /** Absent: what holds where no policy says anything. */
+  readonly rules: EffectiveDrift | undefined;
+  readonly journal: Pick<Journal, 'append'>;
+  /** Ends the run. */
+  readonly end: (reason: string) => void;
+}
+
+/** What is there once its sandbox is. */
+export interface DriftMeans {
+  /** The run goes on at high risk; a refusal where its sandbox cannot be what that asks for. */
+  readonly reclassify: (by: string) => Promise<Refusal | undefined>;
+  /** A look from the inside; undefined where nobody could look. */
+  readonly take: (at: 'call' | 'close') => Promise<Fingerprint | undefined>;
+}
+
+type When = Pick<FoundData, 'at' | 'against'>;
+
+/**
+ * Whether the environment of one run is still the expected one, and what follows where it is not. Promises:
+ *  - what is found is on record before its reaction takes hold, and once: the same thing is not found again;
+ *  - what stops a run stops it for good: no later look lets a call in again;
+ *  - where it cannot be recorded, no call is let in.
+ */
+export class RunDrift {
+  readonly #parts: RunDriftParts;
+  readonly #rules: EffectiveDrift;
+  readonly #known = new Set<string>();
+  #means: DriftMeans | undefined;
+  #opened: Fingerprint | undefined;
+  #refusal: Refusal | undefined;
+  #failed = false;
+  /** Commands that have ended since it was looked, and who they were. */
+  #since: string[] = [];
+  #looking: Promise<void> = Promise.resolve();
+
+  constructor(parts: RunDriftParts) {
+    this.#parts = parts;
+    this.#rules = parts.rules ?? noDriftRules;
+  }
+
+  /** Before anything is looked at from the inside, and before any call. */
+  begin(means: DriftMeans): void {
+    this.#means = means;
+  }
+
+  /** Under the runner before: what was found, and what it was when the run was opened. */
+  restore(found: readonly FoundData[], opened: Fingerprint | undefined): void {
+    this.#opened = opened;
+    for (const { findings } of found) {
+      for (const finding of findings) this.#known.add(nameOf(finding));
+      this.#refuse(decisiveOf(findings));
+    }
+  }
+
+  /** Nothing of it is to be exported. */
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  /** Why no call is let in any more. A look that a call has made due is waited for. */
+  async halted(): Promise<Refusal | undefined> {
+    await this.#looking;
+    return this.#refusal;
+  }
+
+  looksAt(check: EffectiveDrift['check'][number]): boolean {
+    return this.#rules.check.includes(check);
+  }
+
+  /** What the run begins in, held against the lock of its base. Throws `policy_unenforceable` where that is to fail it. */
+  async opened(fingerprint: Fingerprint, lock: ParsedLock | undefined): Promise<void> {
+    this.#opened = fingerprint;
+    if (!this.looksAt('open')) return;
+    const { clockSkewMs } = this.#rules;
+    const nothing = { sections: {} };
+    const clock = compareFingerprints(nothing, { sections: onlyClock(fingerprint) }, { clockSkewMs });
+    await this.#record(clock, { at: 'open', against: 'open' });
+    if (lock === undefined) return;
+    const { expected, found } = againstLock(lock.lock, fingerprint);
+    const comparison = compareFingerprints(expected, found, { clockSkewMs });
+    await this.#settle(comparison, { at: 'open', against: 'lock' }, [lock.digest, fingerprint.digest]);
+    if (!this.#failed) return;
+    const text = comparison.findings[0]?.text ?? 'it differs';
+    throw new RunnerError(
+      'policy_unenforceable',
+      `The environment is not the one that glovebox.lock expects: ${text}. Build it as it was, or write the lock again: glovebox drift --write-lock RUN.`,
+    );
+  }
+
+  /** A command has ended: what it has left behind, and what it ran out of, its end tells already. Never rejects. */
+  async called(callId: string, end: CallEnd): Promise<void> {
+    if (!this.looksAt('after_calls')) return;
+    const findings = endFindings(callId, end);
+    this.#since.push(callId);
+    const due = this.#since.length >= this.#rules.afterCallsEvery;
+    const look = async (): Promise<void> => {
+      await this.#record({ findings, more: {} }, { at: 'call', against: 'open' });
+      if (due) await this.#look('call');
+    };
+    if (findings.length > 0 || due) await this.#inTurn(look);
+  }
+
+  /** Nothing runs any more: the last look from the inside. Never rejects. */
+  async closing(): Promise<void> {
+    if (this.looksAt('close')) await this.#inTurn(() => this.#look('close'));
+  }
+
+  /** From the outside, as the engine tells it: how it was, and how it is now. Never rejects. */
+  async outside(before: ContainerReading, now: ContainerReading | undefined): Promise<void> {
+    await this.#outside(outsideFindings(before, now));
+  }
+
+  /** It was to be the last look, and nobody answered. */
+  async unlooked(error: unknown): Promise<void> {
+    await this.#outside([unlookedFinding(messageOf(error))]);
+  }
+
+  /** Nobody here has ended it, or it has a way out that it was proven not to have. */
+  async lost({ code, reason }: SandboxLoss): Promise<void> {
+    if (code === 'sandbox_lost') await this.#outside([lossFinding(reason)]);
+    if (code === 'isolation_unproven') await this.#outside([unsealedFinding(reason)]);
+  }
+
+  async #outside(findings: readonly DriftFinding[]): Promise<void> {
+    if (findings.length === 0) return;
+    await this.#inTurn(() =>
+      this.#record({ findings: inLikelihood(findings), more: {} }, { at: 'outside', against: 'asked' }),
+    );
+  }
+
+  async #look(at: 'call' | 'close'): Promise<void> {
+    const opened = this.#opened;
+    const calls = this.#since.splice(0);
+    if (opened === undefined) return;
+    const found = await this.#means?.take(at);
+    if (found === undefined) return;
+    const { findings, more } = compareFingerprints(opened, found, { clockSkewMs: this.#rules.clockSkewMs });
+    const [only] = calls;
+    // One call since the last look: nobody else can have done it.
+    const callId = at === 'call' && calls.length === 1 ? only : undefined;
+    const named = findings.map((finding) => (callId === undefined ? finding : { ...finding, callId }));
+    await this.#settle({ findings: named, more }, { at, against: 'open' }, [opened.digest, found.digest]);
+  }
+
+  async #settle(
+    comparison: Pick<Comparison, 'findings' | 'more'>,
+    when: When,
+    [expected, found]: readonly [Fingerprint['digest'], Fingerprint['digest']],
+  ): Promise<void> {
+    if (comparison.findings.length > 0) return this.#record(comparison, when);
+    await this.#parts.journal.append({ type: 'drift.held', data: { ...when, expected, found } });
+  }
+
+  async #record({ findings, more }: Pick<Comparison, 'findings' | 'more'>, when: When): Promise<void> {
+    const fresh = findings.filter((finding) => !this.#known.has(nameOf(finding)));
+    const data = reactTo({ findings: fresh, more }, this.#rules, when);
+    if (data === undefined) return;
+    for (const finding of fresh) this.#known.add(nameOf(finding));
+    await this.#parts.journal.append({ type: 'drift.found', data });
+    await this.#react(decisiveOf(data.findings), when);
+  }
+
+  async #react(finding: Found | undefined, { at }: When): Promise<void> {
+    if (finding?.reaction === 'reclassify') this.#refusal ??= await this.#means?.reclassify(`drift.${finding.kind}`);
+    this.#refuse(finding);
+    if (finding?.reaction === 'fail' && at !== 'open') this.#parts.end(`drift: ${finding.text}`);
+  }
+
+  #refuse(finding: Found | undefined): void {
+    if (finding?.reaction !== 'stop' && finding?.reaction !== 'fail') return;
+    this.#failed ||= finding.reaction === 'fail';
+    this.#refusal ??= {
+      kind: 'refused',
+      rule: `drift.${finding.kind}`,
+      reason: `the environment is no longer the one that was expected: ${finding.text}`,
+      hint: 'No further call is let in. Close the run and open another one, in an environment that is as it was.',
+    };
+  }
+
+  /** One look after the other. What could not be recorded has nothing go on. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#looking.then(work).catch((error: unknown) => {
+      this.#refusal ??= {
+        kind: 'refused',
+        rule: 'gate.drift',
+        reason: `the gate "drift" is broken, so nothing passes it: ${messageOf(error)}`,
+        hint: 'No rule denies this; whoever runs Glovebox has to mend it.',
+      };
+    });
+    this.#looking = turn;
+    await turn;
+  }
+}
+
+type Found = FoundData['findings'][number];
+
+/** The likeliest of those with the strictest reaction. */
+function decisiveOf(findings: readonly Found[]): Found | undefined {
+  const strictest = strictestOf(findings.map(({ reaction }) => reaction));
+  return findings.find(({ reaction }) => reaction === strictest);
+}
+
+/** What makes it the same finding, whoever sees it. */
+function nameOf({
+  kind,
+  key,
+  found,
+}: {
+  readonly kind: string;
+  readonly key: string;
+  readonly found?: string | undefined;
+}): string {
+  return JSON.stringify([kind, shown(key), found === undefined ? null : shown(found)]);
+}
+
+function onlyClock({ sections }: Fingerprint): Fingerprint['sections'] {
+  return sections.clock === undefined ? {} : { clock: sections.clock };
+}
+
+function endFindings(callId: string, { outcome, descendantsAlive }: CallEnd): readonly DriftFinding[] {
+  const findings: DriftFinding[] = [];
+  const add = (kind: DriftFinding['kind'], key: string, found: string, text: string): void => {
+    findings.push({ kind, source: 'calls', key, expected: undefined, found, text, callId });
+  };
+  if (outcome.kind === 'out_of_memory')
+    add('resource_pressure', `${callId} memory`, outcome.kind, 'memory ran out: its processes were killed');
+  if (outcome.kind === 'pids_limit')
+    add(
+      'resource_pressure',
+      `${callId} processes`,
+      outcome.kind,
+      `the limit of ${outcome.limit} processes was reached`,
+    );
+  if (outcome.kind === 'disk_full')
+    add('resource_pressure', `${callId} disk`, outcome.kind, `no room was left on ${outcome.where.join(', ')}`);
+  if (descendantsAlive > 0)
+    add(
+      'process_left',
+      `${callId} processes`,
+      `${descendantsAlive}`,
+      `${descendantsAlive} processes of call ${callId} still run: they may hold ports, files and locks`,
+    );
+  return inLikelihood(findings);
+}

@@ -1,0 +1,142 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describeRun } from '../src/bundle/export.ts';
+import type { Entry, EntryData } from '../src/journal/entry.ts';
+import { readEntries } from '../src/journal/read.ts';
+import type { Run } from '../src/run/run.ts';
+import { Runner } from '../src/runner.ts';
+import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { rawDocker } from './fixtures/raw-docker.ts';
+
+/** What somebody who holds the engine does to a sandbox is found, recorded, and has the effect that the policy gives it. */
+let bench: Bench;
+let runner: Runner;
+
+beforeAll(async () => {
+  bench = await Bench.make();
+  runner = await Runner.create(bench.engine, bench.dataDir, { lookAgainMs: 100 });
+});
+afterAll(async () => {
+  await runner.close();
+  await bench.close();
+});
+
+async function open(reactions = '{}'): Promise<Run> {
+  return runner.open({
+    policy: smallPolicy(`drift: {reactions: ${reactions}}\n`),
+    workspace: await bench.workspace({ 'src/a': 'a\n' }),
+  });
+}
+
+const toContainer = ({ sandbox }: Run, verb: string, body?: unknown) =>
+  rawDocker('POST', `/containers/${sandbox.containerId}/${verb}`, body);
+
+const memory = { Memory: 268_435_456, MemorySwap: 268_435_456 };
+
+async function entriesOf({ dir }: Run): Promise<readonly Entry[]> {
+  const entries: Entry[] = [];
+  for await (const entry of readEntries(dir.journal)) entries.push(entry);
+  return entries;
+}
+
+type Found = EntryData<'drift.found'>['findings'][number];
+
+async function foundIn(run: Run): Promise<readonly Found[]> {
+  return (await entriesOf(run)).flatMap((entry) => (entry.type === 'drift.found' ? entry.data.findings : []));
+}
+
+const found = (run: Run, kind: string) =>
+  expect.poll(async () => (await foundIn(run)).map((finding) => finding.kind), { timeout: 10_000 }).toContain(kind);
+
+const echo = (run: Run, callId: string) => run.call(callId, { tool: 'exec', argv: ['echo', 'x'] });
+
+describe('somebody changes the limits', () => {
+  test('which is noted with what was and what is, once, and the run goes on', async () => {
+    const run = await open();
+    await toContainer(run, 'update', memory);
+    await found(run, 'resource_pressure');
+    expect(await echo(run, 'c1')).toMatchObject({ ok: true });
+    await run.close();
+    const found1 = (await foundIn(run)).filter(({ key }) => key === 'engine.memory_bytes');
+    expect(found1).toMatchObject([
+      {
+        expected: '402653184',
+        found: '268435456',
+        reaction: 'note',
+        text: expect.stringContaining('256 MiB') as string,
+      },
+    ]);
+    expect(run.outcome).toBe('finished');
+  });
+
+  test('which stops the run, where its policy says so: the next call is denied, by a rule, and the work is there', async () => {
+    const run = await open('{resource_pressure: stop}');
+    await run.call('w', { tool: 'write', path: 'src/b', content: { utf8: 'b\n' } });
+    await toContainer(run, 'update', { PidsLimit: 32 });
+    await found(run, 'resource_pressure');
+    const denied = await echo(run, 'c1');
+    expect(denied).toMatchObject({ ok: false, error: { code: 'denied' } });
+    expect(denied.text).toContain('rule drift.resource_pressure');
+    await run.close();
+    expect(run.candidate?.changeSet.changes.has('src/b')).toBe(true);
+    expect((await entriesOf(run)).map(({ type }) => type)).toContain('call.denied');
+  });
+
+  test('which fails the run, where its policy says so: it closes, and nothing of it is exported', async () => {
+    const run = await open('{resource_pressure: fail}');
+    await run.call('w', { tool: 'write', path: 'src/b', content: { utf8: 'b\n' } });
+    await toContainer(run, 'update', memory);
+    await run.over;
+    expect(run.outcome).toBe('failed');
+    await expect(describeRun(bench.dataDir, run.id)).rejects.toMatchObject({ code: 'export_refused' });
+  });
+
+  test('a moment before the end, which the last look finds', async () => {
+    const slow = await Runner.create(bench.engine, bench.dataDir);
+    const run = await slow.open({ policy: smallPolicy('drift: {reactions: {resource_pressure: fail}}\n') });
+    await toContainer(run, 'update', memory);
+    await run.close();
+    expect((await foundIn(run)).map(({ kind }) => kind)).toContain('resource_pressure');
+    expect(run.outcome).toBe('failed');
+    await slow.close();
+  });
+});
+
+test('a pause, and a name that it is given, are found while it goes on', async () => {
+  const run = await open();
+  await toContainer(run, 'pause');
+  await found(run, 'engine');
+  await toContainer(run, 'unpause');
+  await toContainer(run, `rename?name=renamed-${run.sandbox.spec.id}`);
+  await expect.poll(async () => (await foundIn(run)).map(({ key }) => key), { timeout: 10_000 }).toContain('name');
+  expect((await foundIn(run))[0]).toMatchObject({ found: 'paused' });
+  expect(await echo(run, 'c1')).toMatchObject({ ok: true });
+  await run.close();
+});
+
+test('a kill is found, and said before the sandbox is lost', async () => {
+  const run = await open();
+  await toContainer(run, 'kill');
+  await run.lost;
+  await run.close();
+  const types = (await entriesOf(run)).map(({ type }) => type);
+  expect(types.slice(-3)).toEqual(['drift.found', 'sandbox.lost', 'run.closed']);
+  expect(await foundIn(run)).toMatchObject([{ kind: 'engine', key: 'status' }]);
+});
+
+test('a program that is started past the runner is found while it runs', async () => {
+  const run = await open();
+  const created = await toContainer(run, 'exec', { Cmd: ['/bin/sleep', '30'] });
+  await rawDocker('POST', `/exec/${String(created['Id'])}/start`, { Detach: true });
+  await found(run, 'process_left');
+  expect(await foundIn(run)).toMatchObject([{ key: 'execs' }]);
+  await run.close();
+});
+
+test('of a run that nobody touches nothing is found, however often it is looked', async () => {
+  const run = await open();
+  for (let calls = 0; calls < 8; calls++) await echo(run, `c${calls}`);
+  await run.call('wait', { tool: 'exec', argv: ['sleep', '0.5'] });
+  await run.close();
+  expect(await foundIn(run)).toEqual([]);
+  expect(run.outcome).toBe('finished');
+});
