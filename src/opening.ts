@@ -1,13 +1,10 @@
 import { writeFile } from 'node:fs/promises';
-import { Approvals, type ApprovalsOptions } from './approvals/approvals.ts';
-import type { Approver } from './approvals/approval.ts';
+import { Approvals } from './approvals/approvals.ts';
 import { Budget } from './budget/budget.ts';
-import type { DataDir, RunDir } from './data-dir/data-dir.ts';
+import type { RunDir } from './data-dir/data-dir.ts';
 import { digestPattern } from './digest.ts';
 import type { Fence } from './egress/fence.ts';
-import type { Network } from './egress/outside/network.ts';
-import type { InstalledMemory } from './drift/installed-memory.ts';
-import type { Engine, EngineFacts } from './engine/engine.ts';
+import type { EngineFacts } from './engine/engine.ts';
 import { isEnvironmentName } from './environment/environment.ts';
 import { offerResults } from './environment/offer.ts';
 import { SealWatch } from './egress/seal-watch.ts';
@@ -15,19 +12,17 @@ import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
 import type { EntryData } from './journal/entry.ts';
-import { Journal, type JournalOptions } from './journal/writer.ts';
-import type { Placement, Placements } from './placement.ts';
-import type { Opens, OpensOptions } from './pool/opens.ts';
-import type { PoolOptions, Recipe, WarmPool } from './pool/pool.ts';
+import { Journal } from './journal/writer.ts';
+import type { Placement } from './placement.ts';
+import type { Recipe } from './pool/pool.ts';
 import { warmRecipe, type WarmSandbox } from './pool/warm-sandbox.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
 import { formatPolicyRecord } from './policy/policy-record.ts';
 import { ContextStory } from './context/context-story.ts';
 import { Answers } from './run/answers.ts';
 import { contextsOf } from './run/contexts.ts';
-import { RunFingerprints, type FingerprintsParts } from './run/fingerprints.ts';
 import { RunControl } from './run/control.ts';
-import { approvalEntry, handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
+import { handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
 import { RunDrift } from './run/drift.ts';
@@ -38,57 +33,19 @@ import { Run } from './run/run.ts';
 import { makeSandbox } from './run/make-sandbox.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
 import { encodeTaken, type RunImage, type RunSnapshot } from './run/snapshot.ts';
+import {
+  approvalOptions,
+  durabilityOf,
+  fingerprintsOf,
+  waitingAfterMs,
+  type RunnerOptions,
+  type RunnerParts,
+} from './runner-parts.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
-import type { BlobStore } from './workspace/blobs.ts';
 import type { Base } from './workspace/base/import.ts';
 import type { Scope } from './workspace/scope/scope.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
 import { toUnpackItems } from './workspace/snapshot.ts';
-
-/** The operator's part of egress; what a policy does not allow stays out of reach. */
-export interface Reach {
-  /** How this machine gets out; default: directly. */
-  readonly network?: Network;
-  /** Programs that print secrets, by the names that policies call them; default: none. */
-  readonly credentialCommands?: Readonly<Record<string, readonly string[]>>;
-  /** Destinations in the network of this machine that policies sent to its service may name; default: none. */
-  readonly sentPolicies?: readonly string[];
-}
-
-export interface RunnerOptions extends Reach {
-  /** Asks people for what a policy wants approved. Without one, all of it is denied. */
-  readonly approver?: Approver | undefined;
-  /** After so long a call that waits for people answers that it waits; default 10,000. */
-  readonly waitingAfterMs?: number;
-  /** How long an engine may be gone before the runs whose stream it carries are lost; default 20,000. */
-  readonly engineAwayMs?: number;
-  /** How often it is looked whether an open sandbox still has no network of its own; default 15,000. */
-  readonly lookAgainMs?: number;
-  /** What entries and answers survive: the end of this process (default), or of the machine's power. */
-  readonly durability?: 'process' | 'power' | undefined;
-  /** Whether each run has a fingerprint taken as it opens. Default: false, when somebody asks for one. */
-  readonly fingerprints?: boolean;
-  /** Sandboxes that are made before anybody asks for them. Default: none. */
-  readonly pool?: PoolOptions;
-  /** How many runs are opened at once, and how many may wait for that. */
-  readonly opens?: OpensOptions;
-}
-
-/** What a runner is made of. */
-export interface RunnerParts {
-  readonly engine: Engine;
-  readonly dataDir: DataDir;
-  readonly blobs: BlobStore;
-  readonly placements: Placements;
-  /** Id of this process in the data directory. */
-  readonly instance: string;
-  readonly opens: Opens;
-  /** Absent where nothing is to be made ahead. */
-  readonly pool?: WarmPool<WarmSandbox>;
-  /** What images have installed, as far as somebody has looked. */
-  readonly installed: InstalledMemory;
-  readonly options: RunnerOptions;
-}
 
 /** What the opening of a run has been given or found out. */
 interface Opening {
@@ -145,32 +102,6 @@ interface Started {
   readonly base: Base;
   readonly fence: Fence | undefined;
   readonly control: RunControl;
-}
-
-export const waitingAfterMs = 10_000;
-
-export function durabilityOf({ durability }: RunnerOptions): JournalOptions {
-  return durability === undefined ? {} : { durability };
-}
-
-/** How a run asks people. */
-export function approvalOptions({ options }: RunnerParts, dir: RunDir, journal: Journal): ApprovalsOptions {
-  return {
-    run: dir.id,
-    directory: dir.approvalsDir,
-    approver: options.approver,
-    record: (event) => journal.append(approvalEntry(event)),
-  };
-}
-
-/** How it is looked at the environment of a run. */
-export function fingerprintsOf(
-  { engine, dataDir, installed, options }: RunnerParts,
-  at: 'open' | 'verify',
-  given: Omit<FingerprintsParts, 'engine' | 'dataDir' | 'installed' | 'first'>,
-): RunFingerprints {
-  const first = options.fingerprints === true ? at : undefined;
-  return new RunFingerprints({ ...given, engine, installed, dataDir: dataDir.path, first });
 }
 
 /** Makes runs: everything or nothing. */

@@ -9,14 +9,7 @@ import { findEnvironmentLock } from './environment/lock.ts';
 import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { findAccepted, readAccepted, resolveImage } from './images/accepted.ts';
-import {
-  Opener,
-  type Planned,
-  type Requester,
-  type RunnerOptions,
-  type RunnerParts,
-  type Verifies,
-} from './opening.ts';
+import { Opener, type Planned, type Requester, type Verifies } from './opening.ts';
 import { Placements, type Placement } from './placement.ts';
 import { Opens, type OpensStats } from './pool/opens.ts';
 import { WarmPool, type PoolStats } from './pool/pool.ts';
@@ -31,10 +24,11 @@ import { Run } from './run/run.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
 import { originOf } from './run/origin.ts';
 import type { RunImage, RunSnapshot } from './run/snapshot.ts';
+import type { RunnerOptions, RunnerParts } from './runner-parts.ts';
 import { BlobStore } from './workspace/blobs.ts';
 import { Scope } from './workspace/scope/scope.ts';
 
-export type { Reach, RunnerOptions } from './opening.ts';
+export type { Reach, RunnerOptions } from './runner-parts.ts';
 export { Run, type CloseReason } from './run/run.ts';
 export { exportDocument } from './run/export.ts';
 export { findRunSnapshot, type RunSnapshot } from './run/snapshot.ts';
