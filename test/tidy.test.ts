@@ -183,13 +183,14 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What services and clients say to each other: schemas, and nothing that does anything.
-  contract: [...leaves, 'approvals', 'policy', 'store', 'tools', 'verify'],
-  api: [...leaves, 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
+  contract: [...leaves, 'approvals', 'context', 'policy', 'store', 'tools', 'verify'],
+  api: [...leaves, 'context', 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
     ...leaves,
     'approvals',
     'bundle',
+    'context', // who worked in a run and what they believed
     'contract',
     'control',
     'images',
@@ -209,7 +210,7 @@ const mayImport: Record<string, readonly string[]> = {
     'verify', // what was found of a run is read like its diff
   ],
   // What harnesses install: types of the schemas alone; main.ts when a service of its own is asked for.
-  client: [...leaves, 'contract', 'control', 'journal', 'main.ts', 'tools'],
+  client: [...leaves, 'context', 'contract', 'control', 'journal', 'main.ts', 'tools'],
   failures: [...leaves, 'journal'], // why something did not come out as it was to, in one list of classes
   // Above the runner: what it does without an agent, of runs that are closed.
   verify: [...leaves, 'data-dir', 'failures', 'journal', 'policy', 'runner.ts', 'sandbox', 'tools', 'workspace'],
@@ -236,7 +237,7 @@ const mayImport: Record<string, readonly string[]> = {
   stats: [...leaves, 'data-dir', 'failures', 'journal', 'promotion', 'verify'],
   stdio: leaves, // lines of JSON on two streams
   bridge: [...leaves, 'run', 'stdio', 'tools'], // doors of single harnesses, in their own words
-  mcp: [...leaves, 'approvals', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
+  mcp: [...leaves, 'approvals', 'context', 'journal', 'run', 'stdio', 'tools'], // a door: one run, seen through a protocol
   cli: [
     ...leaves,
     'backup',

@@ -2,6 +2,7 @@ import { openApiDocument } from './openapi.ts';
 import type { Route } from './route.ts';
 import { approvalRoutes } from './routes/approval-routes.ts';
 import { callRoutes } from './routes/call-routes.ts';
+import { contextRoutes } from './routes/context-routes.ts';
 import { exportRoutes } from './routes/export-routes.ts';
 import { fileRoutes } from './routes/file-routes.ts';
 import { keyRoutes } from './routes/key-routes.ts';
@@ -22,6 +23,7 @@ export function allRoutes(): readonly Route[] {
     ...socketRoutes,
     ...fileRoutes,
     ...exportRoutes,
+    ...contextRoutes,
     ...reviewRoutes,
     ...approvalRoutes,
     ...workspaceRoutes,

@@ -1,5 +1,7 @@
 import { readEntries } from '../journal/read.ts';
 import { offerOf, type DelegatedRun, type OutputPart } from '../run/delegated-run.ts';
+import { parseContext } from '../context/context-snapshot.ts';
+import type { AttachedView } from '../contract/context-view.ts';
 import type { Principal } from '../service/principal.ts';
 import type { Service } from '../service/service.ts';
 import type { ToolDescription } from '../tools/describe.ts';
@@ -10,6 +12,7 @@ import type { ToolResult } from '../tools/tool-result.ts';
 export class ServiceRun implements DelegatedRun {
   readonly id: string;
   readonly reachesOut: boolean;
+  readonly asksContext: boolean;
   readonly #service: Service;
   readonly #principal: Principal;
 
@@ -17,7 +20,7 @@ export class ServiceRun implements DelegatedRun {
   constructor(service: Service, principal: Principal, runId: string) {
     const { run } = service.find(principal, runId, 'call');
     this.id = runId;
-    this.reachesOut = offerOf(run.policy).reachesOut;
+    ({ reachesOut: this.reachesOut, asksContext: this.asksContext } = offerOf(run.policy));
     this.#service = service;
     this.#principal = principal;
   }
@@ -28,6 +31,10 @@ export class ServiceRun implements DelegatedRun {
 
   call(callId: string, input: ToolCallInput): Promise<ToolResult> {
     return this.#service.call(this.#principal, this.id, callId, input);
+  }
+
+  attachContext(snapshot: unknown): Promise<AttachedView> {
+    return this.#service.contexts.attach(this.#principal, this.id, parseContext(snapshot));
   }
 
   poll(callId: string, yieldMs: number): Promise<ToolResult> {

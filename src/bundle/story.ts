@@ -100,6 +100,7 @@ function note(told: Told, entry: Entry): void {
       if (entry.data.by !== undefined) told.involved.add(entry.data.by.identity);
       return;
     case 'call.intended':
+    case 'context.attached':
       if (entry.data.by !== undefined) told.involved.add(entry.data.by);
       return;
     case 'participant.joined':

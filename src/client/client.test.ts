@@ -49,6 +49,19 @@ describe('what is asked again', () => {
     expect(fake.reasks.map(({ attempt }) => attempt)).toEqual([1, 2]);
   });
 
+  test('a context snapshot, since the same one twice is the same', async () => {
+    const digest = `sha256:${'0'.repeat(64)}`;
+    await using fake = await FakeService.start((request, response) => {
+      if (fake.asked.length === 1) request.socket.destroy();
+      else answerJson(response, { digest, number: 1 }, 201);
+    });
+    const remote = (await fake.client()).runs.get(run);
+    expect(await remote.attachContext({ version: 1, summary: 'so it is' })).toEqual({ digest, number: 1 });
+    await remote.context({ call: 'c 1' });
+    const path = `/v1/runs/${run}/context`;
+    expect(fake.asked).toEqual([`POST ${path}`, `POST ${path}`, `GET ${path}?call=c%201`]);
+  });
+
   test('an answer that breaks off in the middle was no answer', async () => {
     await using fake = await FakeService.start((request, response) => {
       if (fake.asked.length > 1) return answerJson(response, done);

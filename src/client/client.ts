@@ -12,6 +12,8 @@ import { Workspaces } from './workspaces.ts';
 
 export { RunnerError, isRunnerError, type ErrorCode } from '../errors.ts';
 export type { ApprovalView } from '../contract/approval-view.ts';
+export type { ContextSnapshotInput } from '../context/context-snapshot.ts';
+export type { AttachedView, ContextView } from '../contract/context-view.ts';
 export type { DiffView } from '../contract/diff-view.ts';
 export type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 export type { ServiceEvent } from '../contract/event.ts';

@@ -1,5 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { RunState } from '../control/controlled.ts';
+import type { ContextSnapshotInput } from '../context/context-snapshot.ts';
+import type { AttachedView, ContextView } from '../contract/context-view.ts';
 import type { DiffView } from '../contract/diff-view.ts';
 import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 import type { VerificationView } from '../contract/verification-view.ts';
@@ -222,6 +224,16 @@ export class RemoteRun {
   async fork(options: Partial<ForkRun> = {}): Promise<readonly RemoteRun[]> {
     const { runs } = await this.#post<{ readonly runs: readonly RunView[] }>('/forks', options);
     return runs.map(({ id }) => new RemoteRun(this.#requests, id));
+  }
+
+  /** What its agent believes from here on. Asked for again where the answer was lost: the same one twice is the same. */
+  attachContext(snapshot: ContextSnapshotInput, signal?: AbortSignal): Promise<AttachedView> {
+    return this.#requests.json({ ...this.#posting('/context', snapshot), repeatable: true, signal });
+  }
+
+  /** Who worked in it and what they believed: now, or when `call` was made. Also of a closed run. */
+  context({ call, signal }: { readonly call?: string; readonly signal?: AbortSignal } = {}): Promise<ContextView> {
+    return this.#get(`/context${call === undefined ? '' : `?call=${encodeURIComponent(call)}`}`, signal);
   }
 
   /** Which rules and credentials it still has. */

@@ -13,7 +13,7 @@ export const contextsBytesMax = 16 * 1024 ** 2;
 type Of = Pick<RunDir, 'id' | 'contextDir'>;
 
 /** Where a snapshot lies: `context/<64 hex digits>.json`. */
-function contextFile({ contextDir }: Of, digest: Digest): string {
+export function contextFile({ contextDir }: Of, digest: Digest): string {
   return join(contextDir, `${digest.slice('sha256:'.length)}.json`);
 }
 

@@ -21,8 +21,8 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { approvalForm, type ElicitedApprovals } from './elicited-approvals.ts';
 import { Progress } from './progress.ts';
 import { readResource, resourceList } from './resources.ts';
-import { toolList } from './tool-list.ts';
-import { failureReply, toolReply } from './tool-reply.ts';
+import { contextToolName, toolList } from './tool-list.ts';
+import { contextReply, failureReply, toolReply } from './tool-reply.ts';
 import { WaitingCalls } from './waiting-calls.ts';
 
 export interface McpRunOptions {
@@ -109,6 +109,7 @@ export class McpRun {
     this.#calls += 1;
     try {
       const run = await this.#opened();
+      if (name === contextToolName && run.asksContext) return contextReply(callId, await run.attachContext(given));
       if (!run.tools().some((tool) => tool.name === name))
         throw new ProtocolError(
           ProtocolErrorCode.InvalidParams,

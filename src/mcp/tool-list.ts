@@ -1,4 +1,6 @@
 import type { Tool, ToolAnnotations } from '@modelcontextprotocol/server';
+import { z } from 'zod';
+import { ContextSnapshot } from '../context/context-snapshot.ts';
 import type { Offer } from '../run/delegated-run.ts';
 import type { ToolName } from '../tools/tool-call.ts';
 
@@ -30,12 +32,27 @@ const natures: Record<ToolName, 'reads' | 'adds' | 'settles' | 'changes' | 'runs
 
 /** The tools of the run's class, as the protocol describes them. */
 export function toolList(offer: Offer): Tool[] {
-  return offer.tools().map(({ name, description, inputSchema }) => ({
+  const tools = offer.tools().map(({ name, description, inputSchema }) => ({
     name,
     description,
     inputSchema: plainSchema(inputSchema) as Tool['inputSchema'],
     annotations: annotationsOf(name as ToolName, offer.reachesOut),
   }));
+  return offer.asksContext ? [...tools, contextTool()] : tools;
+}
+
+/** No tool of the sandbox: what it is given is kept with the run. Offered where some calls are denied without it. */
+export const contextToolName = 'attach_context';
+
+function contextTool(): Tool {
+  const schema = z.toJSONSchema(ContextSnapshot, { io: 'input', unrepresentable: 'any' });
+  return {
+    name: contextToolName,
+    description:
+      'Puts on record what you believe now: the task, what you have found, what you are about to do. Some calls are denied until a fresh one is there; count `version` up.',
+    inputSchema: plainSchema(schema) as Tool['inputSchema'],
+    annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  };
 }
 
 function annotationsOf(name: ToolName, reachesOut: boolean): ToolAnnotations {

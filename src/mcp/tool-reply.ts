@@ -16,6 +16,19 @@ export function toolReply(result: ToolResult, options: { readonly textOnly?: boo
   };
 }
 
+/** That a context snapshot is on record. */
+export function contextReply(
+  callId: string,
+  attached: { readonly number: number; readonly digest: string },
+): CallToolResult {
+  const text = `It is on record as context ${attached.number} of this run.`;
+  return {
+    content: [{ type: 'text', text }],
+    structuredContent: { callId, ok: true, text, ...attached },
+    isError: false,
+  };
+}
+
 /** What went wrong on our side, or was asked wrongly: the model may put the latter right. */
 export function failureReply(callId: string, failure: unknown): CallToolResult {
   const code = isRunnerError(failure) ? failure.code : 'internal';

@@ -2,12 +2,16 @@ import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { digestOfContext, parseContext } from '../context/context-snapshot.ts';
+import type { AttachedContext } from './contexts.ts';
 import type { DelegatedRun, OutputPart } from './delegated-run.ts';
 
 /** A run of nothing: calls are parsed and remembered, and end when they are told to. */
 export class PretendedRun implements DelegatedRun {
   readonly id = '00000000000000000000000000';
   readonly reachesOut = false;
+  readonly asksContext: boolean;
+  readonly contexts: unknown[] = [];
   readonly calls: { readonly callId: string; readonly input: ToolCallInput; readonly claims: string | undefined }[] =
     [];
   readonly cancelled: string[] = [];
@@ -15,8 +19,9 @@ export class PretendedRun implements DelegatedRun {
   readonly #atOnce: boolean;
 
   /** `atOnce`: every call ends at once. */
-  constructor(options: { atOnce?: boolean } = {}) {
+  constructor(options: { atOnce?: boolean; asksContext?: boolean } = {}) {
     this.#atOnce = options.atOnce ?? true;
+    this.asksContext = options.asksContext ?? false;
   }
 
   tools(): readonly ToolDescription[] {
@@ -29,6 +34,12 @@ export class PretendedRun implements DelegatedRun {
     const result: ToolResult = { callId, tool, ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
     if (this.#atOnce) return result;
     return await new Promise((resolve) => this.#answers.set(callId, resolve));
+  }
+
+  async attachContext(input: unknown): Promise<AttachedContext> {
+    const snapshot = parseContext(input);
+    this.contexts.push(snapshot);
+    return { digest: digestOfContext(snapshot), number: this.contexts.length };
   }
 
   async poll(callId: string): Promise<ToolResult> {

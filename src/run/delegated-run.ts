@@ -5,12 +5,16 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { readEntries } from '../journal/read.ts';
 import { findOutput } from '../sandbox/find-output.ts';
 import { exportDocument } from './export.ts';
+import { parseContext } from '../context/context-snapshot.ts';
+import type { AttachedContext } from './contexts.ts';
 import type { Run } from './run.ts';
 
 /** What a run has for its harness: of the policy alone, so it is known before there is a run. */
 export interface Offer {
   /** The policy lets something of it out of the sandbox. */
   readonly reachesOut: boolean;
+  /** The policy asks before some calls what the agent believes. */
+  readonly asksContext: boolean;
   /** What is offered: nothing else is answered. */
   tools(): readonly ToolDescription[];
 }
@@ -26,6 +30,8 @@ export interface DelegatedRun extends Offer {
   output(callId: string, offset: number, maxBytes: number, waitMs: number): Promise<OutputPart | undefined>;
   /** Ends a command of this run with its whole tree; one that has ended, or is none, is left alone. */
   cancel(callId: string): Promise<void>;
+  /** What its agent believes from here on. */
+  attachContext(snapshot: unknown): Promise<AttachedContext>;
   /** The changes so far. Throws while commands run. */
   diff(): Promise<{ readonly document: Record<string, unknown>; readonly patch: Uint8Array }>;
   /** The entries on record, from `fromSeq` on. */
@@ -41,20 +47,22 @@ export interface OutputPart {
   readonly ended: boolean;
 }
 
-export function offerOf({ policy: { egress, tools } }: LoadedPolicy): Offer {
+export function offerOf({ policy: { egress, tools, context } }: LoadedPolicy): Offer {
   const reachesOut = egress.rules.length > 0 || egress.upstreams.length > 0;
-  return { reachesOut, tools: () => describeTools(tools.allow) };
+  const asksContext = context !== undefined && context.freshBefore.length > 0;
+  return { reachesOut, asksContext, tools: () => describeTools(tools.allow) };
 }
 
 /** A run of this process. */
 export class LocalRun implements DelegatedRun {
   readonly id: string;
   readonly reachesOut: boolean;
+  readonly asksContext: boolean;
   readonly #run: Run;
 
   constructor(run: Run) {
     this.id = run.id;
-    this.reachesOut = offerOf(run.policy).reachesOut;
+    ({ reachesOut: this.reachesOut, asksContext: this.asksContext } = offerOf(run.policy));
     this.#run = run;
   }
 
@@ -83,6 +91,10 @@ export class LocalRun implements DelegatedRun {
     if (command === undefined || command.result !== undefined) return;
     command.kill();
     await command.ended;
+  }
+
+  attachContext(snapshot: unknown): Promise<AttachedContext> {
+    return this.#run.attachContext(parseContext(snapshot));
   }
 
   async diff(): Promise<{ document: Record<string, unknown>; patch: Uint8Array }> {

@@ -37,7 +37,8 @@ export class Freshness {
       this.#age === undefined
         ? `the policy asks what the agent believes before a call of category ${category}, and no context snapshot is attached`
         : `the policy asks what the agent believes before a call of category ${category}, and the last context snapshot is ${this.#age} calls old (${maxAgeCalls} are possible)`;
-    const hint = 'Attach a context snapshot (attachContext, POST /v1/runs/{run}/context), then make the call again.';
+    const hint =
+      'Attach a context snapshot (POST /v1/runs/{run}/context; attach_context over MCP), then make the call again.';
     return { rule: 'context.fresh_before', reason, hint };
   }
 }

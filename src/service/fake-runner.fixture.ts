@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, type Duplex } from 'node:stream';
+import { digestOfContext, parseContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
@@ -77,6 +78,16 @@ export class FakeRun {
   remaining(): unknown {
     const many = { calls: 50, denied: 8, approvals: 5, parallel: 4, outputBytes: 1_000_000, wallClockMs: 60_000 };
     return { ...many, byTag: {}, deniedInARow: null, perMinute: null, cpuMs: null };
+  }
+
+  /** What was said of the agent's beliefs, and by whom. */
+  readonly contexts: { readonly snapshot: ContextSnapshot; readonly by: string | undefined }[] = [];
+  readonly worker = {};
+
+  async attachContext(input: unknown, by?: string): Promise<unknown> {
+    const snapshot = parseContext(input);
+    this.contexts.push({ snapshot, by });
+    return { digest: digestOfContext(snapshot), number: this.contexts.length };
   }
 
   /** What is on record of who takes part without a call. */

@@ -25,6 +25,7 @@ import type { ToolResult } from '../tools/tool-result.ts';
 import { Access } from './access.ts';
 import type { ApprovalDesk } from './approval-desk.ts';
 import { CallRecord, isObserver } from './call-record.ts';
+import { ContextDesk } from './context-desk.ts';
 import { diskOf, DiskRoom, type DiskState } from './disk-room.ts';
 import { EngineProbe } from './engine-probe.ts';
 import { KeyDesk } from './key-desk.ts';
@@ -103,6 +104,7 @@ export class Service {
   readonly room: DiskRoom;
   readonly uploads: Uploads;
   readonly proposals: Proposals;
+  readonly contexts: ContextDesk;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -147,8 +149,10 @@ export class Service {
       workspaces: new WorkspaceSource(roots, this.uploads, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,
     });
+    const ask = (principal: Principal, scope: Parameters<Access['require']>[1]): void => this.#ask(principal, scope);
+    this.contexts = new ContextDesk({ ask, service: this, participants: this.#participants });
     this.proposals = new Proposals({
-      ask: (principal, scope) => this.#ask(principal, scope),
+      ask,
       access: this.access,
       store,
       dataDir,

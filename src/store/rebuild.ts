@@ -78,7 +78,8 @@ function settle(store: Store, row: RunRow, ends: JournalEnds | undefined): boole
 async function addCallers(store: Store, dir: RunDir): Promise<void> {
   const callers = new Set<string>();
   for await (const { type, data } of readEntries(dir.journal)) {
-    const says = type === 'call.intended' || type === 'call.denied' || type === 'participant.joined';
+    const isCall = type === 'call.intended' || type === 'call.denied';
+    const says = isCall || type === 'participant.joined' || type === 'context.attached';
     if (says && data.by !== undefined) callers.add(data.by);
   }
   for (const caller of callers) store.runs.addCaller(dir.id, caller);
