@@ -242,6 +242,7 @@ const mayImport: Record<string, readonly string[]> = {
     ...leaves,
     'backup',
     'bundle',
+    'context',
     'api',
     'client',
     'contract',

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { z } from 'zod';
+import { ContextSnapshot } from '../context/context-snapshot.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 import { printable } from '../journal/printable.ts';
@@ -17,20 +18,21 @@ import { inRun, withRunOptions, type RunOptions } from './open-run.ts';
 import { closingLines, runSummary } from './summary.ts';
 import { durationText, printJson, quote, say } from './terminal.ts';
 
-/** One line of a session: a tool call, and what a reader should know of it. */
-const PlayLine = z.strictObject({
+/** One line of a session: a tool call, and what a reader should know of it; or what the agent believes from here on. */
+const CallLine = z.strictObject({
   callId: z.string().regex(callIdPattern).optional(),
   note: z.string().optional(),
   call: ToolCall,
 });
-type PlayLine = z.infer<typeof PlayLine>;
+const ContextLine = z.strictObject({ note: z.string().optional(), context: ContextSnapshot });
+type PlayLine = z.infer<typeof CallLine> | z.infer<typeof ContextLine>;
 
 const lineBytesMax = 64 * 1024 * 1024;
 
 export function playCommand(program: Command, context: CliContext): void {
   withRunOptions(program.command('play'))
     .description('play a session of tool calls (JSON Lines; - reads standard input) in one sandbox')
-    .argument('<file>', 'lines of {"callId"?, "note"?, "call": {"tool": ...}}')
+    .argument('<file>', 'lines of {"callId"?, "note"?, "call": {"tool": ...}}, or {"note"?, "context": {...}}')
     .option('--lines <n>', 'how much of an output to show', wholeNumber(1), 8)
     .action(async (file: string, options: RunOptions & { lines: number }) => {
       await refuseUnreadable(file);
@@ -62,8 +64,13 @@ async function play(run: Run, file: string, options: RunOptions & { lines: numbe
     number += 1;
     if (text.trim() === '' || text.startsWith('#')) continue;
     const line = parseLine(text, number, file);
-    const callId = line.callId ?? `${number}`;
     if (options.json !== true) announce(line);
+    if ('context' in line) {
+      const attached = await run.attachContext(line.context);
+      if (options.json === true) printJson(attached);
+      continue;
+    }
+    const callId = line.callId ?? `${number}`;
     const started = performance.now();
     const result = await run.call(callId, line.call);
     if (options.json === true) printJson(result);
@@ -85,7 +92,8 @@ function parseLine(text: string, number: number, file: string): PlayLine {
       { cause: error },
     );
   }
-  const parsed = PlayLine.safeParse(value);
+  const saysContext = typeof value === 'object' && value !== null && 'context' in value;
+  const parsed = (saysContext ? ContextLine : CallLine).safeParse(value);
   if (!parsed.success) throw new RunnerError('invalid_request', `${file}:${number}: ${z.prettifyError(parsed.error)}`);
   return parsed.data;
 }
@@ -93,6 +101,10 @@ function parseLine(text: string, number: number, file: string): PlayLine {
 function announce(line: PlayLine): void {
   say('');
   if (line.note !== undefined) say(pc.bold(line.note));
+  if ('context' in line) {
+    say(`${pc.cyan('▸')} ${pc.cyan('context')} ${printable(line.context.summary).slice(0, 150)}`);
+    return;
+  }
   say(`${pc.cyan('▸')} ${pc.cyan(line.call.tool)} ${printable(describe(line.call)).slice(0, 150)}`);
 }
 

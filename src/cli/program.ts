@@ -34,6 +34,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   diff: async () => (await import('./diff.ts')).diffCommand,
   log: async () => (await import('./log.ts')).logCommand,
   egress: async () => (await import('./egress.ts')).egressCommand,
+  context: async () => (await import('./beliefs.ts')).contextCommand,
   output: async () => (await import('./output.ts')).outputCommand,
   check: async () => (await import('./check.ts')).checkCommand,
   export: async () => (await import('./export.ts')).exportCommand,

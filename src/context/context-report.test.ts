@@ -61,12 +61,24 @@ test('who ran which part, with what it began, and what was believed when', async
   const told = await readContexts(dir);
   expect(told.parts).toEqual([
     {
-      ...{ lane: null, model: 'quick-1', from: { run: other, lane: 'explore', model: 'quick-0' } },
-      ...{ calls: 2, denied: 1, firstCall: 'a', lastCall: 'b', snapshots: 1 },
+      lane: null,
+      model: 'quick-1',
+      from: { run: other, lane: 'explore', model: 'quick-0' },
+      calls: 2,
+      denied: 1,
+      firstCall: 'a',
+      lastCall: 'b',
+      snapshots: 1,
     },
     {
-      ...{ lane: 'commit', model: 'strong-2', from: { run, lane: null, model: 'quick-1' } },
-      ...{ calls: 1, denied: 0, firstCall: 'c', lastCall: 'c', snapshots: 1 },
+      lane: 'commit',
+      model: 'strong-2',
+      from: { run, lane: null, model: 'quick-1' },
+      calls: 1,
+      denied: 0,
+      firstCall: 'c',
+      lastCall: 'c',
+      snapshots: 1,
     },
   ]);
   expect(told.applied).toEqual([{ run: other, digest: digestOf('s'), changes: 4 }]);
