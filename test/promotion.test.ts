@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { DiffView } from '../src/contract/diff-view.ts';
-import { smallPolicy } from './fixtures/bench.ts';
+import { smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { plantsFor } from './fixtures/plants.ts';
 import { openRunnerBench } from './fixtures/runner-bench.ts';
 
@@ -84,6 +84,10 @@ test('what an agent plants is flagged or stays behind, and none of it runs on it
   expect(await cli('promotions')).toMatch(/rolled back: not wanted/);
   expect(existsSync(marker)).toBe(false);
   expect(await cli('review', run.id, '--no-patch')).toMatch(/rolled back before .*not wanted/);
+  const policy = join(bench.folder, 'again.yaml');
+  writeFileSync(policy, smallPolicyText());
+  const again = ['-w', path, '-p', policy, '--', 'sh', '-c', 'mkdir -p src/.husky; echo x > src/.husky/pre-commit'];
+  expect(await cli('run', ...again)).toMatch(/rolled back before .*\.husky\/pre-commit .*not wanted/);
 });
 
 test('where other files have moved on, the changes are judged there before they go on', async () => {

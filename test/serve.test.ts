@@ -178,3 +178,73 @@ test('a harness elsewhere has nothing of the machine but its address and a key: 
     await rm(elsewhere, { recursive: true });
   }
 });
+
+test('what a run proposes is verified, reviewed and taken from elsewhere, by people whom their keys name, and a rollback is told to the next run', async () => {
+  const { process: service, told } = await serve('--listen', '127.0.0.1:0');
+  const elsewhere = await mkdtemp(join(tmpdir(), 'glovebox-elsewhere-'));
+  const at = async (identity: string, ...scopes: string[]) => {
+    const draft = { team: 'red', identity, scopes, policies: 'any', expiresAt: null };
+    const { secret } = (await ask('POST', '/v1/keys', draft)).json as { secret: string };
+    const env = { GLOVEBOX_URL: told.listening[1] ?? '', GLOVEBOX_KEY: secret, GLOVEBOX_DATA: join(elsewhere, 'none') };
+    return async (...argv: string[]): Promise<string> => {
+      const { exitCode, stdout, stderr } = await bench.cliHere(argv, { env });
+      return `${exitCode} ${stdout}${stderr}`;
+    };
+  };
+  const here = async (...argv: string[]): Promise<string> => {
+    const { exitCode, stdout, stderr } = await bench.cliHere(argv);
+    return `${exitCode} ${stdout}${stderr}`;
+  };
+  try {
+    const [ann, kim] = [await at('ann', 'run:open', 'call', 'read', 'approve'), await at('kim', 'approve', 'read')];
+    const workspace = join(elsewhere, 'files');
+    await mkdir(join(workspace, 'src'), { recursive: true });
+    await writeFile(join(workspace, 'src/a.txt'), 'one\n');
+    await writeFile(join(workspace, 'check.sh'), 'grep -q two src/a.txt\n');
+    const git = (...argv: string[]) =>
+      execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.org', ...argv], { cwd: workspace });
+    for (const argv of [
+      ['init', '-qb', 'main'],
+      ['add', '-A'],
+      ['commit', '-qm', 'base'],
+      ['branch', 'next'],
+    ])
+      await git(...argv);
+    const gate = 'verify: { gates: [{ id: unit, run: [sh, check.sh], timeout: 10s }] }\n';
+    await writeFile(
+      join(elsewhere, 'policy.yaml'),
+      smallPolicyText(`${gate}promotion: { reviewers: authenticated }\n`),
+    );
+    const work = async (name: string): Promise<string> => {
+      await ann('open', '--name', name, '-p', join(elsewhere, 'policy.yaml'), '--upload', workspace);
+      await ann('exec', name, '--', 'sh', '-c', 'echo two >> src/a.txt');
+      return ann('close', name);
+    };
+    expect(await work('far')).not.toMatch(/rolled back before/);
+    expect(await ann('verify', 'far')).toMatch(/^0 .*passed, 6 gates, 1 sandboxes.*… unit\/candidate\/same/s);
+    expect(await ann('review', 'far', '--accept')).toMatch(/^125 .*ann opened run .*forbidden/s);
+    const shown = await kim('review', 'far');
+    expect(shown).toMatch(/src\/a\.txt.*what happened.*1 call \(exec 1\).*by people whom a service knows.*\+two/s);
+    const [, run = '', manifest = ''] = /glovebox review (\w+) --manifest (\w+) --accept/.exec(shown) ?? [];
+    expect(await kim('export', 'far', '-o', join(elsewhere, 'far.tar'))).toMatch(/^0 /);
+    const promote = ['promote', join(elsewhere, 'far.tar'), '--repo', workspace, '--branch', 'next'];
+    expect(await here('review', run, '--accept', '--as', 'zoe')).toMatch(/^0 accepted by zoe.* named/s);
+    expect(await here(...promote)).toMatch(/^125 .*has 0, without that of zoe, who are not known as surely/s);
+    expect(await kim('review', 'far', '--accept', '--as', 'zoe')).toMatch(/^125 .*leave --as out/s);
+    expect(await kim('review', 'far', '--accept', '--manifest', '0123456789ab')).toMatch(
+      /^125 .*look at it again.*conflict/s,
+    );
+    expect(await kim('review', 'far', '--accept', '--manifest', manifest)).toMatch(
+      /^0 accepted by kim.* authenticated/s,
+    );
+    expect(await here(...promote)).toMatch(/^0 promoted/);
+    const { stdout } = await git('log', '-1', '--format=%(trailers:key=Reviewed-by,valueonly,separator=%x20)', 'next');
+    expect(stdout).toBe('kim');
+    expect(await here('rollback', run, '--reason', 'it broke')).toMatch(/^0 rolled back/);
+    expect(await work('again')).toMatch(/rolled back before.* src\/a\.txt .*it broke/);
+  } finally {
+    service.kill('SIGTERM');
+    await service;
+    await rm(elsewhere, { recursive: true });
+  }
+});

@@ -186,6 +186,7 @@ function pathOf({ path, operation }: Route, run: string): string {
     approval: newId(),
     key: newId(),
     workspace: newId(),
+    verification: newId(),
   };
   const query = operation === 'makeCallWithPayload' ? `?call=${encodeURIComponent('{"tool":"write","path":"a"}')}` : '';
   return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default') + query;

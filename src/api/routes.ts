@@ -11,6 +11,7 @@ import { outputRoutes } from './routes/output-routes.ts';
 import { reviewRoutes } from './routes/review-routes.ts';
 import { runRoutes } from './routes/run-routes.ts';
 import { serviceRoutes } from './routes/service-routes.ts';
+import { verificationRoutes } from './routes/verification-routes.ts';
 import { workspaceRoutes } from './routes/workspace-routes.ts';
 import { socketRoutes } from './routes/socket-routes.ts';
 
@@ -25,6 +26,7 @@ export function allRoutes(): readonly Route[] {
     ...exportRoutes,
     ...contextRoutes,
     ...reviewRoutes,
+    ...verificationRoutes,
     ...approvalRoutes,
     ...workspaceRoutes,
     ...keyRoutes,

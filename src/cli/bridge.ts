@@ -21,7 +21,7 @@ export function bridgeCommand(program: Command, context: CliContext): void {
       const environment = new CodexEnvironment(door.opened, await spellingsOf(options.workspace));
       const served = environment.serve(process.stdin, process.stdout);
       const run = await serveRun(context, { ...options, stdinIsTaken: true }, door, served);
-      if (options.quiet !== true) for (const line of closingLines(run)) say(line);
+      if (options.quiet !== true) for (const line of await closingLines(context, run)) say(line);
     });
 }
 

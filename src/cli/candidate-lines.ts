@@ -3,8 +3,8 @@ import type { DiffView } from '../contract/diff-view.ts';
 import { printable } from '../journal/printable.ts';
 import { bytesText } from './terminal.ts';
 
-/** What a person wants to see of what a run proposes: what changed, what was refused or held back, and what to type next. */
-export function candidateLines(run: string, diff: DiffView): string[] {
+/** What a person wants to see of what a run proposes: what changed, what was refused or held back, what went wrong before (`earlier`), and what to type next. */
+export function candidateLines(run: string, diff: DiffView, earlier: readonly string[] = []): string[] {
   const changed = diff.changes.length === 0 ? ['  no change in the write scope'] : diff.changes.map(changeLine);
   const refused = diff.findings
     .filter((finding) => finding.effect === 'refused')
@@ -37,6 +37,7 @@ export function candidateLines(run: string, diff: DiffView): string[] {
     ...outside.slice(0, 20),
     ...held.slice(0, 20),
     ...due,
+    ...earlier,
     ...scratch,
     pc.dim(`next: glovebox diff ${run}   glovebox log ${run}   glovebox check ${run}`),
   ];

@@ -4,6 +4,7 @@ import { candidateLines } from './candidate-lines.ts';
 import { exitCodes, Exit, type CliContext } from './context.ts';
 import { findRemoteRun } from './find-run.ts';
 import { openService } from './service.ts';
+import { setbackLines } from './setback-lines.ts';
 import { printJson, say } from './terminal.ts';
 
 export function closeCommand(program: Command, _context: CliContext): void {
@@ -24,9 +25,11 @@ export function closeCommand(program: Command, _context: CliContext): void {
         const reason = options.cancelled === true ? 'cancelled' : options.failed === true ? 'failed' : 'finished';
         const view = await run.close({ reason, ...(summary === undefined ? {} : { summary }) });
         const diff = view.outcome === 'lost' ? null : await run.diff();
-        if (options.json === true) printJson({ run: view, diff });
+        const setbacks = diff === null ? [] : await run.setbacks();
+        if (options.json === true) printJson({ run: view, diff, setbacks });
         else if (diff === null) say(pc.red(`run ${run.id}: the sandbox was lost; glovebox log ${run.id} says why`));
-        else if (options.quiet !== true) for (const line of candidateLines(run.id, diff)) say(line);
+        else if (options.quiet !== true)
+          for (const line of candidateLines(run.id, diff, setbackLines(setbacks))) say(line);
         throw new Exit(view.outcome === 'lost' ? exitCodes.failed : exitCodes.ok);
       } finally {
         await client.close();

@@ -37,7 +37,7 @@ export function mcpCommand(program: Command, context: CliContext): void {
         door,
         served,
       );
-      if (options.quiet !== true) for (const line of closingLines(run)) say(line);
+      if (options.quiet !== true) for (const line of await closingLines(context, run)) say(line);
     });
 }
 

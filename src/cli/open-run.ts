@@ -82,7 +82,7 @@ export async function inRun<T>(
     });
     try {
       const run = await open(runner, dataDir);
-      return { value: await workIn(run, work, options, interruption), run };
+      return { value: await workIn(context, run, work, options, interruption), run };
     } finally {
       await runner.close();
     }
@@ -151,6 +151,7 @@ function openRequest(options: RunOptions): Omit<OpenRequest, 'policy' | 'intent'
 }
 
 async function workIn<T>(
+  context: CliContext,
   run: Run,
   work: (run: Run) => Promise<T>,
   options: RunOptions,
@@ -170,8 +171,8 @@ async function workIn<T>(
     // Nobody waits for what the work was waiting for; it still puts the terminal back.
     process.stdin.destroy();
     await Promise.race([working.catch(() => undefined), sleep(1_000, undefined, { ref: false })]);
-    if (options.json === true) printJson(runSummary(run));
-    else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
+    if (options.json === true) printJson(await runSummary(context, run));
+    else if (options.quiet !== true) for (const line of await closingLines(context, run)) say(line);
     throw interruption.exit;
   }
 }

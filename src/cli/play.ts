@@ -39,8 +39,8 @@ export function playCommand(program: Command, context: CliContext): void {
       const { run, value } = await inRun(context, { ...options, stdinIsTaken: file === '-' }, (opened) =>
         play(opened, file, options),
       );
-      if (options.json === true) printJson(runSummary(run));
-      else for (const line of closingLines(run)) say(line);
+      if (options.json === true) printJson(await runSummary(context, run));
+      else for (const line of await closingLines(context, run)) say(line);
       throw new Exit(value);
     });
 }

@@ -32,8 +32,8 @@ export function runCommand(program: Command, context: CliContext): void {
       const { value, run } = await inRun(context, { ...options, stdinIsTaken: options.stdin === true }, (opened) =>
         execute(opened, argv, options),
       );
-      if (options.json === true) printJson({ ...runSummary(run), result: value });
-      else if (options.quiet !== true) for (const line of closingLines(run)) say(line);
+      if (options.json === true) printJson({ ...(await runSummary(context, run)), result: value });
+      else if (options.quiet !== true) for (const line of await closingLines(context, run)) say(line);
       throw new Exit(exitOf(value, run.summary));
     });
 }

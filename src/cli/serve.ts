@@ -205,7 +205,8 @@ class Stopping {
     this.#idle = setInterval(
       () => {
         const { idleSinceMs } = admission;
-        if (idleSinceMs === undefined || service.openRuns + service.openingRuns > 0) return;
+        if (idleSinceMs === undefined || service.openRuns + service.openingRuns + service.verifications.size > 0)
+          return;
         if (performance.now() - idleSinceMs >= idleMs) this.#ask('idle');
       },
       Math.ceil(idleMs / idlePolls),

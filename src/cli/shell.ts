@@ -19,7 +19,7 @@ export function shellCommand(program: Command, context: CliContext): void {
           'glovebox shell wants a terminal on its standard input; use glovebox run or glovebox play in scripts',
         );
       const { value, run } = await inRun(context, options, (opened) => interact(opened, options.shell));
-      for (const line of closingLines(run)) say(line);
+      for (const line of await closingLines(context, run)) say(line);
       throw new Exit(value);
     });
 }

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import type { RemoteRun, VerificationState } from '../client/client.ts';
 import { RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import { displayPath } from '../workspace/changes/names.ts';
 import { Runner } from '../runner.ts';
 import type { GateResult, Verdict, Verification } from '../verify/verification.ts';
-import type { KeptVerification } from '../verify/verification-files.ts';
 import { verifyRun } from '../verify/verify.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { Interruption } from './interruption.ts';
@@ -15,6 +15,11 @@ import { print, printJson, say } from './terminal.ts';
 interface Options {
   readonly json?: boolean;
   readonly quiet?: boolean;
+}
+
+interface Verified {
+  readonly digest: string;
+  readonly verification: Verification;
 }
 
 /** Of `glovebox verify`: what the gates found, apart from what could not be found out. */
@@ -38,11 +43,7 @@ export function verifyCommand(program: Command, context: CliContext): void {
     .option('--json', 'the verification as JSON')
     .action(async (name: string, options: Options) => {
       const kept = await atRun(context, name, async (place) => {
-        if (place.kind === 'service')
-          throw new RunnerError(
-            'invalid_request',
-            `run ${place.run.id} is verified on the machine that has it; unset GLOVEBOX_URL there, then glovebox verify ${place.run.id}`,
-          );
+        if (place.kind === 'service') return await verifyThere(place.run, options);
         return await verifyHere(context, place.dir.id, options);
       });
       if (options.json === true) printJson({ digest: kept.digest, verification: kept.verification });
@@ -51,7 +52,7 @@ export function verifyCommand(program: Command, context: CliContext): void {
     });
 }
 
-async function verifyHere(context: CliContext, run: string, { json, quiet }: Options): Promise<KeptVerification> {
+async function verifyHere(context: CliContext, run: string, { json, quiet }: Options): Promise<Verified> {
   const interruption = new Interruption('the verification');
   const told = json === true || quiet === true;
   try {
@@ -76,6 +77,33 @@ async function verifyHere(context: CliContext, run: string, { json, quiet }: Opt
   }
 }
 
+/** By the service that has it; Ctrl-C gives it up there too. Always a new one. */
+async function verifyThere(run: RemoteRun, { json, quiet }: Options): Promise<Verified> {
+  const interruption = new Interruption('the verification');
+  let shown = 0;
+  let attempt: string | null = null;
+  const onStep = (state: VerificationState): void => {
+    if (json === true || quiet === true) return;
+    for (const result of state.gates.slice(shown)) gateLines(result).forEach((text) => say(text));
+    shown = state.gates.length;
+    if (state.attempt !== null && state.attempt !== attempt) say(pc.dim(`  … ${printable(state.attempt)}`));
+    attempt = state.attempt;
+  };
+  try {
+    const { signal } = interruption;
+    const after = (await run.verifications(signal)).verifications[0]?.id;
+    const { digest, verification, problem } = await run.verify({ after, onStep, signal });
+    if (digest !== null && verification !== null) return { digest, verification };
+    const why = problem === null ? 'somebody has given it up' : problem.detail;
+    throw new RunnerError(
+      problem?.code ?? 'conflict',
+      `run ${run.id} was not verified: ${why}; glovebox verify it again`,
+    );
+  } finally {
+    interruption.end();
+  }
+}
+
 const colors: Readonly<Record<Verdict, (text: string) => string>> = {
   passed: pc.green,
   needs_review: pc.yellow,
@@ -83,18 +111,18 @@ const colors: Readonly<Record<Verdict, (text: string) => string>> = {
   broken: pc.red,
 };
 
-/** A gate, and why; everything in a result is printable already. */
+/** A gate, and why; everything in a result of this machine is printable already, and a service may be anybody's. */
 function gateLines({ id, verdict, required, reason, evidence, stability }: GateResult): readonly string[] {
-  const head = `  ${colors[verdict](verdict.padEnd(12))} ${id}${required ? '' : ' (not required)'}  ${reason}`;
+  const head = `  ${colors[verdict](verdict.padEnd(12))} ${id}${required ? '' : ' (not required)'}  ${printable(reason)}`;
   if (verdict === 'passed') return [head];
-  const shown = evidence.slice(0, shownMax).map((text) => pc.dim(`      │ ${text}`));
+  const shown = evidence.slice(0, shownMax).map((text) => pc.dim(`      │ ${printable(text)}`));
   const more =
     evidence.length > shownMax ? [pc.dim(`      │ … ${evidence.length - shownMax} more; --json has them`)] : [];
-  const counted = stability === undefined ? [] : [pc.dim(`      ${stability.verdict}: ${stability.bound}`)];
+  const counted = stability === undefined ? [] : [pc.dim(`      ${stability.verdict}: ${printable(stability.bound)}`)];
   return [head, ...shown, ...more, ...counted];
 }
 
-function closingLines({ verification, digest }: KeptVerification): readonly string[] {
+function closingLines({ verification, digest }: Verified): readonly string[] {
   const { verdict, run, risk, checksTouched, runs } = verification;
   const touched = checksTouched.slice(0, shownMax).map((path) => displayPath(path));
   const more = checksTouched.length > touched.length ? ', …' : '';

@@ -19,14 +19,14 @@ export type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../c
 export type { ServiceEvent } from '../contract/event.ts';
 export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';
-export type { VerificationView } from '../contract/verification-view.ts';
+export type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
 export type { Entry } from '../journal/entry.ts';
 export type { ToolCallInput, ToolName } from '../tools/tool-call.ts';
 export type { ToolData, ToolResult } from '../tools/tool-result.ts';
 export type { Command, ExecOptions, ExecutedCommand } from './exec.ts';
 export type { OutputOptions, OutputStream } from './output-stream.ts';
 export type { RemoteCommand } from './remote-command.ts';
-export type { CallOptions, RemoteRun } from './remote-run.ts';
+export type { CallOptions, RemoteRun, VerifyOptions } from './remote-run.ts';
 export type { Reask, ReaskOptions } from './requests.ts';
 export type { ResultOf } from './typed-result.ts';
 

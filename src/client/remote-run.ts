@@ -4,7 +4,7 @@ import type { ContextSnapshotInput } from '../context/context-snapshot.ts';
 import type { AttachedView, ContextView } from '../contract/context-view.ts';
 import type { DiffView } from '../contract/diff-view.ts';
 import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
-import type { VerificationView } from '../contract/verification-view.ts';
+import type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
 import type { BudgetView, CloseRun, ForkRun, RunView, SnapshotView } from '../contract/run-view.ts';
 import { newId } from '../ids.ts';
 import type { Entry } from '../journal/entry.ts';
@@ -26,8 +26,15 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface VerifyOptions {
+  readonly after?: string | undefined;
+  readonly onStep?: (state: VerificationState) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** The same as the service has it, a little longer. */
 const answerMs = 90_000;
+const stepMs = 30_000;
 /** All of it is read once before the first byte comes. */
 const bundleMs = 600_000;
 
@@ -154,6 +161,39 @@ export class RemoteRun {
   /** What the gates found of what it proposes: the newest. `not_found` where it was never verified. */
   verification(signal?: AbortSignal): Promise<VerificationView> {
     return this.#get('/verification', signal);
+  }
+
+  /** Every verification that was kept, the newest first, and the one that is being made. */
+  verifications(signal?: AbortSignal): Promise<VerificationList> {
+    return this.#get('/verifications', signal);
+  }
+
+  /**
+   * Has a closed run judged, and waits for it: a verification that is newer than `after`; without it, whichever is there. `onStep` is told how far
+   * it has come. Aborting `signal` gives it up, then throws the signal's reason; a connection that is lost gives up nothing.
+   */
+  async verify({ after, onStep, signal }: VerifyOptions = {}): Promise<VerificationState> {
+    const body = after === undefined ? {} : { after };
+    let state = await this.#requests.json<VerificationState>({
+      ...this.#posting('/verifications', body),
+      repeatable: true,
+    });
+    const path = `/verifications/${state.id}`;
+    try {
+      for (
+        ;
+        state.state === 'running';
+        state = await this.#get(`${path}?seen=${state.step}&waitMs=${stepMs}`, signal)
+      ) {
+        signal?.throwIfAborted();
+        onStep?.(state);
+      }
+    } catch (error) {
+      if (signal?.aborted === true) await this.#post(`${path}/cancel`, {}).catch(() => undefined); // it is given up either way
+      throw error;
+    }
+    onStep?.(state);
+    return state;
   }
 
   /** What a reviewer has to see of a closed run; the diff is `patch()`. */

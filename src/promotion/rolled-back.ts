@@ -1,4 +1,6 @@
-import type { Promotion } from './ledger.ts';
+import type { RunDir } from '../data-dir/data-dir.ts';
+import { readEntries } from '../journal/read.ts';
+import { Ledger, type Promotion } from './ledger.ts';
 
 /** A file that a run changes, and that an earlier promotion of another run had changed before it was rolled back. */
 export interface Setback {
@@ -27,4 +29,24 @@ export function setbacksOn(
           }),
     )
     .sort((a, b) => (a.at < b.at ? 1 : -1));
+}
+
+/** The same of a run with its workspace where its journal says, by what its data directory has on record; `counts`: which runs do. */
+export async function setbacksOfRun(
+  dataDir: { readonly path: string },
+  { journal }: Pick<RunDir, 'journal'>,
+  paths: readonly string[],
+  counts: (run: string) => boolean = () => true,
+): Promise<readonly Setback[]> {
+  const promotions = (await new Ledger(dataDir).list()).filter(
+    ({ intended, rolledBack }) => rolledBack !== undefined && counts(intended.run),
+  );
+  return promotions.length === 0 ? [] : setbacksOn(promotions, paths, await belowOf(journal));
+}
+
+/** Where the workspace lies in its repository. */
+async function belowOf(journal: string): Promise<string | undefined> {
+  for await (const entry of readEntries(journal))
+    if (entry.type === 'sandbox.started') return entry.data.workspace.below;
+  return undefined;
 }

@@ -21,6 +21,7 @@ import { PolicySource } from './policy-source.ts';
 import type { RunnerPort } from './run-opening.ts';
 import type { OpenedRun } from './run-views.ts';
 import { Service, type ServiceOptions } from './service.ts';
+import type { Verify } from './verification-desk.ts';
 
 /** A run without a sandbox: it keeps answers by their ids, and does nothing else. */
 export class FakeRun {
@@ -166,6 +167,8 @@ export class FakeRunner implements RunnerPort {
   readonly removals = { asked: 0, error: undefined as Error | undefined };
   /** Openings wait for it. */
   gate: Promise<void> = Promise.resolve();
+  /** How closed runs are judged. */
+  verify: Verify = () => Promise.reject(new Error('nobody has said how'));
 
   constructor(dataDir: DataDir) {
     this.#dataDir = dataDir;
@@ -247,7 +250,8 @@ export class FakeService {
     const runner = new FakeRunner(dataDir);
     const policies = await PolicySource.open(undefined);
     const disk = async (): Promise<DiskState> => ({ bytes: 1e12, freeBytes: clock.freeBytes, files: 0, freeFiles: 0 });
-    const service = await Service.open({ runner, desk, dataDir, store, policies, disk, options });
+    const verify: Verify = (...asked) => runner.verify(...asked);
+    const service = await Service.open({ runner, desk, dataDir, store, policies, disk, verify, options });
     return new FakeService(service, runner, desk, store, directory, clock);
   }
 

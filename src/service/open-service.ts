@@ -9,7 +9,9 @@ import { ApprovalDesk } from './approval-desk.ts';
 import { PolicySource } from './policy-source.ts';
 import { reconcile } from './reconcile.ts';
 import { Service, type ServiceOptions } from './service.ts';
+import { verifyRun } from '../verify/verify.ts';
 import { ServiceLock } from './service-lock.ts';
+import type { Verify } from './verification-desk.ts';
 
 export interface OpenServiceOptions extends ServiceOptions {
   readonly engine: Engine;
@@ -75,7 +77,9 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
       }));
     const probe = () => engine.list({ 'glovebox.owner': dataDir.owner });
     const sentPolicies = options.runner?.sentPolicies ?? [];
-    const parts = { runner, desk, dataDir, store, policies, resumed, lost, images, probe };
+    const verify: Verify = (run, how) => verifyRun({ runner, dataDir }, run, how);
+    const onTrouble = (line: string): void => onProgress?.(line);
+    const parts = { runner, desk, dataDir, store, policies, resumed, lost, images, probe, verify, onTrouble };
     const service = await Service.open({ ...parts, options: { sentPolicies, ...options } });
     return {
       service,

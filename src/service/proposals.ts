@@ -5,12 +5,10 @@ import type { DiffView } from '../contract/diff-view.ts';
 import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
-import { readEntries } from '../journal/read.ts';
-import { Ledger } from '../promotion/ledger.ts';
 import type { ReviewerKeys } from '../promotion/own-word.ts';
 import { reviewDocument } from '../promotion/review-document.ts';
 import { Reviews, type ReviewDraft } from '../promotion/reviews.ts';
-import { setbacksOn, type Setback } from '../promotion/rolled-back.ts';
+import { setbacksOfRun, type Setback } from '../promotion/rolled-back.ts';
 import { Slots } from '../slots.ts';
 import type { Scope } from '../store/key-row.ts';
 import type { RunRow } from '../store/runs.ts';
@@ -24,6 +22,8 @@ export interface ProposalParts {
   /** Who asks has this scope, and one more call to make; throws what refuses it. */
   readonly ask: (principal: Principal, scope: Scope) => void;
   readonly access: Access;
+  /** Of a run as it stands; counts as a call itself. */
+  readonly diff: (principal: Principal, run: string) => Promise<unknown>;
   readonly store: Store;
   readonly dataDir: DataDir;
   readonly events: EventLog;
@@ -62,7 +62,7 @@ export class Proposals {
       const paths = manifest.changes.map(({ path }) => path);
       return reviewDocument(manifest, digest, facts, {
         reviews: await (await this.#reviews()).list(digest),
-        setbacks: await this.#setbacks(principal, paths, manifest.base.below),
+        setbacks: await this.#setbacks(principal, manifest.run, paths),
         verifications: (await recordIdsIn(dataDir.runDir(manifest.run).verificationsDir)).length,
       });
     });
@@ -99,27 +99,23 @@ export class Proposals {
     });
   }
 
-  /** Earlier promotions of the files that a diff changes, of this team, that were rolled back. */
-  async setbacks(principal: Principal, runId: string, diff: () => Promise<unknown>): Promise<readonly SetbackView[]> {
-    const { access, dataDir } = this.#parts;
-    const { id } = access.find(principal, runId);
-    const { changes } = (await diff()) as DiffView;
-    const paths = changes.map(({ path }) => path);
-    return this.#setbacks(principal, paths, await belowOf(dataDir.runDir(id).journal));
+  /** Earlier promotions of the files that it has changed, of this team, which were rolled back. Of an open run no command may run. */
+  async setbacks(principal: Principal, runId: string): Promise<readonly SetbackView[]> {
+    const { changes } = (await this.#parts.diff(principal, runId)) as DiffView;
+    const { id } = this.#parts.access.find(principal, runId);
+    return this.#setbacks(
+      principal,
+      id,
+      changes.map(({ path }) => path),
+    );
   }
 
-  async #setbacks(principal: Principal, paths: readonly string[], below?: string): Promise<readonly Setback[]> {
+  #setbacks(principal: Principal, run: string, paths: readonly string[]): Promise<readonly Setback[]> {
     const { dataDir, store } = this.#parts;
-    const isOwn = (run: string): boolean => {
-      const row = store.runs.find(run);
+    return setbacksOfRun(dataDir, dataDir.runDir(run), paths, (earlier) => {
+      const row = store.runs.find(earlier);
       return row === undefined ? principal.keyId === localKeyId : row.team === principal.team;
-    };
-    const promotions = await new Ledger(dataDir).list();
-    return setbacksOn(
-      promotions.filter(({ intended }) => isOwn(intended.run)),
-      paths,
-      below,
-    );
+    });
   }
 
   async #reviews(): Promise<Reviews> {
@@ -141,11 +137,4 @@ export class Proposals {
       throw new RunnerError('run_not_open', `run ${row.id} is ${row.state}, and proposes nothing before it is closed`);
     return this.#described.run(async () => work(await describeRun(dataDir, row.id), row));
   }
-}
-
-/** Where the workspace lies in its repository. */
-async function belowOf(journal: string): Promise<string | undefined> {
-  for await (const entry of readEntries(journal))
-    if (entry.type === 'sandbox.started') return entry.data.workspace.below;
-  return undefined;
 }

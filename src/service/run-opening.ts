@@ -55,6 +55,8 @@ export class RunOpening {
   readonly #opening = new Map<string, Promise<OpenRun>>();
   /** Being made. */
   #forking = 0;
+  /** Of work that takes what a run takes, and is none. */
+  #held = 0;
   #over = false;
 
   constructor(parts: RunOpeningParts) {
@@ -131,6 +133,25 @@ export class RunOpening {
     }
   }
 
+  /**
+   * The place of one run under this policy, for work that makes sandboxes of its own: counted, and refused, as a run is. Until
+   * what it returns is called; twice is fine.
+   */
+  async hold(principal: Principal, id: string, policy: LoadedPolicy['policy']): Promise<() => void> {
+    const { quotas, room } = this.#parts;
+    await room.refuse('nothing is verified');
+    this.#refuseMore(principal.team, 1);
+    quotas.open(principal, id, costOf(policy));
+    this.#held += 1;
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.#held -= 1;
+      quotas.close(id);
+    };
+  }
+
   /** No more are opened; resolves when those that are being opened have come to their end. */
   async stop(): Promise<void> {
     this.#over = true;
@@ -144,7 +165,7 @@ export class RunOpening {
     const refuse = (message: string): never => {
       throw new RunnerError('queue_full', `${message}; close one`, { retryAfterMs: 1_000 });
     };
-    if (live.size + this.#opening.size + this.#forking + count > runsMax)
+    if (live.size + this.#opening.size + this.#forking + this.#held + count > runsMax)
       refuse(`${runsMax} runs are open, as many as this service takes`);
     const { openRuns } = quotas.usage({ team });
     if (openRuns + count > Math.ceil(runsMax / 2) && store.keys.hasOthers(team))

@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunDir } from '../data-dir/data-dir.ts';
-import type { VerificationView } from '../contract/verification-view.ts';
 import { RunnerError } from '../errors.ts';
 import { exportDocument } from '../runner.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
@@ -12,7 +11,6 @@ import { findEndedCall, type EndedCall } from '../sandbox/ended-call.ts';
 import { replyOutput } from '../tools/output-reply.ts';
 import { renderText } from '../tools/result-text.ts';
 import type { ExecData, ToolResult } from '../tools/tool-result.ts';
-import { findVerification } from '../verify/verification-files.ts';
 import type { OpenedRun } from './run-views.ts';
 import { CallOutput } from './call-output.ts';
 import type { OpenRun } from './open-run.ts';
@@ -43,13 +41,6 @@ export class RunRecords {
     if (answer?.data?.kind !== 'exec' || answer.data.state === 'ended') return answer;
     const ended = await findEndedCall(dir.callsDir, callId);
     return ended === undefined ? answer : withEnd(answer, answer.data, ended);
-  }
-
-  /** Throws `not_found`, and `journal_broken` for one that was changed. */
-  async verification(dir: RunDir): Promise<VerificationView> {
-    const found = await findVerification(dir);
-    if (found !== undefined) return found;
-    throw new RunnerError('not_found', `run ${dir.id} was never verified; where it is: glovebox verify ${dir.id}`);
   }
 
   /** Throws `call_not_found`. */

@@ -11,8 +11,6 @@ import type {
 } from '../contract/run-view.ts';
 import type { ImageList } from '../contract/service-view.ts';
 import type { WorkspaceView } from '../contract/workspace-view.ts';
-import type { SetbackView } from '../contract/review-view.ts';
-import type { VerificationView } from '../contract/verification-view.ts';
 import type { RunState } from '../control/controlled.ts';
 import type { SigningSource } from '../bundle/signing-key.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
@@ -43,6 +41,7 @@ import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts'
 import { runView, type OpenedRun } from './run-views.ts';
 import { TeamTerms } from './team-terms.ts';
 import { Uploads } from './uploads.ts';
+import { VerificationDesk, type Verify } from './verification-desk.ts';
 import { WorkspaceRoots } from './workspace-roots.ts';
 import { WorkspaceSource } from './workspace-source.ts';
 
@@ -63,6 +62,10 @@ export interface ServiceParts {
   readonly probe?: () => Promise<unknown>;
   /** Default: of the data directory. */
   readonly disk?: () => Promise<DiskState>;
+  /** How closed runs are judged; default: not here. */
+  readonly verify?: Verify;
+  /** What nobody waits for. */
+  readonly onTrouble?: (line: string) => void;
   readonly options?: ServiceOptions;
 }
 
@@ -105,6 +108,7 @@ export class Service {
   readonly uploads: Uploads;
   readonly proposals: Proposals;
   readonly contexts: ContextDesk;
+  readonly verifications: VerificationDesk;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -149,16 +153,22 @@ export class Service {
       workspaces: new WorkspaceSource(roots, this.uploads, dataDir.basesDir),
       runsMax: options.runsMax ?? runsMax,
     });
-    const ask = (principal: Principal, scope: Parameters<Access['require']>[1]): void => this.#ask(principal, scope);
-    this.contexts = new ContextDesk({ ask, service: this, participants: this.#participants });
+    const { access, events } = this;
+    const closed = { ask: this.#ask.bind(this), access, dataDir, events };
+    this.contexts = new ContextDesk({ ask: closed.ask, service: this, participants: this.#participants });
     this.proposals = new Proposals({
-      ask,
-      access: this.access,
+      ...closed,
+      diff: (principal, run) => this.diff(principal, run),
       store,
-      dataDir,
-      events: this.events,
       signing: options.signing,
       reviewers: options.reviewers,
+    });
+    this.verifications = new VerificationDesk({
+      ...closed,
+      hold: (...asked) => this.#opening.hold(...asked),
+      verify:
+        parts.verify ?? (() => Promise.reject(new RunnerError('service_unavailable', 'nothing is verified here'))),
+      onTrouble: parts.onTrouble ?? (() => undefined),
     });
     desk.onChange((type, approval, row) =>
       this.events.push({ type, at: now(), run: row.id, team: row.team, approval }, row),
@@ -335,17 +345,6 @@ export class Service {
     return this.#records.patch(...this.#ofRun(principal, runId));
   }
 
-  /** The newest. Throws `not_found` where the run was never verified. */
-  async verification(principal: Principal, runId: string): Promise<VerificationView> {
-    this.#ask(principal, 'read');
-    return this.#records.verification(this.#ofRun(principal, runId)[0]);
-  }
-
-  /** Earlier promotions of the files that it has changed, which were rolled back. Of an open run no command may run. */
-  async setbacks(principal: Principal, runId: string): Promise<readonly SetbackView[]> {
-    return this.proposals.setbacks(principal, runId, () => this.diff(principal, runId));
-  }
-
   /** Path of the journal of a run. */
   journal(principal: Principal, runId: string): string {
     this.#ask(principal, 'read');
@@ -368,7 +367,7 @@ export class Service {
   /** Opens no more runs, waits for calls that run, then closes what is open, or leaves it as it is. */
   async drain(deadlineMs: number, open: 'close' | 'leave' = 'close'): Promise<void> {
     this.#draining = true;
-    await this.#opening.stop();
+    await Promise.all([this.#opening.stop(), this.verifications.stop()]);
     await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');

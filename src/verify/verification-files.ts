@@ -34,6 +34,13 @@ export async function findVerification(dir: RunDir): Promise<KeptVerification | 
   return newest === undefined ? undefined : await readVerification(dir, newest);
 }
 
+/** By its id. Throws `not_found`, `journal_broken`. */
+export async function getVerification(dir: RunDir, id: string): Promise<KeptVerification> {
+  const ids = await recordIdsIn(dir.verificationsDir);
+  if (ids.includes(id)) return readVerification(dir, id);
+  throw new RunnerError('not_found', `run ${dir.id} has no verification ${id.slice(0, 64)}; see which it has`);
+}
+
 async function readVerification(dir: RunDir, id: string): Promise<KeptVerification> {
   const file = join(dir.verificationsDir, `${id}.json`);
   try {

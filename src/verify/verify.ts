@@ -27,6 +27,8 @@ export interface VerifyOptions {
   readonly onTrouble?: (text: string) => void;
   /** Gives up: nothing is written, and its reason is thrown. */
   readonly signal?: AbortSignal;
+  /** What it will be called; default: a new one, of the time when it ends. */
+  readonly id?: string;
 }
 
 /**
@@ -64,7 +66,10 @@ async function judgeSubject(runner: Runner, subject: Subject, options: VerifyOpt
   };
   const judged = await judgeAll(subject, attempt, options);
   options.signal?.throwIfAborted();
-  return verificationOf(subject, judged, sandboxes.made);
+  return {
+    ...verificationOf(subject, judged, sandboxes.made),
+    ...(options.id === undefined ? {} : { id: options.id }),
+  };
 }
 
 /** What was found, gate by gate; for one subject, with whatever makes attempts. */

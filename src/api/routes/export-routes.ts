@@ -52,7 +52,7 @@ export const exportRoutes: readonly Route[] = [
     scope: 'read',
     params,
     reply: { description: 'As in verify.md.', schema: z.record(z.string(), z.unknown()) },
-    handle: async ({ service, principal, params: { run } }) => json(await service.verification(principal, run)),
+    handle: async ({ service, principal, params: { run } }) => json(await service.verifications.newest(principal, run)),
   }),
   route({
     method: 'GET',

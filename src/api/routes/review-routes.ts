@@ -43,6 +43,6 @@ export const reviewRoutes: readonly Route[] = [
     params,
     reply: { description: 'The latest first.', schema: SetbackList },
     handle: async ({ service, principal, params: { run } }) =>
-      json({ setbacks: await service.setbacks(principal, run) }),
+      json({ setbacks: await service.proposals.setbacks(principal, run) }),
   }),
 ];
