@@ -207,6 +207,7 @@ const bodies: Readonly<Record<string, unknown>> = {
   restoreSnapshot: { snapshot: newId() },
   narrowEgress: { without: ['x'] },
   decideApproval: { approve: true },
+  attachContext: { version: 1, summary: 'what it believes' },
   giveReview: { manifest: `sha256:${'0'.repeat(64)}`, verdict: 'accepted' },
   createKey: { team: 'blue', identity: 'x', scopes: ['read'], policies: [], expiresAt: null },
 };
