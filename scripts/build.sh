@@ -6,6 +6,7 @@ stamp=dist/.built
 if [ ! -f "$stamp" ] || [ -n "$(find src tsconfig.json tsconfig.build.json package.json -newer "$stamp" -print -quit)" ]; then
   rm -rf dist.new
   npx tsc -p tsconfig.build.json --outDir dist.new
+  cp src/stats/page/page.css src/stats/page/plots.js dist.new/stats/page/
   touch dist.new/.built
   rm -rf dist
   mv dist.new dist

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -77,6 +77,16 @@ test.each([
 ])('a usage error is told before anything is read: %s %s', async (...argv) => {
   expect(await cli(...argv)).toBe(2);
   expect(out).toBe('');
+});
+
+test('--html writes the page beside what is printed, and says why it cannot', async () => {
+  await makeRun(await DataDir.open(dir));
+  const file = join(dir, 'stats.html');
+  expect(await cli('--html', file, '--json')).toBe(0);
+  expect(Stats.parse(JSON.parse(out)).all.runs).toBe(1);
+  expect(await readFile(file, 'utf8')).toContain("default-src 'none'");
+  expect(await cli('--html', join(dir, 'no', 'where.html'))).toBe(125);
+  expect(err).toContain('name a file in a directory that is there');
 });
 
 const nowMs = Date.parse('2026-03-01T12:00:00.000Z');

@@ -1,8 +1,11 @@
+import { writeFile } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
+import { messageOf, RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import type { Lanes } from '../stats/lanes.ts';
 import { measure } from '../stats/measure.ts';
-import { groupings, type Grouping } from '../stats/stats.ts';
+import { statsPage } from '../stats/page/page.ts';
+import { groupings, type Grouping, type Stats } from '../stats/stats.ts';
 import { believedReviews } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
 import { sinceTime } from './since.ts';
@@ -12,6 +15,7 @@ import { print, printJson, say } from './terminal.ts';
 interface Options {
   readonly since: string;
   readonly by: Grouping;
+  readonly html?: string;
   readonly json?: boolean;
 }
 
@@ -25,12 +29,26 @@ export function statsCommand(program: Command, context: CliContext): void {
     )
     .option('--since <time>', 'how long ago (36h, 30d, 8w), a day, a time, or all', checkedSince, '30d')
     .addOption(new Option('--by <what>', 'how runs are put together').choices(groupings).default('lane'))
+    .option('--html <file>', 'one page with tables and plots of all groupings, which needs no network')
     .option('--json', 'as JSON')
     .action(async (options: Options) => {
-      const stats = (await ofDirectory(context, options)).stats(options.by);
+      const lanes = await ofDirectory(context, options);
+      const stats = lanes.stats(options.by);
+      if (options.html !== undefined) await writePage(options.html, lanes, stats);
       if (options.json === true) printJson(stats);
       else for (const line of statsLines(stats)) print(line);
     });
+}
+
+/** The page begins with the grouping that was asked for. */
+async function writePage(file: string, lanes: Lanes, first: Stats): Promise<void> {
+  const others = groupings.filter((by) => by !== first.by).map((by) => lanes.stats(by));
+  const page = await statsPage([first, ...others]);
+  await writeFile(file, page).catch((cause: unknown) => {
+    const message = `${file} cannot be written: ${messageOf(cause)}; name a file in a directory that is there`;
+    throw new RunnerError('invalid_request', message, { cause });
+  });
+  say(`${file}: open it in a browser`);
 }
 
 function checkedSince(text: string): string {

@@ -96,6 +96,19 @@ test('the models of a run are those that its request, its contexts and its hand-
   expect(facts.models).toEqual(['large', 'small']);
 });
 
+test('findings of drift are counted by kind, with those that an entry had no room for', () => {
+  const finding = { source: 'env', key: 'TZ', text: 'TZ is another', reaction: 'note' } as const;
+  const found = (kind: 'env' | 'clock', more?: number): Draft => ({
+    type: 'drift.found',
+    data: { at: 'close', against: 'open', findings: [{ ...finding, kind }], ...(more === undefined ? {} : { more }) },
+  });
+  expect(factsOf([opened, found('env'), found('env', 7), found('clock')]).drift).toEqual({
+    '(more)': 7,
+    clock: 1,
+    env: 2,
+  });
+});
+
 test('failures are counted by class, those of the newest verification too', () => {
   const failure = { class: 'flaky_verifier', attribution: 'environment', retryable: true, where: 'gate u' } as const;
   const verification = someVerification({ verdict: 'failed', failures: [{ ...failure, evidence: 'both' }] });

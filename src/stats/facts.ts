@@ -14,6 +14,7 @@ export class FactsOfRun {
   readonly #waitsMs: number[] = [];
   readonly #verdicts = { approved: 0, denied: 0, expired: 0, broken: 0 };
   readonly #models = new Set<string>();
+  readonly #drift = new Map<string, number>();
   readonly #micros = new Map<string, number>();
   #tokens: { input: number; output: number } | undefined;
   #begun: { readonly entry: Entry; readonly opened: EntryData<'run.opened'> } | undefined;
@@ -44,6 +45,8 @@ export class FactsOfRun {
         return;
       case 'approval.decided':
         return this.#decided(entry.data, entry.mono);
+      case 'drift.found':
+        return this.#drifted(entry.data);
       case 'context.attached':
         return this.#spent(entry.data);
       case 'lane.handed_over':
@@ -80,7 +83,7 @@ export class FactsOfRun {
       tokens: this.#tokens === undefined ? null : { ...this.#tokens },
       money: Object.fromEntries([...this.#micros].sort(([a], [b]) => (a < b ? -1 : 1))),
       failures: countsOf([...this.#failures.list(), ...(verification?.failures ?? [])].map((one) => one.class)),
-      drift: {},
+      drift: Object.fromEntries([...this.#drift].sort(([a], [b]) => (a < b ? -1 : 1))),
       approvals: { asked: this.#approvals, approved, denied, unanswered: expired + broken, waitsMs: this.#waitsMs },
       verdict: verification?.verdict ?? null,
       gates: repeatedGates(verification),
@@ -91,6 +94,13 @@ export class FactsOfRun {
   /** Of a fork: another run's id. */
   get forkedFrom(): string | undefined {
     return this.#begun?.opened.forkedFrom?.run;
+  }
+
+  /** What an entry had no room for has no kind. */
+  #drifted({ findings, more = 0 }: EntryData<'drift.found'>): void {
+    const raise = (kind: string, count: number): unknown => this.#drift.set(kind, (this.#drift.get(kind) ?? 0) + count);
+    for (const { kind } of findings) raise(kind, 1);
+    if (more > 0) raise(moreKinds, more);
   }
 
   /** Of each snapshot what was spent since the one before it: so they are added up. */
@@ -124,6 +134,8 @@ function countsOf(names: readonly string[]): Readonly<Record<string, number>> {
   for (const name of names) found.set(name, (found.get(name) ?? 0) + 1);
   return Object.fromEntries([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
+
+const moreKinds = '(more)';
 
 function repeatedGates(verification: Verification | undefined): RunFacts['gates'] {
   const told = (verification?.gates ?? []).flatMap(({ stability }) => (stability === undefined ? [] : [stability]));
