@@ -48,6 +48,7 @@ const together = [
   'pool',
   'real-project',
   'reconcile',
+  'replay',
   'resume',
   'resume-held',
   'recovery',

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { Approvals } from './approvals/approvals.ts';
+import type { Approver } from './approvals/approval.ts';
 import { Budget } from './budget/budget.ts';
 import type { RunDir } from './data-dir/data-dir.ts';
 import { digestPattern } from './digest.ts';
@@ -11,7 +12,6 @@ import { SealWatch } from './egress/seal-watch.ts';
 import { RunnerError, messageOf } from './errors.ts';
 import { failpoint } from './failpoint.ts';
 import { inJournal, sealBeside } from './fencing.ts';
-import type { EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
 import type { Placement } from './placement.ts';
 import type { Recipe } from './pool/pool.ts';
@@ -22,7 +22,7 @@ import { ContextStory } from './context/context-story.ts';
 import { Answers } from './run/answers.ts';
 import { contextsOf } from './run/contexts.ts';
 import { RunControl } from './run/control.ts';
-import { handOverEntry, openedEntry, sizeOf, startedEntry } from './run/entries.ts';
+import { handOverEntry, openedEntry, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
 import { RunDrift } from './run/drift.ts';
@@ -30,9 +30,11 @@ import { OutsideWatch } from './run/outside-watch.ts';
 import { keepRun } from './run/kept-run.ts';
 import type { Origin } from './run/origin.ts';
 import { Run } from './run/run.ts';
+import { laySnapshot } from './run/lay-snapshot.ts';
+import type { Replays, Requester, Verifies } from './run/made-for.ts';
 import { makeSandbox } from './run/make-sandbox.ts';
 import { sandboxSpec } from './run/sandbox-spec.ts';
-import { encodeTaken, type RunImage, type RunSnapshot } from './run/snapshot.ts';
+import type { RunImage } from './run/snapshot.ts';
 import {
   approvalOptions,
   durabilityOf,
@@ -45,7 +47,6 @@ import type { Sandbox } from './sandbox/sandbox.ts';
 import type { Base } from './workspace/base/import.ts';
 import type { Scope } from './workspace/scope/scope.ts';
 import { makeSnapshotRepository } from './workspace/snapshot-repository.ts';
-import { toUnpackItems } from './workspace/snapshot.ts';
 
 /** What the opening of a run has been given or found out. */
 interface Opening {
@@ -65,13 +66,11 @@ interface Opening {
   readonly participants?: readonly string[];
   /** Made to look at a candidate: nobody is asked for anything at its end, and nothing of it is exported. */
   readonly verifies?: Verifies;
+  /** Made to make the calls of another run again. */
+  readonly replays?: Replays;
+  /** Who is asked in it; default: who the runner asks. */
+  readonly approver?: Approver;
 }
-
-/** Whose run it is: on record in its journal, so that it is known wherever that is. */
-export type Requester = NonNullable<EntryData<'run.opened'>['by']>;
-
-/** Which gate of which run looks at a candidate in it. */
-export type Verifies = NonNullable<EntryData<'run.opened'>['verifies']>;
 
 /** What it has been given; the rest is found out when its turn has come. */
 export interface Planned extends Omit<Opening, 'placement' | 'warm'> {
@@ -175,7 +174,8 @@ export class Opener {
     let run: Run | undefined;
     const stop = (reason: string): void => void run?.close('failed', `stopped: ${reason}`).catch(() => undefined);
     await failpoint('open.journaled');
-    const approvals = await Approvals.open(approvalOptions(this.#parts, dir, journal));
+    const { approver = this.#parts.options.approver } = opening;
+    const approvals = await Approvals.open({ ...approvalOptions(this.#parts, dir, journal), approver });
     const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
     const { base, ...started } = await this.#start(dir, opening, journal, { stop, drift });
     const budget = new Budget(budgetLimits(policy.policy));
@@ -262,6 +262,7 @@ export class Opener {
 
   async #start(dir: RunDir, opening: Opening, journal: Journal, { stop, drift }: Ending): Promise<Started> {
     const { placement, origin, policy, signal, image, scope, warm } = opening;
+    const { blobs } = this.#parts;
     signal?.throwIfAborted();
     const sandbox = await this.#sandbox(dir, opening);
     let fence: Fence | undefined;
@@ -286,7 +287,7 @@ export class Opener {
       const offered = placement.hasResults || origin?.scratch === true;
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
-      if (origin !== undefined) await this.#lay(await origin.snapshot, { dir, base, sandbox, journal });
+      if (origin !== undefined) await laySnapshot(await origin.snapshot, { dir, base, sandbox, journal, blobs });
       await warm?.tidied;
       keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
@@ -317,20 +318,6 @@ export class Opener {
       options: { outputMaxBytes, ...awayOf(options) },
       onBegun: () => origin?.begin(),
     });
-  }
-
-  /** What it began with is kept: it is not to be had of the source any more when that goes on. */
-  async #lay(
-    snapshot: RunSnapshot,
-    { dir, base, sandbox, journal }: { dir: RunDir; base: Base; sandbox: Sandbox; journal: Journal },
-  ): Promise<void> {
-    const { run, digest, changeSet } = snapshot;
-    await journal.append({ type: 'snapshot.applied', data: { run, digest, ...sizeOf(snapshot) } });
-    await Promise.all([
-      sandbox.files.unpack('.', toUnpackItems(base.tree, changeSet, this.#parts.blobs), { owners: true }),
-      // Without it the fork cannot be replayed, and says so; nothing else misses it.
-      writeFile(dir.beganWith, encodeTaken(snapshot), { mode: 0o600 }).catch(() => undefined),
-    ]);
   }
 }
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Approver } from './approvals/approval.ts';
 import type { DataDir } from './data-dir/data-dir.ts';
 import { canonicalJson, digestPattern, type Digest } from './digest.ts';
 import { InstalledMemory } from './drift/installed-memory.ts';
@@ -9,7 +10,7 @@ import { findEnvironmentLock } from './environment/lock.ts';
 import { RunnerError } from './errors.ts';
 import { newId } from './ids.ts';
 import { findAccepted, readAccepted, resolveImage } from './images/accepted.ts';
-import { Opener, type Planned, type Requester, type Verifies } from './opening.ts';
+import { Opener, type Planned } from './opening.ts';
 import { Placements, type Placement } from './placement.ts';
 import { Opens, type OpensStats } from './pool/opens.ts';
 import { WarmPool, type PoolStats } from './pool/pool.ts';
@@ -20,6 +21,7 @@ import { refuseTask } from './policy/decisions/refuse-task.ts';
 import { closeLostRun, recover, type Recovered } from './recovery.ts';
 import { resumeRun, type ResumeOptions } from './resuming.ts';
 import { forkPolicy, refuseUnseen, type ForkTask } from './run/fork-policy.ts';
+import type { Replays, Requester, Verifies } from './run/made-for.ts';
 import { Run } from './run/run.ts';
 import { leftOutText, placementFor, select } from './run/workspace.ts';
 import { originOf } from './run/origin.ts';
@@ -56,6 +58,9 @@ export interface ForkRequest extends ForkTask {
   /** How many, side by side; default 1. */
   readonly count?: number;
   readonly verifies?: Verifies;
+  readonly replays?: Replays;
+  /** Who is asked in them; default: who the runner asks. */
+  readonly approver?: Approver;
   readonly by?: Requester;
   /** Identities that take part in the source: on record in each fork before anything of it is there. */
   readonly participants?: readonly string[];

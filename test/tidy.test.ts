@@ -126,6 +126,7 @@ const mayImport: Record<string, readonly string[]> = {
   ],
   'runner.ts': [
     ...leaves,
+    'approvals', // whom a run is to ask, where it is not who the runner asks
     'data-dir',
     'drift',
     'engine',
@@ -214,6 +215,20 @@ const mayImport: Record<string, readonly string[]> = {
   failures: [...leaves, 'journal'], // why something did not come out as it was to, in one list of classes
   // Above the runner: what it does without an agent, of runs that are closed.
   verify: [...leaves, 'data-dir', 'failures', 'journal', 'policy', 'runner.ts', 'sandbox', 'tools', 'workspace'],
+  // The calls of a closed run again, in a sandbox of their own, and what came out otherwise.
+  replay: [
+    ...leaves,
+    'approvals',
+    'context',
+    'data-dir',
+    'journal',
+    'policy',
+    'run',
+    'runner.ts',
+    'sandbox',
+    'tools',
+    'workspace',
+  ],
   report: [...leaves, 'contract', 'failures', 'journal', 'verify'], // what can be held against a run, for CI
   // All that a run has left, in one signed file: what it is made of is named by digest, and read again to be checked.
   bundle: [
@@ -268,6 +283,7 @@ const mayImport: Record<string, readonly string[]> = {
     'runner.ts',
     'run',
     'recovery.ts',
+    'replay',
     'retention',
     'stats',
     'store',

@@ -44,6 +44,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   rollback: async () => (await import('./rollback.ts')).rollbackCommand,
   promotions: async () => (await import('./rollback.ts')).promotionsCommand,
   report: async () => (await import('./report.ts')).reportCommand,
+  replay: async () => (await import('./replay.ts')).replayCommand,
   verify: async () => (await import('./verify.ts')).verifyCommand,
   stats: async () => (await import('./stats.ts')).statsCommand,
   runs: async () => (await import('./runs.ts')).runsCommand,

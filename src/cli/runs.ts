@@ -23,6 +23,7 @@ export interface RunRow {
   readonly policy: string;
   /** Of one that was made to verify another: `RUN/GATE/ATTEMPT`. */
   readonly verifies?: string;
+  readonly replays?: string;
   /** null where a service does not say. */
   readonly calls: number | null;
 }
@@ -90,9 +91,10 @@ async function rowOfJournal({ id: run, journal }: RunDir): Promise<RunRow> {
   try {
     for await (const entry of readEntries(journal)) {
       if (entry.type === 'run.opened') {
-        const { policy, by, verifies: of } = entry.data;
+        const { policy, by, verifies: of, replays: again } = entry.data;
         const verifies = of === undefined ? {} : { verifies: `${of.run}/${of.gate}/${of.attempt}` };
-        Object.assign(row, { opened: entry.at, policy: policy.name, name: by?.name ?? null, ...verifies });
+        const replays = again === undefined ? {} : { replays: again.run };
+        Object.assign(row, { opened: entry.at, policy: policy.name, name: by?.name ?? null, ...verifies, ...replays });
       }
       if (entry.type === 'call.intended') row.calls += 1;
       if (entry.type === 'run.closed') row.state = entry.data.outcome;
@@ -117,7 +119,8 @@ function tableOf(rows: readonly RunRow[]): string {
   ]);
 }
 
-function madeFor({ verifies }: RunRow): string | undefined {
+function madeFor({ verifies, replays }: RunRow): string | undefined {
+  if (replays !== undefined) return `(replay of ${replays.slice(0, 12)})`;
   const [run = '', gate = ''] = verifies?.split('/') ?? [];
   return verifies === undefined ? undefined : `(${gate} of ${run.slice(0, 12)})`;
 }

@@ -131,6 +131,17 @@ export async function findAnswer(dir: RunDir, callId: string): Promise<ToolResul
   return found === undefined ? undefined : answerOf(found);
 }
 
+/** The same of many calls: the file is looked through once. */
+export async function findAnswers(dir: RunDir): Promise<(callId: string) => Promise<ToolResult | undefined>> {
+  const places = new Map<string, Place>();
+  await readLines(dir.answers, (line, place) => places.set(callIdOf(line), place));
+  const file = AnswerFile.create(dir.answers);
+  return async (callId) => {
+    const place = places.get(callId);
+    return place === undefined ? undefined : answerOf(await file.read(place));
+  };
+}
+
 /** Ids need no escaping in JSON. */
 function callIdOf(line: string): string {
   return line.slice(head.length, line.indexOf('"', head.length));

@@ -26,10 +26,11 @@ interface Opened {
   readonly origin?: Pick<EntryData<'run.opened'>, 'forkedFrom'>;
   readonly by?: EntryData<'run.opened'>['by'];
   readonly verifies?: EntryData<'run.opened'>['verifies'];
+  readonly replays?: EntryData<'run.opened'>['replays'];
 }
 
 /** The first entry of a run: what is intended, under which policy, with what. */
-export function openedEntry({ policy, image, facts, origin, by, verifies }: Opened): Draft {
+export function openedEntry({ policy, image, facts, origin, by, verifies, replays }: Opened): Draft {
   const { name, runtime } = policy.policy;
   const { intent } = policy.task;
   return {
@@ -52,6 +53,7 @@ export function openedEntry({ policy, image, facts, origin, by, verifies }: Open
       ...(by === undefined ? {} : { by }),
       ...(origin?.forkedFrom === undefined ? {} : { forkedFrom: origin.forkedFrom }),
       ...(verifies === undefined ? {} : { verifies }),
+      ...(replays === undefined ? {} : { replays }),
     },
   };
 }

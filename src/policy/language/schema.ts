@@ -11,6 +11,7 @@ import { Inputs } from './inputs.ts';
 import { Intent } from './intent.ts';
 import { Budget, Limits } from './limits.ts';
 import { Promotion } from './promotion.ts';
+import { Replay } from './replay.ts';
 import { Approvals, CommandRule, Escalator } from './rules.ts';
 import { Tools } from './tools.ts';
 import { Verify } from './verify.ts';
@@ -175,6 +176,7 @@ export const PolicyFile = z.strictObject({
   approvals: field(Approvals, 'What a person has to approve.', {}),
   promotion: field(Promotion, 'What has to be so before a bundle of a run goes into a repository.'),
   drift: field(Drift, 'When it is looked whether the environment is still the expected one, and what follows.', {}),
+  replay: field(Replay, 'What counts as the same when the calls of a run are made again.'),
   retention: field(
     Retention,
     'How long things are kept once the run is closed; `glovebox gc` and the service remove them after that.',

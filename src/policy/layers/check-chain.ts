@@ -9,6 +9,7 @@ import { classesOf, isSameInput } from './effective.ts';
 import { suggestion } from '../language/issue-lines.ts';
 import type { CommandRule } from '../language/rules.ts';
 import { lintPolicy } from '../texts/lint.ts';
+import { replayProblems } from './effective-replay.ts';
 import { meet } from './meet.ts';
 import { failedTests } from '../decisions/policy-tests.ts';
 import { restrictionsOf } from './restriction.ts';
@@ -32,6 +33,7 @@ export function checkChain(
       ...verifyProblems(chain, index),
       ...contextProblems(chain, index),
       ...driftProblems(chain, index),
+      ...replayProblems(chain, index),
     ]),
   );
   refuse(chain.flatMap((file) => wrongExamples(file)));

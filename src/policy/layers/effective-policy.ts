@@ -2,6 +2,7 @@ import type { Digest } from '../../digest.ts';
 import type { FileRules } from './file-rules.ts';
 import type { EffectiveDrift } from './effective-drift.ts';
 import type { EffectiveCredential, EffectiveEgress } from './effective-egress.ts';
+import type { EffectiveReplay } from './effective-replay.ts';
 import type { EffectiveVerify } from './effective-verify.ts';
 import type { RiskLevel } from '../language/fields.ts';
 import type { PromotionRule, ReviewersKnown, TightenWhen } from '../language/promotion.ts';
@@ -91,6 +92,8 @@ export interface Policy {
   readonly promotion?: readonly PromotionLayer[];
   /** Absent where no layer says anything of it: then `noDriftRules` holds. */
   readonly drift?: EffectiveDrift;
+  /** Absent where no layer says anything of it: then only what is always noise is, and there is no network. */
+  readonly replay?: EffectiveReplay;
   readonly retention: { readonly journalMs: number; readonly outputMs: number; readonly diffMs: number };
 }
 

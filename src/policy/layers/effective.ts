@@ -10,6 +10,7 @@ import type { Held } from './held.ts';
 import { meet, type Meet } from './meet.ts';
 import { contextOf } from './effective-context.ts';
 import { driftOf } from './effective-drift.ts';
+import { replayOf } from './effective-replay.ts';
 import { verifyOf } from './effective-verify.ts';
 import type { Effective, Policy } from './effective-policy.ts';
 import { fileLayer, laneOf, restrictionsOf, type Task } from './restriction.ts';
@@ -154,6 +155,7 @@ function policyOf(chain: readonly SourceFile[], found: SourceFile, compiling: Co
     ...verifyOf(chain, task.taskClass),
     ...promotionOf(chain),
     ...driftOf(chain),
+    ...replayOf(chain),
     retention: retentionOf(chain),
   };
 }

@@ -57,6 +57,7 @@ export function explainPolicy(loaded: LoadedPolicy): readonly ExplainedLine[] {
     ...contextLines(loaded),
     ...verifyLines(loaded),
     ...driftLines(loaded),
+    ...replayLines(loaded),
     ...triggerLines(loaded),
   ];
 }
@@ -141,6 +142,18 @@ function contextLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[]
   const age = chain.findIndex(({ file }) => file.context?.max_age_calls === context.maxAgeCalls);
   const value = context.maxAgeCalls === null ? 'none' : `${context.maxAgeCalls}`;
   return [...names, { key: 'context.max_age_calls', value, ...said(age, ['context', 'max_age_calls']) }];
+}
+
+function replayLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {
+  const { replay } = policy;
+  if (replay === undefined) return [];
+  const told = (key: 'noise' | 'network', value: string): ExplainedLine => {
+    const index = chain.findLastIndex(({ file }) => file.replay?.[key] !== undefined);
+    const place = chain[index]?.placeOf(['replay', key]) ?? 'default';
+    return { key: `replay.${key}`, value, layer: index < 0 ? 'default' : (policy.layers[index] ?? ''), place };
+  };
+  const noise = replay.noise.length === 0 ? 'only what always is' : replay.noise.join('  ');
+  return [told('noise', noise), told('network', replay.network ? 'that of the run' : 'none, unless --network')];
 }
 
 /** Gates of this task, and what the diff may be where somebody says so. */

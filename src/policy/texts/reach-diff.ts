@@ -49,6 +49,11 @@ export function reachDiff(before: Policy, after: Policy): ReachDiff {
     without(addressesOf(before), addressesOf(after)),
     'reach addresses of',
   );
+  add(
+    without(leniencyOf(after), leniencyOf(before)),
+    without(leniencyOf(before), leniencyOf(after)),
+    'count as replayed although there differs',
+  );
   for (const [what, then, now, text] of [...numbersOf(before, after), ...egressNumbersOf(before, after)]) {
     if (then === now) continue;
     const line = `${what}: ${text(now)} instead of ${text(then)}`;
@@ -257,4 +262,9 @@ export function decisionDiff(
       : [{ asked: asked?.map(String).join(' ') ?? '', before: text(a), after: text(b) }];
   });
   return changed.filter(({ asked }, at) => changed.findIndex((one) => one.asked === asked) === at);
+}
+
+/** What a replay looks past. */
+function leniencyOf({ replay }: Policy): readonly string[] {
+  return replay === undefined ? [] : [...replay.noise, ...(replay.network ? ['what servers outside answer'] : [])];
 }
