@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Runner } from '../src/runner.ts';
 import { Bench } from './fixtures/bench.ts';
-import { egressPolicy, Inside } from './fixtures/inside.ts';
+import { grpcClient } from './fixtures/grpc.ts';
+import { egressPolicy, eventually, Inside } from './fixtures/inside.ts';
 import { Postgres } from './fixtures/postgres.ts';
 import { Repositories } from './fixtures/repositories.ts';
 import { here, Servers } from './fixtures/servers.ts';
@@ -116,6 +117,36 @@ session.close();`);
     expect([...servers.arrived].sort()).toEqual(
       [...paths, ...(version === '1.1' ? [] : [`GET ${host} /no 2.0`])].sort(),
     );
+  });
+
+  test('gRPC, where TLS is passed through: messages both ways in turn, how it ended in trailers, a call that is given up', async () => {
+    const said = await inside.node(`${grpcClient}
+const session = open('${at('raw.test', '')}', ${JSON.stringify(servers.certificate)});
+const one = await call(session, '/echo/Say', ['hello']);
+console.log('one', one.said, one.status, one.initial['x-asked'], one.trailers['x-messages']);
+const talk = await call(session, '/echo/Talk', ['a', 'b', 'c'], { inTurn: true });
+console.log('talk', talk.said.join(''), talk.status, talk.trailers['x-messages']);
+const large = await call(session, '/echo/Say', ['x'.repeat(700_000)]);
+console.log('large', large.said[0].length, large.status);
+const failed = await call(session, '/echo/Fail', ['hello']);
+console.log('failed', failed.said.length, failed.status, failed.initial['grpc-message']);
+const [given, beside] = await Promise.all([call(session, '/echo/Wait', ['hello'], { cancelAfterMs: 50 }), call(session, '/echo/Say', ['beside'])]);
+console.log('given up', given.status, 'beside', beside.said, beside.status);
+session.close();`);
+    expect(said).toContain(`one [ 'HELLO' ] 0 from-inside 1\ntalk ABC 0 3\nlarge 700000 0\nfailed 0 7 no%20way\n`);
+    expect(said).toContain("given up undefined beside [ 'BESIDE' ] 0\n");
+    await eventually('the server has heard of it', () => servers.grpc.ended.includes('/echo/Wait cancelled'));
+    expect(servers.arrived.every((line) => /^POST raw\.test \/echo\/\w+ 2\.0$/.test(line))).toBe(true);
+    expect(await lastOf('raw.test')).toMatchObject({ decided: { decision: 'allowed', rule: 'raw' } });
+  });
+
+  test('gRPC, where TLS is looked into, ends without a status: that takes a rule that passes it through', async () => {
+    const said = await inside.node(`${grpcClient}
+const session = open('${at('quiet.test', '')}');
+const one = await call(session, '/echo/Say', ['hello']);
+console.log('status', one.status);
+session.close();`);
+    expect(said).toContain('status undefined\n');
   });
 
   test('WebSocket passes where a rule says so, and is refused where none does', async () => {
