@@ -18,7 +18,7 @@ export { ToolResult } from './tools/tool-result.ts';
 /** Wiring, and the only file that names a real engine. `command-line.ts` takes `wiring`, programs call `openRunner`. */
 export async function openRunner(options: { dataDir?: string } & RunnerOptions = {}): Promise<Runner> {
   const [engine, dataDir, reached] = await Promise.all([connect(), DataDir.open(options.dataDir), reach()]);
-  return Runner.create(engine, dataDir, { ...reached, ...options });
+  return Runner.create(engine, dataDir, { ...reached, fingerprints: true, ...options });
 }
 
 /** A service within this process, for `GloveboxClient.embedded`. Throws `data_dir_in_use` where another process serves it. */

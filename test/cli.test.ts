@@ -65,7 +65,8 @@ test('run --json says what happened in one document', async () => {
   expect(listed.complete).toBe(true);
 
   const log = await bench.cliHere(['log', document.run]);
-  expect(log.stdout.split('\n')).toHaveLength(6);
+  // Whether there is a fingerprint of so short a run depends on what is known of its image.
+  expect(log.stdout.split('\n').filter((line) => !line.includes('environment.fingerprint'))).toHaveLength(6);
   expect((await bench.cliHere(['output', document.run, 'command'])).stdout).toBe('hi');
   expect((await bench.cliHere(['output', document.run, 'nothing'])).stderr).toMatch(/call_not_found/);
   expect((await bench.cliHere(['check', document.run])).exitCode).toBe(0);
@@ -77,10 +78,11 @@ test('check names the line of a journal that was tampered with', async () => {
   const { directory } = JSON.parse(ran.stdout) as { directory: string };
   const lines = (await readFile(join(directory, 'journal.ndjson'), 'utf8')).split('\n');
   const forged = join(bench.folder, 'forged.ndjson');
-  await writeFile(forged, lines.map((line, at) => (at === 2 ? line.replace('"exec"', '"read"') : line)).join('\n'));
+  const called = lines.findIndex((line) => line.includes('"tool":"exec"'));
+  await writeFile(forged, lines.map((line) => line.replace('"tool":"exec"', '"tool":"read"')).join('\n'));
   const check = await bench.cliHere(['check', forged]);
   expect(check.exitCode).toBe(1);
-  expect(check.stdout).toMatch(/line 3/);
+  expect(check.stdout).toContain(`line ${called + 1}`);
 });
 
 test('play goes on after failures, shows each, and leaves a diff', async () => {

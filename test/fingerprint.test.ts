@@ -111,6 +111,17 @@ test('a run has one taken as it opens, named by its journal after its file is th
   await own.close();
 });
 
+test('the newest on record is shown of a closed run, and all of it as JSON', async () => {
+  const run = await opened();
+  const { document, fingerprint } = await run.fingerprints.take('asked');
+  await run.close();
+  const shown = await bench.cliHere(['fingerprint', run.id]);
+  expect(shown.stdout).toContain(`${fingerprint.digest}  taken at asked`);
+  expect(shown.stdout).toMatch(/^time_zone +[0-9a-f]{12} {2}\/etc\/localtime=-> \S+, TZ=UTC$/m);
+  const { stdout } = await bench.cliHere(['fingerprint', run.id, '--json']);
+  expect(JSON.parse(stdout)).toMatchObject({ at: 'asked', document, fingerprint: { digest: fingerprint.digest } });
+});
+
 test('one whose file was changed is not what was written', async () => {
   const run = await opened();
   const { document } = await run.fingerprints.take('asked');

@@ -184,7 +184,7 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What services and clients say to each other: schemas, and nothing that does anything.
-  contract: [...leaves, 'approvals', 'context', 'policy', 'store', 'tools', 'verify'],
+  contract: [...leaves, 'approvals', 'context', 'drift', 'policy', 'store', 'tools', 'verify'],
   api: [...leaves, 'context', 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
@@ -194,6 +194,7 @@ const mayImport: Record<string, readonly string[]> = {
     'context', // who worked in a run and what they believed
     'contract',
     'control',
+    'drift',
     'images',
     'sandbox',
     'data-dir',
@@ -237,6 +238,7 @@ const mayImport: Record<string, readonly string[]> = {
     'contract',
     'credentials',
     'data-dir',
+    'drift',
     'environment',
     'images',
     'journal',
@@ -269,6 +271,7 @@ const mayImport: Record<string, readonly string[]> = {
     'config.ts',
     'control',
     'credentials', // what the operator has for the address that a promotion is pushed to
+    'drift',
     'engine',
     'sandbox',
     'workspace',

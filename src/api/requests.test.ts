@@ -190,6 +190,7 @@ describe('a call', () => {
     ['the patch', 'GET', 'patch'],
     ['the journal', 'GET', 'journal'],
     ['the verification', 'GET', 'verification'],
+    ['the fingerprint', 'GET', 'fingerprint'],
     ['the bundle', 'GET', 'bundle'],
     ['a snapshot', 'POST', 'snapshots'],
     ['a fork', 'POST', 'forks'],

@@ -4,6 +4,9 @@ import { ApprovalFiles } from '../approvals/approval-files.ts';
 import type { ApprovalRequest } from '../approvals/approval.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
+import { sectionDigests, sectionFrom } from '../drift/fingerprint.ts';
+import { writeFingerprint } from '../drift/fingerprint-files.ts';
+import { someFingerprint } from '../drift/fingerprint.fixture.ts';
 import { newId } from '../ids.ts';
 import { findLock } from '../images/lock.ts';
 import { shippedImagesDir } from '../images/recipe.ts';
@@ -88,7 +91,8 @@ export async function makeClosedRun(
   } as const;
   const request = await approve(dir, policy.digest);
   await mkdir(dir.callsDir, { recursive: true });
-  const story = await storyOf(candidate, { policy, base, output, request, by });
+  const fingerprints = await fingerprintsOf(dir, dataDir);
+  const story = await storyOf(candidate, { policy, base, output, request, by, fingerprints });
   await Promise.all([
     writeFile(dir.journal, textOf(linesOf(story, dir.id))),
     writeFile(dir.policy, formatPolicyRecord(policy)),
@@ -134,11 +138,12 @@ interface Told {
   readonly output: string;
   readonly request: ApprovalRequest;
   readonly by: EntryData<'run.opened'>['by'];
+  readonly fingerprints: readonly Draft[];
 }
 
 async function storyOf(
   candidate: Parameters<typeof collectedData>[0],
-  { policy, base, output, request, by }: Told,
+  { policy, base, output, request, by, fingerprints }: Told,
 ): Promise<readonly Draft[]> {
   const digest = digestOf('x');
   const { id, category, at, rule, quorum, expiresAt } = request;
@@ -163,6 +168,7 @@ async function storyOf(
         workspace: { ...workspace, commit: 'c'.repeat(40), kind: 'git', strategy: 'overlay' },
       },
     },
+    ...fingerprints,
     intended('c1'),
     {
       type: 'call.ended',
@@ -179,6 +185,18 @@ async function storyOf(
     { type: 'workspace.collected', data: collectedData(candidate) },
     closed(1),
   ];
+}
+
+/** Two moments of one environment. */
+async function fingerprintsOf(dir: RunDir, dataDir: DataDir): Promise<readonly Draft[]> {
+  const drafts: Draft[] = [];
+  for (const skew of [1, 2]) {
+    const fingerprint = someFingerprint({ clock: sectionFrom({ skew_ms: skew }) });
+    const { document } = await writeFingerprint(dir, dataDir.path, fingerprint);
+    const data = { digest: fingerprint.digest, document, sections: sectionDigests(fingerprint.sections) };
+    drafts.push({ type: 'environment.fingerprint', data: { at: skew === 1 ? 'open' : 'asked', ...data } });
+  }
+  return drafts;
 }
 
 async function approve(dir: RunDir, policy: Digest): Promise<ApprovalRequest> {

@@ -1,6 +1,7 @@
 import { digestOfChangeSet, digestOfTree } from '../workspace/manifest.ts';
 import { statusOf } from '../workspace/changes/classify.ts';
 import { canonicalJson } from '../digest.ts';
+import { fingerprintProblems } from './bundled-fingerprints.ts';
 import { intentText } from './described.ts';
 import type { BundleFiles, Facts } from './facts.ts';
 import { contentName, memberNames, outputName } from './members.ts';
@@ -25,7 +26,7 @@ export function contradictions(facts: Facts, files: BundleFiles): readonly Probl
   holdDiff(facts, files, hold);
   holdApprovals(facts, hold);
   holdVerification(facts, hold);
-  problems.push(...contentProblems(facts, files));
+  problems.push(...contentProblems(facts, files), ...fingerprintProblems(facts, files));
   return problems;
 }
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { ApprovalRecord } from '../approvals/approval-files.ts';
 import { DiffView } from '../contract/diff-view.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
+import type { Fingerprint } from '../drift/fingerprint.ts';
 import { messageOf } from '../errors.ts';
 import { EnvironmentLock } from '../environment/lock.ts';
 import { ImageLock } from '../images/lock.ts';
@@ -12,6 +13,7 @@ import type { LoadedPolicy } from '../policy/policy.ts';
 import { encodeVerification, Verification } from '../verify/verification.ts';
 import type { ChangeSet, Tree } from '../workspace/change-set.ts';
 import { encodeChangeSet, encodeTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
+import { readFingerprints } from './bundled-fingerprints.ts';
 import type { ManifestMember } from './manifest.ts';
 import { memberNames } from './members.ts';
 import { problem, type Problem } from './problem.ts';
@@ -37,6 +39,8 @@ export interface Facts {
   readonly intent: string;
   readonly approvals: readonly BundledApproval[];
   readonly environment: BundledEnvironment | undefined;
+  /** By the document that the journal names. */
+  readonly fingerprints: ReadonlyMap<Digest, Fingerprint>;
   readonly verification: Verification | undefined;
   /** Of the journals of runs that the verification has opened, by run. */
   readonly verificationHeads: ReadonlyMap<string, Digest>;
@@ -83,6 +87,7 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
     inOneForm(Verification.parse(JSON.parse(text)), encodeVerification, text),
   );
   const verificationHeads = await headsOf(files, problems);
+  const fingerprints = story === undefined ? new Map() : await readFingerprints(story, files, problems);
   if (problems.length > before) return undefined;
   if (
     story === undefined ||
@@ -94,7 +99,8 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
     approvals === undefined
   )
     return undefined;
-  return { story, policy, base, changeSet, diff, intent, approvals, environment, verification, verificationHeads };
+  const told = { story, policy, base, changeSet, diff, intent, approvals };
+  return { ...told, environment, fingerprints, verification, verificationHeads };
 }
 
 async function storyOf(files: BundleFiles, name: string, problems: Problem[]): Promise<Story | undefined> {

@@ -1,10 +1,12 @@
 import { createReadStream } from 'node:fs';
-import { open, readFile, stat } from 'node:fs/promises';
+import { access, open, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { ApprovalFiles } from '../approvals/approval-files.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
+import { apartNames } from '../drift/fingerprint.ts';
+import { fileOf } from '../drift/fingerprint-files.ts';
 import { listEnvironmentLocks } from '../environment/lock.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { findLock } from '../images/lock.ts';
@@ -18,7 +20,7 @@ import { parseChangeSet } from '../workspace/manifest.ts';
 import type { FileToWrite } from './archive.ts';
 import { intentText } from './described.ts';
 import type { BundledApproval, BundledEnvironment } from './facts.ts';
-import { contentName, memberNames, outputName, verificationJournalName } from './members.ts';
+import { contentName, fingerprintName, memberNames, outputName, verificationJournalName } from './members.ts';
 import { readStory, type Story } from './story.ts';
 
 export interface GatheredFile extends FileToWrite {
@@ -37,6 +39,7 @@ export async function gather(dataDir: DataDir, dir: RunDir, blobs: BlobStore): P
     ...(await environmentOf(dataDir, story)),
     ...(await verificationOf(dataDir, dir)),
     ...(await contentsOf(dir, blobs)),
+    ...(await fingerprintsOf(dir, story)),
     ...(await outputsOf(dir, story)),
   ];
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
@@ -177,6 +180,21 @@ async function* piecesOf(log: OutputLog): AsyncGenerator<Uint8Array> {
     yield bytes;
     offset = nextOffset;
   }
+}
+
+/** Those that are there still, with the sections that stand beside them. */
+async function fingerprintsOf(dir: RunDir, { fingerprints }: Story): Promise<readonly GatheredFile[]> {
+  const files = new Map<string, GatheredFile>();
+  for (const [document, { sections }] of fingerprints) {
+    const apart = apartNames.flatMap((name) => sections[name] ?? []);
+    const found = [document, ...apart].map((of) => [fingerprintName(of), fileOf(dir, of)] as const);
+    const isWhole = await Promise.all(found.map(([, file]) => access(file))).then(
+      () => true,
+      () => false,
+    );
+    if (isWhole) for (const [name, file] of found) files.set(name, await onDisk(name, file));
+  }
+  return [...files.values()];
 }
 
 async function onDisk(path: string, file: string): Promise<GatheredFile> {

@@ -27,6 +27,11 @@ export function outputName(digest: Digest): string {
   return `outputs/${digest.slice('sha256:'.length)}`;
 }
 
+/** What the environment of the run was, or a section of it that is kept apart: its digest is that of its text. */
+export function fingerprintName(digest: Digest): string {
+  return `fingerprints/${digest.slice('sha256:'.length)}`;
+}
+
 /** The journal of a run that the verification has opened. */
 export function verificationJournalName(run: string): string {
   return `verification/${run}.ndjson`;
@@ -35,12 +40,15 @@ export function verificationJournalName(run: string): string {
 const fixed: ReadonlySet<string> = new Set(Object.values(memberNames));
 
 export function isMemberName(name: string): boolean {
-  return fixed.has(name) || /^(?:(?:contents|outputs)\/[0-9a-f]{64}|verification\/[0-9a-z]{26}\.ndjson)$/.test(name);
+  return (
+    fixed.has(name) ||
+    /^(?:(?:contents|fingerprints|outputs)\/[0-9a-f]{64}|verification\/[0-9a-z]{26}\.ndjson)$/.test(name)
+  );
 }
 
 /** The digest that a name states, of those that do. */
 export function digestInName(name: string): Digest | undefined {
-  const hex = /^(?:contents|outputs)\/([0-9a-f]{64})$/.exec(name)?.[1];
+  const hex = /^(?:contents|fingerprints|outputs)\/([0-9a-f]{64})$/.exec(name)?.[1];
   return hex === undefined ? undefined : `sha256:${hex}`;
 }
 

@@ -66,5 +66,5 @@ test('the page lists every file and every key of the manifest, and no other', ()
 });
 
 function unpackNames(): readonly string[] {
-  return ['contents/<sha256>', 'outputs/<sha256>', 'verification/<run>.ndjson'];
+  return ['contents/<sha256>', 'fingerprints/<sha256>', 'outputs/<sha256>', 'verification/<run>.ndjson'];
 }

@@ -24,6 +24,8 @@ export interface Story {
   readonly drifted: readonly EntryData<'drift.found'>['findings'][number][];
   /** What commands have printed, by digest, with the first call that did. */
   readonly outputs: ReadonlyMap<Digest, { readonly bytes: number; readonly callId: string }>;
+  /** What the environment was, by document. */
+  readonly fingerprints: ReadonlyMap<Digest, EntryData<'environment.fingerprint'>>;
   readonly asked: ReadonlyMap<string, EntryData<'approval.requested'>>;
   readonly decided: ReadonlyMap<string, EntryData<'approval.decided'>>;
   /** Who asked for the run, called in it, or took part otherwise: of those nobody reviews it. */
@@ -54,6 +56,7 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     raised: [],
     drifted: [],
     outputs: new Map(),
+    fingerprints: new Map(),
     asked: new Map(),
     decided: new Map(),
     involved: new Set(),
@@ -68,9 +71,9 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     return nothing('nothing was ever started in this run');
   if (collected === undefined) return nothing('its sandbox was lost, so that there is no diff');
   const { entries, head, run = '' } = check;
-  const { raised, drifted, outputs, asked, decided, involved } = told;
+  const { raised, drifted, outputs, fingerprints, asked, decided, involved } = told;
   const when = { openedAt, closedAt };
-  const what = { raised, drifted, outputs, asked, decided, involved, timeline: timeline.moments() };
+  const what = { raised, drifted, outputs, fingerprints, asked, decided, involved, timeline: timeline.moments() };
   return { run, entries, head, opened, started, collected, ...when, ...what };
 }
 
@@ -87,6 +90,7 @@ interface Told {
   readonly raised: RiskLevel[];
   readonly drifted: Story['drifted'][number][];
   readonly outputs: Map<Digest, { readonly bytes: number; readonly callId: string }>;
+  readonly fingerprints: Map<Digest, EntryData<'environment.fingerprint'>>;
   readonly asked: Map<string, EntryData<'approval.requested'>>;
   readonly decided: Map<string, EntryData<'approval.decided'>>;
   readonly involved: Set<string>;
@@ -118,6 +122,9 @@ function note(told: Told, entry: Entry): void {
       told.outputs.set(output.digest, { bytes: output.bytes, callId });
       return;
     }
+    case 'environment.fingerprint':
+      told.fingerprints.set(entry.data.document, entry.data);
+      return;
     case 'risk.raised': {
       const risk = riskLevels.find((level) => level === entry.data.to);
       told.raised.push(risk ?? 'critical');

@@ -77,6 +77,7 @@ export async function inRun<T>(
     const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
     const runner = await Runner.create(engine, dataDir, {
       ...reach,
+      fingerprints: true,
       approver: options.approver ?? terminalApprover(options.approve ?? [], options.stdinIsTaken !== true),
       waitingAfterMs: Number.POSITIVE_INFINITY,
     });

@@ -33,6 +33,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   policy: async () => (await import('./policy.ts')).policyCommand,
   diff: async () => (await import('./diff.ts')).diffCommand,
   log: async () => (await import('./log.ts')).logCommand,
+  fingerprint: async () => (await import('./fingerprint.ts')).fingerprintCommand,
   egress: async () => (await import('./egress.ts')).egressCommand,
   context: async () => (await import('./beliefs.ts')).contextCommand,
   output: async () => (await import('./output.ts')).outputCommand,

@@ -57,7 +57,7 @@ async function verifyHere(context: CliContext, run: string, { json, quiet }: Opt
   const told = json === true || quiet === true;
   try {
     const [engine, dataDir, reach] = await Promise.all([context.connect(), context.openDataDir(), context.reach()]);
-    const runner = await Runner.create(engine, dataDir, reach);
+    const runner = await Runner.create(engine, dataDir, { ...reach, fingerprints: true });
     try {
       return await verifyRun({ runner, dataDir }, run, {
         signal: interruption.signal,

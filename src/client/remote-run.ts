@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { RunState } from '../control/controlled.ts';
 import type { ContextSnapshotInput } from '../context/context-snapshot.ts';
 import type { AttachedView, ContextView } from '../contract/context-view.ts';
+import type { FingerprintView } from '../contract/fingerprint-view.ts';
 import type { DiffView } from '../contract/diff-view.ts';
 import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 import type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
@@ -194,6 +195,11 @@ export class RemoteRun {
     }
     onStep?.(state);
     return state;
+  }
+
+  /** What its environment is, section by section, while it is open; later what it last was. */
+  fingerprint(signal?: AbortSignal): Promise<FingerprintView> {
+    return this.#get('/fingerprint', signal);
   }
 
   /** What a reviewer has to see of a closed run; the diff is `patch()`. */

@@ -2,21 +2,16 @@ import { link, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { RunDir } from '../data-dir/data-dir.ts';
-import { canonicalJson, digestOf, digestPattern, type Digest } from '../digest.ts';
+import { digestOf, digestPattern, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
-import { documentDigest, Fingerprint, type Section, type SectionName } from './fingerprint.ts';
+import { apartNames, documentDigest, encodeDocument, encodeSection, Fingerprint, type Section } from './fingerprint.ts';
 
 /**
- * Fingerprints of a run, `fingerprints/<document>.json` in its directory. Sections that an image decides are large, and the same for
- * each run on it: they stand beside, once a digest, as names of one file for all runs of a data directory.
+ * Fingerprints of a run: `fingerprints/<sha256>.json` in its directory, each text under its own digest. What an image decides is
+ * one file under many names, for all runs of a data directory. Whole or not at all for a reader; kept as journals are: handed to
+ * the kernel. Throws what the disk says.
  */
-const apartNames: readonly SectionName[] = ['packages', 'system_files'];
-
-const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest');
-const Apart = z.strictObject({ apart: digest });
-
-/** Whole or not at all for a reader; kept as journals are: handed to the kernel. Throws what the disk says. */
 export async function writeFingerprint(
   dir: RunDir,
   dataDir: string,
@@ -24,65 +19,64 @@ export async function writeFingerprint(
 ): Promise<{ readonly document: Digest }> {
   const document = documentDigest(fingerprint);
   await mkdir(dir.fingerprintsDir, { recursive: true, mode: 0o700 });
-  const shown: Record<string, unknown> = { ...fingerprint.sections };
   for (const name of apartNames) {
     const section = fingerprint.sections[name];
-    if (section === undefined) continue;
-    shown[name] = { apart: section.digest };
-    await keepApart(dir, join(dataDir, 'fingerprints', 'sections'), section);
+    if (section !== undefined) await keepApart(dir, join(dataDir, 'fingerprints', 'sections'), section);
   }
-  await writeOnce(fileOf(dir, document), canonicalJson({ ...fingerprint, sections: shown }));
+  await writeOnce(fileOf(dir, document), encodeDocument(fingerprint));
   return { document };
 }
 
-/** Throws `run_not_found` where there is none, and `journal_broken` where it is not what was written there. */
+/** Throws `not_found` where there is none, and `journal_broken` where it is not what was written there. */
 export async function readFingerprint(dir: RunDir, document: Digest): Promise<Fingerprint> {
   const text = await readFile(fileOf(dir, document), 'utf8').catch((cause: unknown) => {
-    const message = `run ${dir.id} has no fingerprint ${document}: ${messageOf(cause)}; \`glovebox fingerprint ${dir.id}\` takes one of an open run`;
-    throw new RunnerError('run_not_found', message, { cause });
+    const message = `run ${dir.id} has no fingerprint ${document} any more; take another one, or restore it from a backup`;
+    throw new RunnerError('not_found', message, { cause });
   });
-  return parseFingerprintFile(text, document, (section) => readFile(fileOf(dir, section), 'utf8'));
-}
-
-/** What `writeFingerprint` has written, wherever its files lie now. Throws `journal_broken`. */
-async function parseFingerprintFile(
-  text: string,
-  document: Digest,
-  apart: (section: Digest) => Promise<string>,
-): Promise<Fingerprint> {
   try {
-    const kept = HeadOfFile.parse(JSON.parse(text));
-    const sections: Record<string, unknown> = {};
-    for (const [name, section] of Object.entries(kept.sections)) {
-      const found = Apart.safeParse(section);
-      sections[name] = found.success
-        ? { ...Content.parse(JSON.parse(await apart(found.data.apart))), digest: found.data.apart }
-        : section;
-    }
-    const fingerprint = Fingerprint.parse({ ...kept, sections });
-    if (documentDigest(fingerprint) !== document) throw new Error(`it is ${documentDigest(fingerprint)}`);
-    return fingerprint;
+    if (digestOf(text) !== document) throw new Error(`it is ${digestOf(text)}`);
+    return await parseDocument(text, (section) => readFile(fileOf(dir, section), 'utf8'));
   } catch (cause) {
-    const message = `fingerprint ${document} is not what was written there: ${messageOf(cause).slice(0, 300)}; take another one`;
-    throw new RunnerError('journal_broken', message, { cause });
+    const message = `fingerprint ${document} of run ${dir.id} is not what was written there: ${messageOf(cause).slice(0, 300)}`;
+    throw new RunnerError('journal_broken', `${message}; take another one, or restore it from a backup`, { cause });
   }
 }
 
-const HeadOfFile = z.looseObject({ sections: z.record(z.string().max(64), z.unknown()) });
-const Content = z.looseObject({ evidence: z.record(z.string(), z.string()) });
+/** Of `encodeDocument`, wherever that is kept; `apart` reads what stands beside it. Throws what is wrong with it. */
+export async function parseDocument(text: string, apart: (section: Digest) => Promise<string>): Promise<Fingerprint> {
+  const kept = Kept.parse(JSON.parse(text));
+  const sections: Record<string, unknown> = {};
+  for (const [name, section] of Object.entries(kept.sections)) {
+    const found = Apart.safeParse(section);
+    if (!found.success) sections[name] = section;
+    else {
+      const content = Content.parse(JSON.parse(await apart(found.data.apart)));
+      sections[name] = { ...content, digest: found.data.apart };
+    }
+  }
+  const fingerprint = Fingerprint.parse({ ...kept, sections });
+  if (encodeDocument(fingerprint) !== text) throw new Error('it is not written in the one form that it has');
+  return fingerprint;
+}
 
+const Kept = z.looseObject({ sections: z.record(z.string().max(64), z.unknown()) });
+const Content = z.looseObject({ evidence: z.record(z.string(), z.string()) });
+const Apart = z.strictObject({
+  apart: z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest'),
+});
+
+/** Of a document, and of a section that is kept apart. */
 export function fileOf(dir: Pick<RunDir, 'fingerprintsDir'>, of: Digest): string {
   return join(dir.fingerprintsDir, `${of.slice('sha256:'.length)}.json`);
 }
 
-async function keepApart(dir: RunDir, shared: string, { digest: name, ...content }: Section): Promise<void> {
-  const [common, own] = [join(shared, `${name.slice('sha256:'.length)}.json`), fileOf(dir, name)];
+async function keepApart(dir: RunDir, shared: string, section: Section): Promise<void> {
+  const own = fileOf(dir, section.digest);
+  const common = fileOf({ fingerprintsDir: shared }, section.digest);
   if (await linked(common, own)) return;
-  const text = canonicalJson(content);
-  if (digestOf(text) !== name) throw new Error(`a section with the digest of another one: ${name}`);
   await mkdir(shared, { recursive: true, mode: 0o700 });
-  await writeOnce(common, text);
-  if (!(await linked(common, own))) await writeOnce(own, text);
+  await writeOnce(common, encodeSection(section));
+  if (!(await linked(common, own))) await writeOnce(own, encodeSection(section));
 }
 
 async function linked(from: string, to: string): Promise<boolean> {

@@ -102,9 +102,27 @@ export function canonicalFingerprint(fingerprint: Fingerprint): string {
   return canonicalJson(fingerprint);
 }
 
-/** By which it is kept and named in a journal: moments are in it, as digests. Bind to this, compare `fingerprint.digest`. */
-export function documentDigest({ v, of, at, digest: whole, sections }: Fingerprint): Digest {
-  return digestOf(canonicalJson({ v, of, at, digest: whole, sections: sectionDigests(sections) }));
+/** Sections that an image decides: large, and the same for each run on it. They are kept beside a document, by their digests. */
+export const apartNames: readonly SectionName[] = ['packages', 'system_files'];
+
+/** The text that it is kept as, without what is kept apart. */
+export function encodeDocument(fingerprint: Fingerprint): string {
+  const sections: Record<string, unknown> = { ...fingerprint.sections };
+  for (const name of apartNames) {
+    const section = fingerprint.sections[name];
+    if (section !== undefined) sections[name] = { apart: section.digest };
+  }
+  return canonicalJson({ ...fingerprint, sections });
+}
+
+/** Its digest names it, wherever it is kept and in a journal: moments are in it. Bind to this, compare `fingerprint.digest`. */
+export function documentDigest(fingerprint: Fingerprint): Digest {
+  return digestOf(encodeDocument(fingerprint));
+}
+
+/** The text that a section is kept as: its digest is that of the section. */
+export function encodeSection({ evidence: shown, more, rest }: Omit<Section, 'digest'>): string {
+  return canonicalJson({ evidence: shown, more, rest });
 }
 
 /** As a journal names them. */
@@ -119,8 +137,8 @@ function comparableDigest(sections: Sections): Digest {
   return digestOf(canonicalJson({ v: 1, sections: Object.fromEntries(compared) }));
 }
 
-function digestOfSection({ evidence: shown, more, rest }: Omit<SectionShape, 'digest'>): Digest {
-  return digestOf(canonicalJson({ evidence: shown, more, rest }));
+function digestOfSection(section: Omit<SectionShape, 'digest'>): Digest {
+  return digestOf(encodeSection(section));
 }
 
 /** A parser would take that one name for something else than a key. */

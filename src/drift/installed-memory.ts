@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { access, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeWhole } from '../data-dir/write-whole.ts';
@@ -32,9 +32,14 @@ export class InstalledMemory {
     this.#directory = join(dataDir, 'fingerprints');
   }
 
-  /** It was looked at already, by this process. */
-  has(image: string, runtime: string): boolean {
-    return this.#known.has(keyOf(image, runtime));
+  /** It was looked at already, by this process or another one. */
+  async has(image: string, runtime: string): Promise<boolean> {
+    const key = keyOf(image, runtime);
+    if (this.#known.has(key)) return true;
+    return access(join(this.#directory, `${key}.json`)).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** `look` is asked at most once at a time for one image; what it fails with is not remembered. */

@@ -124,7 +124,7 @@ describe('what images have installed', () => {
   test('is not remembered where nobody could look', async () => {
     const memory = new InstalledMemory(directory);
     await expect(memory.of(id, 'runc', () => Promise.reject(new Error('gone')))).rejects.toThrow('gone');
-    expect(memory.has(id, 'runc')).toBe(false);
+    expect(await memory.has(id, 'runc')).toBe(false);
     const { look, looks } = counted();
     await memory.of(id, 'runc', look);
     expect(looks()).toBe(1);

@@ -97,7 +97,7 @@ function readSections(reading: ContainerReading, network: ReadonlyMap<string, st
   };
 }
 
-function engineOf({ kind, version, storageDriver, cgroupVersion, rootless }: EngineFacts): Section {
+export function engineOf({ kind, version, storageDriver, cgroupVersion, rootless }: EngineFacts): Section {
   return sectionFrom({ kind, version, storage: storageDriver, cgroup: cgroupVersion, rootless });
 }
 
@@ -195,7 +195,7 @@ function pathOf(env: readonly string[]): readonly string[] {
 }
 
 /** Python packages of the image, for lockfiles without an environment of their own. */
-function pythonOf({ packages }: Installed): ReadonlyMap<string, string> {
+export function pythonOf({ packages }: Installed): ReadonlyMap<string, string> {
   const all = Object.entries(packages.evidence);
   return new Map(all.flatMap(([name, version]) => (name.startsWith('python:') ? [[name.slice(7), version]] : [])));
 }

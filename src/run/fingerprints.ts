@@ -100,7 +100,7 @@ export class RunFingerprints {
     clearTimeout(this.#timer);
     const { first, recorded, installed, image, sandbox } = this.#parts;
     // What nobody has looked at yet takes longer than a run that was over at once.
-    const isQuick = this.#first !== undefined || installed.has(image.id, sandbox.spec.runtime);
+    const isQuick = this.#first !== undefined || (await installed.has(image.id, sandbox.spec.runtime));
     const last = first !== undefined && recorded === undefined && isQuick ? this.opened() : this.#taking;
     await Deadline.run(atEndWithinMs, 'take the fingerprint', () => Promise.all([last, this.#taking])).catch(
       () => undefined,

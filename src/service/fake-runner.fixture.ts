@@ -5,6 +5,8 @@ import { PassThrough, type Duplex } from 'node:stream';
 import { digestOfContext, parseContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
+import { documentDigest } from '../drift/fingerprint.ts';
+import { someFingerprint } from '../drift/fingerprint.fixture.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
@@ -127,6 +129,13 @@ export class FakeRun {
   async revokeCredential(): Promise<unknown> {
     return this.reach();
   }
+
+  readonly fingerprints = {
+    take: async () => {
+      const fingerprint = someFingerprint();
+      return { fingerprint, document: documentDigest(fingerprint) };
+    },
+  };
 
   async diff(): Promise<never> {
     throw new RunnerError('run_not_open', 'a run without a sandbox has no diff');

@@ -54,6 +54,7 @@ export async function openService(options: OpenServiceOptions): Promise<OpenedSe
     closing.push(() => store.close());
     const desk = new ApprovalDesk(store);
     const runner = await Runner.create(engine, dataDir, {
+      fingerprints: true,
       ...options.runner,
       approver: desk.ask,
       durability: options.durability,

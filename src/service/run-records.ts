@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunDir } from '../data-dir/data-dir.ts';
+import type { FingerprintView } from '../contract/fingerprint-view.ts';
+import { findNewestFingerprint } from '../drift/recorded.ts';
 import { RunnerError } from '../errors.ts';
 import { exportDocument } from '../runner.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
@@ -41,6 +43,14 @@ export class RunRecords {
     if (answer?.data?.kind !== 'exec' || answer.data.state === 'ended') return answer;
     const ended = await findEndedCall(dir.callsDir, callId);
     return ended === undefined ? answer : withEnd(answer, answer.data, ended);
+  }
+
+  /** Taken now where the run is open, else the newest on record. Throws `not_found`, and `journal_broken` for one that was changed. */
+  async fingerprint(dir: RunDir, open: OpenRun | undefined): Promise<FingerprintView> {
+    if (open !== undefined) return { at: 'asked', ...(await open.run.fingerprints.take('asked')) };
+    const found = await findNewestFingerprint(dir);
+    if (found !== undefined) return found;
+    throw new RunnerError('not_found', `run ${dir.id} was closed before anybody could look at its environment`);
   }
 
   /** Throws `call_not_found`. */

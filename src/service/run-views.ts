@@ -29,6 +29,7 @@ export type OpenedRun = Pick<
   | 'narrowEgress'
   | 'revokeCredential'
   | 'forward'
+  | 'fingerprints'
   | 'noteParticipant'
   | 'attachContext'
   | 'worker'

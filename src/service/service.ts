@@ -345,6 +345,12 @@ export class Service {
     return this.#records.patch(...this.#ofRun(principal, runId));
   }
 
+  /** Of an open run as it is now, which is put on record; of a closed one as it last was. */
+  async fingerprint(principal: Principal, runId: string): ReturnType<RunRecords['fingerprint']> {
+    this.#ask(principal, 'read');
+    return this.#records.fingerprint(...this.#ofRun(principal, runId));
+  }
+
   /** Path of the journal of a run. */
   journal(principal: Principal, runId: string): string {
     this.#ask(principal, 'read');

@@ -56,6 +56,17 @@ export const exportRoutes: readonly Route[] = [
   }),
   route({
     method: 'GET',
+    path: '/v1/runs/{run}/fingerprint',
+    operation: 'getFingerprint',
+    tag: 'exports',
+    summary: 'What the environment of an open run is, which is put on record; of a closed one what it last was.',
+    scope: 'read',
+    params,
+    reply: { description: 'As in drift.md.', schema: z.record(z.string(), z.unknown()) },
+    handle: async ({ service, principal, params: { run } }) => json(await service.fingerprint(principal, run)),
+  }),
+  route({
+    method: 'GET',
     path: '/v1/runs/{run}/bundle',
     operation: 'getBundle',
     tag: 'exports',

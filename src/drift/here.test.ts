@@ -1,0 +1,43 @@
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { digestOf } from '../digest.ts';
+import { hostPlace } from './host-place.ts';
+import { lookAtLockfiles } from './lockfiles.ts';
+
+let place: string;
+beforeEach(async () => {
+  place = await mkdtemp(join(tmpdir(), 'glovebox-here-'));
+});
+afterEach(() => rm(place, { recursive: true }));
+
+test('this machine is looked at as a sandbox is: links are not followed when listed, and are when read', async () => {
+  await mkdir(join(place, 'bin'));
+  await writeFile(join(place, 'bin/tool-1.2'), 'program');
+  await chmod(join(place, 'bin/tool-1.2'), 0o755);
+  await symlink('tool-1.2', join(place, 'bin/tool'));
+  const found = await hostPlace.list(place, { entriesMax: 10, digests: true });
+  const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+  const at = (name: string): unknown => found.find(({ path }) => path === join(place, name));
+  expect(at('bin/tool-1.2')).toMatchObject({ type: 'file', mode: 0o755, uid, gid, digest: digestOf('program') });
+  expect(at('bin/tool')).toMatchObject({ type: 'symlink', target: 'tool-1.2' });
+  expect(await hostPlace.digest(join(place, 'bin/tool'))).toBe(digestOf('program'));
+  expect(await hostPlace.read(join(place, 'bin/tool'), 100)).toBe('program');
+});
+
+test('what is too large, too many, not there, or no file, is not there', async () => {
+  await writeFile(join(place, 'a'), 'long');
+  await writeFile(join(place, 'b'), '');
+  expect(await hostPlace.read(join(place, 'a'), 3)).toBeUndefined();
+  expect(await hostPlace.list(place, { entriesMax: 1 })).toHaveLength(1);
+  expect(await hostPlace.list(join(place, 'none'), { entriesMax: 1 })).toEqual([]);
+  expect(await hostPlace.digest(place)).toBeUndefined();
+  expect(await hostPlace.digest('/dev/null')).toBeUndefined();
+});
+
+test('lockfiles of a directory of this machine are held against what is installed there', async () => {
+  await writeFile(join(place, 'requirements.txt'), 'flask==3.0.0\n');
+  const { evidence } = await lookAtLockfiles(hostPlace, place, async () => new Map([['flask', '2.0.0']]));
+  expect(evidence['requirements.txt']).toBe('flask: 3.0.0 locked, 2.0.0 installed');
+});
