@@ -25,6 +25,8 @@ import { RunControl } from './run/control.ts';
 import { handOverEntry, openedEntry, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
+import type { ParsedLock } from './drift/lock.ts';
+import { findLock } from './run/base-lock.ts';
 import { RunDrift } from './run/drift.ts';
 import { OutsideWatch } from './run/outside-watch.ts';
 import { keepRun } from './run/kept-run.ts';
@@ -101,6 +103,7 @@ interface Started {
   readonly base: Base;
   readonly fence: Fence | undefined;
   readonly control: RunControl;
+  readonly lock: ParsedLock | undefined;
 }
 
 /** Makes runs: everything or nothing. */
@@ -177,12 +180,18 @@ export class Opener {
     const { approver = this.#parts.options.approver } = opening;
     const approvals = await Approvals.open({ ...approvalOptions(this.#parts, dir, journal), approver });
     const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
-    const { base, ...started } = await this.#start(dir, opening, journal, { stop, drift });
+    const { base, lock, ...started } = await this.#start(dir, opening, journal, { stop, drift });
     const budget = new Budget(budgetLimits(policy.policy));
     const onRisk = onRiskOf(journal, started.fence);
     const halted = () => drift.halted();
     const gate = new RunGate({ run: id, policy, budget, approvals, base: base.digest, onRisk, halted });
-    drift.begin({ reclassify: (by) => gate.raise('high', by), take: async () => undefined });
+    const due = {
+      at: opening.verifies === undefined ? 'open' : 'verify',
+      isDue: lock !== undefined || drift.isRuled,
+    } as const;
+    const looked = { dir, policy, image: opening.image, placement, ...started, base, journal };
+    const fingerprints = fingerprintsOf(this.#parts, due, looked);
+    drift.begin({ reclassify: (by) => gate.raise('high', by), fingerprints });
     run = new Run({
       dir,
       policy,
@@ -191,15 +200,7 @@ export class Opener {
       journal,
       budget,
       approvals,
-      fingerprints: fingerprintsOf(this.#parts, opening.verifies === undefined ? 'open' : 'verify', {
-        dir,
-        policy,
-        image: opening.image,
-        placement,
-        ...started,
-        base,
-        journal,
-      }),
+      fingerprints,
       answers: Answers.create(dir.answers, this.#parts.options.durability),
       keptArguments: KeptArguments.create(dir.arguments),
       gate,
@@ -212,7 +213,18 @@ export class Opener {
       placement,
       isVerify: opening.verifies !== undefined,
     });
+    await this.#hold(run, drift, lock);
     return run;
+  }
+
+  /** Nobody calls in a run whose environment is to fail it. */
+  async #hold(run: Run, drift: RunDrift, lock: ParsedLock | undefined): Promise<void> {
+    try {
+      await drift.opened(lock);
+    } catch (error) {
+      await run.close('failed', `did not open: ${messageOf(error)}`).catch(() => undefined); // `error` is what counts
+      throw error;
+    }
   }
 
   /** A run that was begun and does not open is closed, and says why. */
@@ -279,6 +291,7 @@ export class Opener {
       const { isolation, done: base } = sealed;
       fence = sealed.fence;
       await failpoint('open.unpacked');
+      const lock = drift.looksAt('open') ? await findLock(base.tree, sandbox.files) : undefined;
       await journal.append(startedEntry({ sandbox, base, placement, inputs, isolation, warm: warm !== undefined }));
       const { lookAgainMs: everyMs } = this.#parts.options;
       const outside = new OutsideWatch(this.#parts.engine, sandbox, drift);
@@ -292,7 +305,7 @@ export class Opener {
       keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
       signal?.throwIfAborted();
-      return { sandbox, base, fence, control };
+      return { sandbox, base, fence, control, lock };
     } catch (error) {
       await control?.close();
       await fence?.close();

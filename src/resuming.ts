@@ -118,7 +118,7 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     await left.record(journal);
     const { lookAgainMs: everyMs } = parts.options;
     const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
-    drift.restore(found.story.drift, undefined);
+    drift.restore(found.story.drift);
     const outside = new OutsideWatch(parts.engine, sandbox, drift);
     const seal = new SealWatch({ sandbox, everyMs, outside, onFound: (error) => stop(error.message) });
     control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
@@ -179,7 +179,6 @@ async function assemble(
   const { drift } = given;
   const halted = () => drift.halted();
   const gate = new RunGate({ run: dir.id, policy, budget, approvals, base: base.digest, onRisk, halted });
-  drift.begin({ reclassify: (by) => gate.raise('high', by), take: async () => undefined });
   gate.restore(story.changes);
   if (story.changes.some((change) => change.kind === 'raised'))
     given.fence?.narrow(new EgressRules(gate.policy.egress));
@@ -187,9 +186,12 @@ async function assemble(
   const { context } = story;
   gate.goOn(context);
   const looked = { dir, policy, image, base, placement, recorded: story.fingerprint };
+  const isDue = drift.isRuled || story.fingerprint !== undefined;
+  const fingerprints = fingerprintsOf(parts, { at: 'open', isDue }, { ...given, ...looked });
+  drift.begin({ reclassify: (by) => gate.raise('high', by), fingerprints });
   const run = new Run({
     ...given,
-    fingerprints: fingerprintsOf(parts, 'open', { ...given, ...looked }),
+    fingerprints,
     dir,
     policy,
     image,

@@ -76,12 +76,12 @@ export function approvalOptions({ options }: RunnerParts, dir: RunDir, journal: 
   };
 }
 
-/** How it is looked at the environment of a run. */
+/** How it is looked at the environment of a run. `isDue`: its policy or its base asks for it. */
 export function fingerprintsOf(
   { engine, dataDir, installed, options }: RunnerParts,
-  at: 'open' | 'verify',
+  { at, isDue }: { readonly at: 'open' | 'verify'; readonly isDue: boolean },
   given: Omit<FingerprintsParts, 'engine' | 'dataDir' | 'installed' | 'first'>,
 ): RunFingerprints {
-  const first = options.fingerprints === true ? at : undefined;
+  const first = isDue || options.fingerprints === true ? at : undefined;
   return new RunFingerprints({ ...given, engine, installed, dataDir: dataDir.path, first });
 }

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeRun } from '../src/bundle/export.ts';
+import { sectionFrom } from '../src/drift/fingerprint.ts';
+import { formatLock, lockOf } from '../src/drift/lock.ts';
 import type { Entry, EntryData } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import type { Run } from '../src/run/run.ts';
@@ -119,7 +121,7 @@ test('a kill is found, and said before the sandbox is lost', async () => {
   await run.lost;
   await run.close();
   const types = (await entriesOf(run)).map(({ type }) => type);
-  expect(types.slice(-3)).toEqual(['drift.found', 'sandbox.lost', 'run.closed']);
+  expect(types.filter((type) => /^drift|lost/.test(type))).toEqual(['drift.found', 'sandbox.lost']);
   expect(await foundIn(run)).toMatchObject([{ kind: 'engine', key: 'status' }]);
 });
 
@@ -139,4 +141,53 @@ test('of a run that nobody touches nothing is found, however often it is looked'
   await run.close();
   expect(await foundIn(run)).toEqual([]);
   expect(run.outcome).toBe('finished');
+});
+
+describe('a repository says which environment it expects', () => {
+  const files = async (node?: string): Promise<string> => {
+    const from = await open();
+    const { fingerprint } = await from.fingerprints.take('asked');
+    await from.close();
+    const lock = lockOf(fingerprint);
+    const other =
+      node === undefined ? lock : { ...lock, sections: { ...lock.sections, env: sectionFrom({ TZ: node }) } };
+    return bench.workspace({ 'src/a': 'a\n', 'glovebox.lock': formatLock(other) });
+  };
+
+  test('and a run in it says so before its first call, and is held against it', async () => {
+    const run = await runner.open({ policy: smallPolicy(), workspace: await files() });
+    expect((await entriesOf(run)).map(({ type }) => type).slice(-2)).toEqual(['environment.fingerprint', 'drift.held']);
+    await run.close();
+    expect(await foundIn(run)).toEqual([]);
+    const held = (await entriesOf(run)).flatMap((entry) => (entry.type === 'drift.held' ? [entry.data.at] : []));
+    expect(held).toEqual(['open', 'close']);
+  });
+
+  test('and a run in another one is told what differs, or does not open, as its policy says', async () => {
+    const workspace = await files('Asia/Tokyo');
+    const run = await runner.open({ policy: smallPolicy(), workspace });
+    expect((await foundIn(run)).map(({ kind }) => kind)).toContain('env');
+    await run.close();
+    const strict = smallPolicy('drift: {reactions: {env: fail}}\n');
+    await expect(runner.open({ policy: strict, workspace })).rejects.toMatchObject({ code: 'policy_unenforceable' });
+    expect(await bench.containers()).toEqual([]);
+  });
+
+  test('and one that cannot be read opens nothing', async () => {
+    const workspace = await bench.workspace({ 'glovebox.lock': 'tools: {}\n' });
+    await expect(runner.open({ policy: smallPolicy(), workspace })).rejects.toMatchObject({ code: 'import_refused' });
+    expect(await bench.containers()).toEqual([]);
+  });
+});
+
+test('what a call leaves running is told with the call, and a policy can stop the run for it', async () => {
+  const run = await runner.open({
+    policy: smallPolicy('drift: {check: [after_calls], reactions: {process_left: stop}}\n'),
+    workspace: await bench.workspace({ 'src/a': 'a\n' }),
+  });
+  await run.call('c1', { tool: 'exec', script: 'sleep 60 >/dev/null 2>&1 &', descendants: 'keep' });
+  await found(run, 'process_left');
+  expect(await foundIn(run)).toMatchObject([{ kind: 'process_left', callId: 'c1', reaction: 'stop' }]);
+  expect(await echo(run, 'c2')).toMatchObject({ ok: false, error: { code: 'denied' } });
+  await run.close();
 });

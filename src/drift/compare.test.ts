@@ -82,7 +82,7 @@ test.each<readonly [string, Change, readonly DriftKind[]]>([
     ['lockfile'],
   ],
   ['a mount', { mounts: { '/data': 'bind rw' } }, ['mount']],
-  ['a process that is left', { processes: { 42: 'sleep 100' } }, ['process_left']],
+  ['a process that is left', { processes: { 'call c1': 'ended, 2 processes' } }, ['process_left']],
   ['memory that ran out', { pressure: { oom_kills: 2 } }, ['resource_pressure']],
   ['a processor that was held back', { pressure: { cpu_throttled_periods: 80 } }, ['resource_pressure']],
   ['a processor that was held back a little', { pressure: { cpu_throttled_periods: 20 } }, []],
@@ -173,7 +173,7 @@ describe('the likeliest cause goes first', () => {
 
 test("what is anybody's text is one line, bounded and escaped", () => {
   const hostile = `evil\u001b[2J\n${'x'.repeat(5000)}`.slice(0, 500);
-  const { findings } = compared({ env: { [hostile.slice(0, 200)]: hostile }, processes: { 1: hostile } });
+  const { findings } = compared({ env: { [hostile.slice(0, 200)]: hostile }, processes: { 'call x': hostile } });
   expect(findings).toHaveLength(2);
   for (const { text } of findings) {
     expect(text).not.toMatch(/[\u0000-\u001f]/);

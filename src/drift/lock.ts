@@ -7,7 +7,8 @@ import { fingerprintOf, Section, sectionNames, type Fingerprint, type SectionNam
  * The environment that a repository expects: `glovebox.lock` at its top, made by a run that was content with it. It is read from
  * what a run begins with, never from what somebody has changed in it.
  */
-const lockName = 'glovebox.lock';
+export const lockName = 'glovebox.lock';
+export const lockBytesMax = 4_194_304;
 
 /** What a lock can speak of: neither the machine, nor the moment, nor the files among which it lies itself. */
 const lockable = [

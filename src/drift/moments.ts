@@ -59,17 +59,12 @@ function shareOf(section: Section | undefined): number | undefined {
   return held === undefined || periods === undefined || periods < throttled.periodsMin ? undefined : held / periods;
 }
 
-/** What still runs, by its command: in another sandbox the same one has another number. */
+/** Calls whose command has ended and whose processes have not; what still runs is not left. */
 export function processFindings(expected: Section | undefined, found: Section | undefined): readonly DriftFinding[] {
-  const left = Object.values(expected?.evidence ?? {});
-  return Object.entries(found?.evidence ?? {}).flatMap(([key, command]) => {
-    const at = left.indexOf(command);
-    if (at >= 0) {
-      left.splice(at, 1);
-      return [];
-    }
-    const text = `a process is left running: ${shown(command)}: it may hold ports, files and locks`;
-    return [{ kind: 'process_left', source: 'processes', key, expected: undefined, found: command, text } as const];
+  return Object.entries(found?.evidence ?? {}).flatMap(([key, state]) => {
+    if (state.startsWith('running') || Object.hasOwn(expected?.evidence ?? {}, key)) return [];
+    const text = `${shown(key)} has left processes running (${shown(state)}): they may hold ports, files and locks`;
+    return [{ kind: 'process_left', source: 'processes', key, expected: undefined, found: state, text } as const];
   });
 }
 

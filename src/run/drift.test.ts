@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { fingerprintOf, sectionFrom, type Fingerprint } from '../drift/fingerprint.ts';
 import { formatLock, lockOf, parseLock } from '../drift/lock.ts';
+import { RunnerError } from '../errors.ts';
 import type { ContainerReading } from '../engine/reading.ts';
 import type { Draft } from '../journal/entry.ts';
 import type { DriftCheck, DriftKind, DriftReaction } from '../policy/language/drift.ts';
@@ -38,6 +39,7 @@ class Stand {
   readonly raised: string[] = [];
   readonly drift: RunDrift;
   now: Fingerprint | undefined = taken({ TZ: 'UTC' });
+  first: Fingerprint | undefined = taken({ TZ: 'UTC' });
   looks = 0;
   isFull = false;
 
@@ -60,15 +62,20 @@ class Stand {
     this.drift = new RunDrift({ rules, journal: { append }, end: (reason) => this.ended.push(reason) });
     this.drift.begin({
       reclassify: async (by) => void this.raised.push(by),
-      take: async () => {
-        this.looks++;
-        return this.now;
+      fingerprints: {
+        opened: async () => this.first && { fingerprint: this.first, document: this.first.digest },
+        begun: async () => this.first && { fingerprint: this.first, document: this.first.digest },
+        take: async () => {
+          this.looks++;
+          if (this.now === undefined) throw new RunnerError('sandbox_lost', 'gone');
+          return { fingerprint: this.now, document: this.now.digest };
+        },
       },
     });
   }
 
   async opened(lock?: string): Promise<this> {
-    await this.drift.opened(taken({ TZ: 'UTC' }), lock === undefined ? undefined : parseLock(lock));
+    await this.drift.opened(lock === undefined ? undefined : parseLock(lock));
     return this;
   }
 
@@ -100,10 +107,12 @@ test('a run whose environment is to fail it does not open, and says why', async 
   expect(stand.found).toHaveLength(1);
 });
 
-test('a clock that is off is found without a lock', async () => {
+test('a clock that is off from the beginning is found without a lock', async () => {
   const stand = new Stand();
+  stand.now = undefined;
   const off = fingerprintOf('sandbox', new Date(0), { clock: sectionFrom({ skew_ms: 3_600_000 }) });
-  await stand.drift.opened(off, undefined);
+  stand.first = off;
+  await stand.drift.closing();
   expect(stand.found).toEqual([['open', 'clock', 'note', undefined]]);
 });
 
@@ -190,7 +199,7 @@ test('a run that was stopped is stopped under the next runner too, which tells n
   await before.drift.outside(container, changed);
   const found = before.entries.flatMap((entry) => (entry.type === 'drift.found' ? [entry.data] : []));
   const after = new Stand({ resource_pressure: 'stop' });
-  after.drift.restore(found, taken({ TZ: 'UTC' }));
+  after.drift.restore(found);
   expect(await after.drift.halted()).toMatchObject({ rule: 'drift.resource_pressure' });
   await after.drift.outside(container, changed);
   await after.drift.closing();
@@ -202,4 +211,11 @@ test('where nobody can look inside any more, nothing is made up', async () => {
   stand.now = undefined;
   await stand.drift.closing();
   expect(stand.entries).toEqual([]);
+});
+
+test('a lock is not taken for held where nobody could look', async () => {
+  const stand = new Stand();
+  stand.first = undefined;
+  await stand.opened(lockFor({ TZ: 'UTC' }));
+  expect(stand.found).toEqual([['open', 'engine', 'note', undefined]]);
 });

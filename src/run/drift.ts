@@ -4,12 +4,13 @@ import type { Fingerprint } from '../drift/fingerprint.ts';
 import { againstLock, type ParsedLock } from '../drift/lock.ts';
 import { lossFinding, outsideFindings, unlookedFinding, unsealedFinding } from '../drift/outside.ts';
 import { reactTo, strictestOf, type FoundData } from '../drift/reaction.ts';
-import { messageOf, RunnerError } from '../errors.ts';
+import { isRunnerError, messageOf, RunnerError } from '../errors.ts';
 import type { ContainerReading } from '../engine/reading.ts';
 import type { Journal } from '../journal/writer.ts';
 import { noDriftRules, type EffectiveDrift } from '../policy/policy.ts';
 import type { SandboxLoss } from '../sandbox/loss.ts';
 import type { CallEnd } from '../sandbox/spec.ts';
+import type { RunFingerprints } from './fingerprints.ts';
 import type { Refusal } from './gate.ts';
 
 export interface RunDriftParts {
@@ -24,8 +25,8 @@ export interface RunDriftParts {
 export interface DriftMeans {
   /** The run goes on at high risk; a refusal where its sandbox cannot be what that asks for. */
   readonly reclassify: (by: string) => Promise<Refusal | undefined>;
-  /** A look from the inside; undefined where nobody could look. */
-  readonly take: (at: 'call' | 'close') => Promise<Fingerprint | undefined>;
+  /** Looks from the inside, and the one at its opening. */
+  readonly fingerprints: Pick<RunFingerprints, 'opened' | 'begun' | 'take'>;
 }
 
 type When = Pick<FoundData, 'at' | 'against'>;
@@ -41,7 +42,7 @@ export class RunDrift {
   readonly #rules: EffectiveDrift;
   readonly #known = new Set<string>();
   #means: DriftMeans | undefined;
-  #opened: Fingerprint | undefined;
+  #isClockHeld = false;
   #refusal: Refusal | undefined;
   #failed = false;
   /** Commands that have ended since it was looked, and who they were. */
@@ -58,9 +59,8 @@ export class RunDrift {
     this.#means = means;
   }
 
-  /** Under the runner before: what was found, and what it was when the run was opened. */
-  restore(found: readonly FoundData[], opened: Fingerprint | undefined): void {
-    this.#opened = opened;
+  /** Under the runner before. */
+  restore(found: readonly FoundData[]): void {
     for (const { findings } of found) {
       for (const finding of findings) this.#known.add(nameOf(finding));
       this.#refuse(decisiveOf(findings));
@@ -78,28 +78,43 @@ export class RunDrift {
     return this.#refusal;
   }
 
+  /** A layer of its policy says something of drift. */
+  get isRuled(): boolean {
+    return this.#parts.rules !== undefined;
+  }
+
   looksAt(check: EffectiveDrift['check'][number]): boolean {
     return this.#rules.check.includes(check);
   }
 
-  /** What the run begins in, held against the lock of its base. Throws `policy_unenforceable` where that is to fail it. */
-  async opened(fingerprint: Fingerprint, lock: ParsedLock | undefined): Promise<void> {
-    this.#opened = fingerprint;
-    if (!this.looksAt('open')) return;
-    const { clockSkewMs } = this.#rules;
-    const nothing = { sections: {} };
-    const clock = compareFingerprints(nothing, { sections: onlyClock(fingerprint) }, { clockSkewMs });
-    await this.#record(clock, { at: 'open', against: 'open' });
-    if (lock === undefined) return;
-    const { expected, found } = againstLock(lock.lock, fingerprint);
-    const comparison = compareFingerprints(expected, found, { clockSkewMs });
-    await this.#settle(comparison, { at: 'open', against: 'lock' }, [lock.digest, fingerprint.digest]);
+  /**
+   * Before any call. With a lock it is waited for the first look, and held against it: throws `policy_unenforceable` where that is to
+   * fail the run. Without one, a policy that speaks of drift has the look begun.
+   */
+  async opened(lock: ParsedLock | undefined): Promise<void> {
+    const { fingerprints } = this.#need();
+    if (lock === undefined || !this.looksAt('open')) {
+      if (this.isRuled) void fingerprints.opened();
+      return;
+    }
+    const kept = await fingerprints.opened();
+    await this.#inTurn(() => this.#holdLock(lock, kept?.fingerprint));
     if (!this.#failed) return;
-    const text = comparison.findings[0]?.text ?? 'it differs';
     throw new RunnerError(
       'policy_unenforceable',
-      `The environment is not the one that glovebox.lock expects: ${text}. Build it as it was, or write the lock again: glovebox drift --write-lock RUN.`,
+      `${this.#refusal?.reason ?? 'The environment differs'}. Build it as glovebox.lock says, or write the lock again: glovebox drift --write-lock RUN.`,
     );
+  }
+
+  async #holdLock({ lock, digest }: ParsedLock, taken: Fingerprint | undefined): Promise<void> {
+    const when = { at: 'open', against: 'lock' } as const;
+    if (taken === undefined) {
+      const nobody = unlookedFinding('no fingerprint of it could be taken');
+      return this.#record({ findings: [nobody], more: {} }, when);
+    }
+    const { expected, found } = againstLock(lock, taken);
+    const comparison = compareFingerprints(expected, found, { clockSkewMs: this.#rules.clockSkewMs });
+    await this.#settle(comparison, when, [digest, taken.digest]);
   }
 
   /** A command has ended: what it has left behind, and what it ran out of, its end tells already. Never rejects. */
@@ -144,10 +159,13 @@ export class RunDrift {
   }
 
   async #look(at: 'call' | 'close'): Promise<void> {
-    const opened = this.#opened;
     const calls = this.#since.splice(0);
-    if (opened === undefined) return;
-    const found = await this.#means?.take(at);
+    const { fingerprints } = this.#need();
+    const kept = await fingerprints.begun();
+    if (kept === undefined) return;
+    const opened = kept.fingerprint;
+    await this.#holdClock(opened);
+    const found = (await fingerprints.take(at).catch(sandboxIsGone))?.fingerprint;
     if (found === undefined) return;
     const { findings, more } = compareFingerprints(opened, found, { clockSkewMs: this.#rules.clockSkewMs });
     const [only] = calls;
@@ -155,6 +173,20 @@ export class RunDrift {
     const callId = at === 'call' && calls.length === 1 ? only : undefined;
     const named = findings.map((finding) => (callId === undefined ? finding : { ...finding, callId }));
     await this.#settle({ findings: named, more }, { at, against: 'open' }, [opened.digest, found.digest]);
+  }
+
+  /** The one at the opening is held against the runner's; the later ones against that. */
+  async #holdClock({ sections }: Fingerprint): Promise<void> {
+    if (this.#isClockHeld || sections.clock === undefined) return;
+    this.#isClockHeld = true;
+    const { clockSkewMs } = this.#rules;
+    const clock = compareFingerprints({ sections: {} }, { sections: { clock: sections.clock } }, { clockSkewMs });
+    await this.#record(clock, { at: 'open', against: 'open' });
+  }
+
+  #need(): DriftMeans {
+    if (this.#means !== undefined) return this.#means;
+    throw new RunnerError('internal', 'drift was looked for before the run was put together');
   }
 
   async #settle(
@@ -228,8 +260,10 @@ function nameOf({
   return JSON.stringify([kind, shown(key), found === undefined ? null : shown(found)]);
 }
 
-function onlyClock({ sections }: Fingerprint): Fingerprint['sections'] {
-  return sections.clock === undefined ? {} : { clock: sections.clock };
+/** What is gone cannot be looked at; that is told elsewhere. */
+function sandboxIsGone(error: unknown): undefined {
+  if (isRunnerError(error, 'sandbox_lost') || isRunnerError(error, 'run_not_open')) return undefined;
+  throw error;
 }
 
 function endFindings(callId: string, { outcome, descendantsAlive }: CallEnd): readonly DriftFinding[] {

@@ -87,6 +87,12 @@ export class RunFingerprints {
     return this.#first;
   }
 
+  /** The same, where somebody has begun it; it is not begun for this. */
+  begun(): Promise<KeptFingerprint | undefined> {
+    if (this.#parts.recorded !== undefined) return this.opened();
+    return this.#first ?? Promise.resolve(undefined);
+  }
+
   /** Throws `sandbox_lost` and the like where there is nothing to look at, and what keeping it met. */
   async take(at: At): Promise<KeptFingerprint> {
     const before = this.#taking;

@@ -343,10 +343,9 @@ export class Run {
       this.#parts.approvals.cancelCalls();
       await this.#parts.approvals.settled();
       await this.#commands.end();
-      await this.#parts.drift.closing();
       await this.#parts.control.close(); // nothing passes while the diff is taken
       const lost = sandbox.state !== 'running';
-      const looked = this.fingerprints.end(); // beside the diff
+      const looked = this.#parts.drift.closing().then(() => this.fingerprints.end()); // beside the diff
       if (!lost) this.#candidate = await this.#files.collect(this.#parts.isVerify !== true);
       await looked;
       await failpoint('close.collected');
