@@ -235,6 +235,7 @@ const mayImport: Record<string, readonly string[]> = {
   bundle: [
     ...leaves,
     'approvals',
+    'context',
     'contract',
     'credentials',
     'data-dir',

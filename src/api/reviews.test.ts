@@ -68,6 +68,7 @@ describe('a review over HTTP', () => {
       reviews: [],
     });
     expect(view.files.map(({ path }) => path)).toContain('src/b\nc\x1b[2J.ts');
+    expect(view.work).toEqual({ models: ['strong-2'], lanes: [], handOvers: 0, snapshots: 1 });
     expect(view.timeline.map(({ what }) => what).join('\n')).toMatch(/risk raised.*approval requested.*run closed/s);
     expect(JSON.stringify(view)).not.toContain(api.fake.service.dataDir.path);
   });

@@ -2,12 +2,13 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { digestOfContext } from '../context/context-snapshot.ts';
 import { DataDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { BundleBench, unpack } from './bundle.fixture.ts';
 import { readBundle } from './check.ts';
-import { makeClosedRun, verifyIt } from './closed-run.fixture.ts';
+import { believed, makeClosedRun, verifyIt } from './closed-run.fixture.ts';
 import { describeRun } from './export.ts';
 
 let bench: BundleBench;
@@ -25,6 +26,7 @@ describe('a bundle', () => {
     expect(bundle.policy.source, 'where it was found is of no concern elsewhere').toBe('small.yaml');
     expect(bundle.signedBy).toBe(bench.key.id);
     expect(bundle.verification?.verdict).toBe('passed');
+    expect([...bundle.facts.contexts.values()]).toEqual([believed]);
     for (const change of bundle.changeSet.changes.values())
       if (change.kind === 'file') expect(digestOf(await bundle.contents(change.digest))).toBe(change.digest);
     expect(await bundle.patch()).toEqual(await readFile(bench.run.dir.patch));
@@ -135,6 +137,24 @@ describe('a run is not exported', () => {
     const run = await makeClosedRun(elsewhere);
     await rm(elsewhere.blobsDir, { recursive: true });
     await expect(describeRun(elsewhere, run.dir.id)).rejects.toMatchObject({ code: 'journal_broken' });
+  });
+
+  test('when what its agent believed is not what the journal says, was changed, or is lost', async () => {
+    const name = `context/${digestOfContext(believed).slice('sha256:'.length)}`;
+    const put = async (said: object): Promise<unknown> => {
+      const { dir } = await makeClosedRun(bench.dataDir, { said });
+      return describeRun(bench.dataDir, dir.id).catch((thrown: unknown) => thrown);
+    };
+    for (const said of [{ summary: 'all is well' }, { version: 2 }, { model: 'quick-1' }, { bytes: 7 }]) {
+      const error = await put(said);
+      expect(error, JSON.stringify(said)).toMatchObject({ code: 'journal_broken' });
+      expect(String(error)).toContain(name);
+    }
+    const { dir } = await makeClosedRun(bench.dataDir);
+    await edit(join(dir.path, `${name}.json`), (text) => text.replace('one', 'two'));
+    await expect(describeRun(bench.dataDir, dir.id)).rejects.toThrow(/is not what was attached/);
+    await rm(join(dir.path, `${name}.json`));
+    await expect(describeRun(bench.dataDir, dir.id)).rejects.toThrow(/context snapshot .* is not there any more/);
   });
 
   test('when its verification is of another candidate', async () => {

@@ -2,6 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApprovalFiles } from '../approvals/approval-files.ts';
 import type { ApprovalRequest } from '../approvals/approval.ts';
+import { contextEntry } from '../context/context-entry.ts';
+import { keepContext } from '../context/context-files.ts';
+import { digestOfContext, encodeContext, parseContext } from '../context/context-snapshot.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { sectionDigests, sectionFrom } from '../drift/fingerprint.ts';
@@ -62,11 +65,26 @@ const after = {
   'tool.sh': '#!/bin/sh\n!x',
 };
 
+/** What its agent has said. */
+export const believed = parseContext({
+  version: 1,
+  summary: 'src/a.ts says one where it should say two\u001b[2J',
+  source_refs: ['src/a.ts:1'],
+  diffs: [{ path: 'src/a.ts', text: '+export const a = 2;' }],
+  model: 'strong-2',
+  at: 'before_compaction',
+});
+
 export async function makeClosedRun(
   dataDir: DataDir,
-  options: { readonly output?: string; readonly by?: EntryData<'run.opened'>['by'] } = {},
+  options: {
+    readonly output?: string;
+    readonly by?: EntryData<'run.opened'>['by'];
+    /** What the journal says of the context snapshot that is not so. */
+    readonly said?: Partial<EntryData<'context.attached'>>;
+  } = {},
 ): Promise<ClosedRun> {
-  const { output = 'printed by a command\n'.repeat(3), by } = options;
+  const { output = 'printed by a command\n'.repeat(3), by, said = {} } = options;
   const blobs = await BlobStore.open(dataDir.blobsDir);
   const dir = await dataDir.createRun(newId());
   const policy = parsePolicy(policyText, '/etc/policies/small.yaml', {
@@ -92,7 +110,8 @@ export async function makeClosedRun(
   const request = await approve(dir, policy.digest);
   await mkdir(dir.callsDir, { recursive: true });
   const fingerprints = await fingerprintsOf(dir, dataDir);
-  const story = await storyOf(candidate, { policy, base, output, request, by, fingerprints });
+  await keepContext(dir, digestOfContext(believed), encodeContext(believed));
+  const story = await storyOf(candidate, { policy, base, output, request, by, fingerprints, said });
   await Promise.all([
     writeFile(dir.journal, textOf(linesOf(story, dir.id))),
     writeFile(dir.policy, formatPolicyRecord(policy)),
@@ -139,13 +158,16 @@ interface Told {
   readonly request: ApprovalRequest;
   readonly by: EntryData<'run.opened'>['by'];
   readonly fingerprints: readonly Draft[];
+  readonly said: Partial<EntryData<'context.attached'>>;
 }
 
 async function storyOf(
   candidate: Parameters<typeof collectedData>[0],
-  { policy, base, output, request, by, fingerprints }: Told,
+  { policy, base, output, request, by, fingerprints, said }: Told,
 ): Promise<readonly Draft[]> {
   const digest = digestOf('x');
+  const bytes = Buffer.byteLength(encodeContext(believed));
+  const attached = contextEntry(believed, { digest: digestOfContext(believed), number: 1, bytes });
   const { id, category, at, rule, quorum, expiresAt } = request;
   const asked = { id, category, digest: request.digest };
   const openedData: EntryData<'run.opened'> = {
@@ -179,6 +201,7 @@ async function storyOf(
         output: { bytes: Buffer.byteLength(output), digest: digestOf(output), ref: 'calls/c1' },
       },
     },
+    { type: 'context.attached', data: { ...attached, ...said } },
     { type: 'risk.raised', data: { from: 'low', to: 'high', by: 'the diff' } },
     { type: 'approval.requested', data: { ...asked, at, rule, quorum, expiresAt } },
     { type: 'approval.decided', data: { ...asked, verdict: 'approved', by: ['ada'], reason: 'read it' } },

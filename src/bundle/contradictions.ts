@@ -1,10 +1,12 @@
 import { digestOfChangeSet, digestOfTree } from '../workspace/manifest.ts';
 import { statusOf } from '../workspace/changes/classify.ts';
+import { contextEntry } from '../context/context-entry.ts';
+import { encodeContext } from '../context/context-snapshot.ts';
 import { canonicalJson } from '../digest.ts';
 import { fingerprintProblems } from './bundled-fingerprints.ts';
 import { intentText } from './described.ts';
 import type { BundleFiles, Facts } from './facts.ts';
-import { contentName, memberNames, outputName } from './members.ts';
+import { contentName, contextName, memberNames, outputName } from './members.ts';
 import { problem, type Problem } from './problem.ts';
 
 /**
@@ -26,6 +28,7 @@ export function contradictions(facts: Facts, files: BundleFiles): readonly Probl
   holdDiff(facts, files, hold);
   holdApprovals(facts, hold);
   holdVerification(facts, hold);
+  holdContexts(facts, hold);
   problems.push(...contentProblems(facts, files), ...fingerprintProblems(facts, files));
   return problems;
 }
@@ -82,6 +85,18 @@ function holdVerification({ verification, verificationHeads, story, policy, chan
   hold(name, 'image.id', verification.image.id, story.opened.image.id);
 }
 
+/** What the journal says of a snapshot is what it says. */
+function holdContexts({ story, contexts }: Facts, hold: Hold): void {
+  for (const { said } of story.work.attached) {
+    const snapshot = contexts.get(said.digest);
+    if (snapshot === undefined) continue; // that it is missing was said
+    const { digest, number, by } = said;
+    const bytes = Buffer.byteLength(encodeContext(snapshot));
+    const found = contextEntry(snapshot, { digest, number, bytes, by });
+    hold(contextName(digest), '', canonicalJson(found), canonicalJson(said));
+  }
+}
+
 /** Every new content is there, and nothing besides; of outputs what is left of them. */
 function contentProblems({ changeSet, story }: Facts, { members }: BundleFiles): readonly Problem[] {
   const problems: Problem[] = [];
@@ -94,8 +109,9 @@ function contentProblems({ changeSet, story }: Facts, { members }: BundleFiles):
     else if (found !== bytes) problems.push(problem(name, 'bytes', `${found}, and the change set says ${bytes}`));
   }
   for (const [digest, { bytes }] of story.outputs) named.set(outputName(digest), bytes);
+  for (const { said } of story.work.attached) named.set(contextName(said.digest), said.bytes);
   for (const { path, bytes } of members.values()) {
-    if (!/^(?:contents|outputs)\//.test(path)) continue;
+    if (!/^(?:contents|outputs|context)\//.test(path)) continue;
     const told = named.get(path);
     if (told === undefined) problems.push(problem(path, '', 'nothing in the bundle names it'));
     else if (told !== bytes) problems.push(problem(path, 'bytes', `${bytes}, and the bundle says ${told}`));

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ApprovalRecord } from '../approvals/approval-files.ts';
+import { parseEncodedContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DiffView } from '../contract/diff-view.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import type { Fingerprint } from '../drift/fingerprint.ts';
@@ -15,7 +16,7 @@ import type { ChangeSet, Tree } from '../workspace/change-set.ts';
 import { encodeChangeSet, encodeTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
 import { readFingerprints } from './bundled-fingerprints.ts';
 import type { ManifestMember } from './manifest.ts';
-import { memberNames } from './members.ts';
+import { contextName, memberNames } from './members.ts';
 import { problem, type Problem } from './problem.ts';
 import { readStory, type Story } from './story.ts';
 
@@ -42,6 +43,8 @@ export interface Facts {
   /** By the document that the journal names. */
   readonly fingerprints: ReadonlyMap<Digest, Fingerprint>;
   readonly verification: Verification | undefined;
+  /** What agents said that they believed, by digest. */
+  readonly contexts: ReadonlyMap<Digest, ContextSnapshot>;
   /** Of the journals of runs that the verification has opened, by run. */
   readonly verificationHeads: ReadonlyMap<string, Digest>;
 }
@@ -88,6 +91,13 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
   );
   const verificationHeads = await headsOf(files, problems);
   const fingerprints = story === undefined ? new Map() : await readFingerprints(story, files, problems);
+  const contexts = new Map<Digest, ContextSnapshot>();
+  for (const {
+    said: { digest },
+  } of story?.work.attached ?? []) {
+    const found = await read(contextName(digest), (text) => parseEncodedContext(text, digest));
+    if (found !== undefined) contexts.set(digest, found);
+  }
   if (problems.length > before) return undefined;
   if (
     story === undefined ||
@@ -99,8 +109,8 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
     approvals === undefined
   )
     return undefined;
-  const told = { story, policy, base, changeSet, diff, intent, approvals };
-  return { ...told, environment, fingerprints, verification, verificationHeads };
+  const told = { story, policy, base, changeSet, diff, intent, approvals, environment, verification };
+  return { ...told, fingerprints, contexts, verificationHeads };
 }
 
 async function storyOf(files: BundleFiles, name: string, problems: Problem[]): Promise<Story | undefined> {

@@ -3,6 +3,8 @@ import { access, open, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { ApprovalFiles } from '../approvals/approval-files.ts';
+import { findContext } from '../context/context-files.ts';
+import { encodeContext } from '../context/context-snapshot.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import { apartNames } from '../drift/fingerprint.ts';
@@ -20,7 +22,14 @@ import { parseChangeSet } from '../workspace/manifest.ts';
 import type { FileToWrite } from './archive.ts';
 import { intentText } from './described.ts';
 import type { BundledApproval, BundledEnvironment } from './facts.ts';
-import { contentName, fingerprintName, memberNames, outputName, verificationJournalName } from './members.ts';
+import {
+  contentName,
+  contextName,
+  fingerprintName,
+  memberNames,
+  outputName,
+  verificationJournalName,
+} from './members.ts';
 import { readStory, type Story } from './story.ts';
 
 export interface GatheredFile extends FileToWrite {
@@ -41,6 +50,7 @@ export async function gather(dataDir: DataDir, dir: RunDir, blobs: BlobStore): P
     ...(await contentsOf(dir, blobs)),
     ...(await fingerprintsOf(dir, story)),
     ...(await outputsOf(dir, story)),
+    ...(await contextsOf(dir, story)),
   ];
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
@@ -171,6 +181,18 @@ async function outputsOf(dir: RunDir, { outputs }: Story): Promise<readonly Gath
     if (log === undefined) return [];
     return [{ path: outputName(digest), bytes, chunks: () => piecesOf(log()) }];
   });
+}
+
+/** They stay as long as the journal that names them. */
+async function contextsOf(dir: RunDir, { work }: Story): Promise<readonly GatheredFile[]> {
+  return Promise.all(
+    work.attached.map(async ({ said: { digest } }) => {
+      const snapshot = await findContext(dir, digest);
+      if (snapshot !== undefined) return inMemory(contextName(digest), encodeContext(snapshot));
+      const message = `run ${dir.id} cannot be exported: its context snapshot ${digest} is not there any more`;
+      throw new RunnerError('run_not_found', message);
+    }),
+  );
 }
 
 async function* piecesOf(log: OutputLog): AsyncGenerator<Uint8Array> {

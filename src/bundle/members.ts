@@ -32,6 +32,11 @@ export function fingerprintName(digest: Digest): string {
   return `fingerprints/${digest.slice('sha256:'.length)}`;
 }
 
+/** What an agent said that it believed. */
+export function contextName(digest: Digest): string {
+  return `context/${digest.slice('sha256:'.length)}`;
+}
+
 /** The journal of a run that the verification has opened. */
 export function verificationJournalName(run: string): string {
   return `verification/${run}.ndjson`;
@@ -42,13 +47,13 @@ const fixed: ReadonlySet<string> = new Set(Object.values(memberNames));
 export function isMemberName(name: string): boolean {
   return (
     fixed.has(name) ||
-    /^(?:(?:contents|fingerprints|outputs)\/[0-9a-f]{64}|verification\/[0-9a-z]{26}\.ndjson)$/.test(name)
+    /^(?:(?:contents|context|fingerprints|outputs)\/[0-9a-f]{64}|verification\/[0-9a-z]{26}\.ndjson)$/.test(name)
   );
 }
 
 /** The digest that a name states, of those that do. */
 export function digestInName(name: string): Digest | undefined {
-  const hex = /^(?:contents|fingerprints|outputs)\/([0-9a-f]{64})$/.exec(name)?.[1];
+  const hex = /^(?:contents|context|fingerprints|outputs)\/([0-9a-f]{64})$/.exec(name)?.[1];
   return hex === undefined ? undefined : `sha256:${hex}`;
 }
 

@@ -66,5 +66,6 @@ test('the page lists every file and every key of the manifest, and no other', ()
 });
 
 function unpackNames(): readonly string[] {
-  return ['contents/<sha256>', 'fingerprints/<sha256>', 'outputs/<sha256>', 'verification/<run>.ndjson'];
+  const named = ['contents', 'context', 'fingerprints', 'outputs'].map((folder) => `${folder}/<sha256>`);
+  return [...named, 'verification/<run>.ndjson'];
 }

@@ -1,3 +1,4 @@
+import { ContextStory } from '../context/context-story.ts';
 import type { Digest } from '../digest.ts';
 import { checkJournalIn, formatCheck } from '../journal/check.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
@@ -30,6 +31,8 @@ export interface Story {
   readonly decided: ReadonlyMap<string, EntryData<'approval.decided'>>;
   /** Who asked for the run, called in it, or took part otherwise: of those nobody reviews it. */
   readonly involved: ReadonlySet<string>;
+  /** Who worked in it, and what they said that they believed. */
+  readonly work: Pick<ContextStory, 'attached' | 'parts'>;
   /** In few lines, for people. */
   readonly timeline: readonly Moment[];
 }
@@ -61,10 +64,11 @@ export async function readStory(source: LineSource, name: string): Promise<Story
     decided: new Map(),
     involved: new Set(),
   };
-  const timeline = new Timeline();
+  const [timeline, work] = [new Timeline(), new ContextStory()];
   for await (const entry of entriesIn(source, name)) {
     note(told, entry);
     timeline.add(entry);
+    work.push(entry);
   }
   const { opened, started, collected, openedAt, closedAt } = told;
   if (opened === undefined || started === undefined || openedAt === undefined || closedAt === undefined)
@@ -73,7 +77,8 @@ export async function readStory(source: LineSource, name: string): Promise<Story
   const { entries, head, run = '' } = check;
   const { raised, drifted, outputs, fingerprints, asked, decided, involved } = told;
   const when = { openedAt, closedAt };
-  const what = { raised, drifted, outputs, fingerprints, asked, decided, involved, timeline: timeline.moments() };
+  const people = { asked, decided, involved, work };
+  const what = { raised, drifted, outputs, fingerprints, ...people, timeline: timeline.moments() };
   return { run, entries, head, opened, started, collected, ...when, ...what };
 }
 

@@ -14,6 +14,7 @@ export function reviewLines(view: ReviewView): readonly string[] {
     pc.dim(
       `  from ${base.commit === null ? base.digest : `commit ${base.commit}`}, image ${printable(image.reference)}`,
     ),
+    pc.dim(`  ${workText(view.work)}`),
     pc.dim(`  ${view.openedAt} to ${view.closedAt}, ${view.entries} entries, manifest ${view.manifest}`),
     ...section('files, the riskiest first', view.files.map(fileLine)),
     ...section('left behind', view.left.map(leftLine)),
@@ -25,6 +26,16 @@ export function reviewLines(view: ReviewView): readonly string[] {
     '',
     `it ${demand.text} (${demand.because.map((text) => printable(text)).join('; ')})`,
   ];
+}
+
+function workText({ models, lanes, handOvers, snapshots }: ReviewView['work']): string {
+  const who =
+    models.length === 0
+      ? 'nobody says which model worked'
+      : `models: ${models.map((name) => printable(name)).join(', ')}`;
+  const where = lanes.length === 0 ? '' : `, lanes: ${lanes.map((name) => printable(name)).join(', ')}`;
+  const over = handOvers === 0 ? '' : `, handed over ${handOvers} times`;
+  return `${who}${where}${over}; ${snapshots} context snapshots`;
 }
 
 function section(title: string, lines: readonly string[]): readonly string[] {

@@ -79,6 +79,19 @@ export const ReviewView = z.strictObject({
     )
     .readonly()
     .describe('Given or refused while it ran.'),
+  work: z
+    .strictObject({
+      models: z
+        .array(z.string())
+        .readonly()
+        .describe('As far as they are named, in the order in which they came; 16 at most.'),
+      lanes: z.array(z.string()).readonly(),
+      handOvers: z.int(),
+      snapshots: z
+        .int()
+        .describe('How often was said what the agent believes: getContext, `glovebox context` has them.'),
+    })
+    .describe('Who worked on it.'),
   timeline: z
     .array(z.strictObject({ at: Time, what: z.string().describe('Printable.') }))
     .readonly()

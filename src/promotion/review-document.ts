@@ -41,6 +41,7 @@ export function reviewDocument(manifest: Manifest, digest: Digest, facts: Facts,
       by,
       reason,
     })),
+    work: workIn(facts),
     timeline: story.timeline,
     setbacks: known.setbacks,
     reviews: known.reviews,
@@ -77,6 +78,16 @@ function leftOf({ diff }: Facts): ReviewView['left'] {
     ...diff.violations.map(({ path, kind }) => ({ path, effect: 'out_of_scope', kind })),
     ...diff.held.map(({ path, why }) => ({ path, effect: 'held_back', kind: why })),
   ];
+}
+
+const namesMax = 16;
+
+function workIn({ story }: Facts): ReviewView['work'] {
+  const { parts, attached } = story.work;
+  const namesOf = (key: 'model' | 'lane'): readonly string[] =>
+    [...new Set(parts.flatMap(({ worker }) => worker[key] ?? []))].slice(0, namesMax);
+  const handOvers = parts.filter(({ from }) => from !== undefined).length;
+  return { models: namesOf('model'), lanes: namesOf('lane'), handOvers, snapshots: attached.length };
 }
 
 /** What the rules make of it. */

@@ -2,12 +2,11 @@ import type { RunDir } from '../data-dir/data-dir.ts';
 import { digestOf, type Digest } from '../digest.ts';
 import type { Credentials } from '../credentials/credentials.ts';
 import { contextsBytesMax, contextsMax, keepContext } from '../context/context-files.ts';
+import { contextEntry } from '../context/context-entry.ts';
 import { encodeContext, parseContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { isHandOver, workerAfter, type ContextStory, type Worker } from '../context/context-story.ts';
 import { RunnerError } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
-import type { EntryData } from '../journal/entry.ts';
-import { printable } from '../journal/printable.ts';
 import type { Journal } from '../journal/writer.ts';
 import { refuseModel } from '../policy/decisions/refuse-task.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -28,9 +27,6 @@ export interface ContextsParts {
   /** Told once one is in force. */
   readonly onAttached: () => void;
 }
-
-/** So much of a summary is in the journal. */
-const summaryMax = 500;
 
 /**
  * The context snapshots of one open run. Promises:
@@ -82,7 +78,7 @@ export class Contexts {
     const number = this.#known.size + 1;
     await this.#parts.journal.append({
       type: 'context.attached',
-      data: entryOf(snapshot, { digest, number, bytes, by }),
+      data: contextEntry(snapshot, { digest, number, bytes, by }),
     });
     this.#known.set(digest, number);
     this.#bytes += bytes;
@@ -125,34 +121,6 @@ export class Contexts {
       ...(model === undefined ? {} : { model: mask(model) }),
     };
   }
-}
-
-interface Numbered {
-  readonly digest: Digest;
-  readonly number: number;
-  readonly bytes: number;
-  readonly by: string | undefined;
-}
-
-function entryOf(snapshot: ContextSnapshot, { by, ...numbered }: Numbered): EntryData<'context.attached'> {
-  const { version, at, summary, source_refs: sources, diffs, model, lane, tokens, cost } = snapshot;
-  return {
-    ...numbered,
-    version,
-    at,
-    summary: clipped(printable(summary)),
-    sources: sources.length,
-    diffs: diffs.length,
-    ...(model === undefined ? {} : { model: printable(model) }),
-    ...(lane === undefined ? {} : { lane }),
-    ...(tokens === undefined ? {} : { tokens }),
-    ...(cost === undefined ? {} : { cost }),
-    ...(by === undefined ? {} : { by }),
-  };
-}
-
-function clipped(text: string): string {
-  return text.length <= summaryMax ? text : `${text.slice(0, summaryMax)}...`;
 }
 
 /** Of a run that is put together. */
