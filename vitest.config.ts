@@ -10,6 +10,7 @@ const setupFiles = ['test/fixtures/seed.ts'];
 /** They share nothing but the engine, and measure no time. Each makes a data directory of its own. */
 const together = [
   'adopt',
+  'blame',
   'ci',
   'bridge-codex',
   'bundle',

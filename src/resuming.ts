@@ -204,7 +204,13 @@ async function assemble(
     gate,
     contexts: contextsOf({ dir, journal: given.journal, policy: policy.policy, gate, fence: given.fence }, context),
     waitingAfterMs: options.waitingAfterMs ?? waitingAfterMs,
-    resumed: { ...left.resumed, sessions, outputBytes: used.outputBytes, openedMsAgo: used.elapsedMs },
+    resumed: {
+      ...left.resumed,
+      sessions,
+      writers: story.writers,
+      outputBytes: used.outputBytes,
+      openedMsAgo: used.elapsedMs,
+    },
   });
   await approvals.askOn();
   return run;

@@ -51,7 +51,8 @@ test('a run leaves a diff in the write scope, a whole journal, and nothing at th
   const check = await checkJournal(run.dir.journal);
   expect(check).toMatchObject({ verdict: 'closed', calls: 2, findings: [] });
   const types = await entriesOf(run);
-  expect(types).toEqual([
+  expect(types).toContain('files.seen'); // of the commands; when is a matter of time
+  expect(types.filter((type) => type !== 'files.seen')).toEqual([
     'run.opened',
     'sandbox.started',
     'call.intended',

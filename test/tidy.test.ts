@@ -163,7 +163,8 @@ const mayImport: Record<string, readonly string[]> = {
   // What the environment was and whether it still is: read from the engine and the sandbox, compared without either.
   drift: [...leaves, 'data-dir', 'engine', 'journal', 'policy', 'sandbox'],
   approvals: leaves,
-  context: [...leaves, 'data-dir', 'journal'], // what agents believed, as journals and run directories have it
+  // What agents believed and who wrote what, as journals and run directories have it; and what is looked at for that while a run goes on.
+  context: [...leaves, 'data-dir', 'journal', 'sandbox', 'workspace'],
   run: [
     ...leaves,
     'approvals',
@@ -191,7 +192,7 @@ const mayImport: Record<string, readonly string[]> = {
     ...leaves,
     'approvals',
     'bundle',
-    'context', // who worked in a run and what they believed
+    'context', // who worked in a run, what they believed, who wrote what
     'contract',
     'control',
     'drift',

@@ -188,8 +188,12 @@ function pathOf({ path, operation }: Route, run: string): string {
     workspace: newId(),
     verification: newId(),
   };
-  const query = operation === 'makeCallWithPayload' ? `?call=${encodeURIComponent('{"tool":"write","path":"a"}')}` : '';
-  return path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default') + query;
+  const queries: Record<string, string> = {
+    makeCallWithPayload: `?call=${encodeURIComponent('{"tool":"write","path":"a"}')}`,
+    getBlame: '?path=a.txt',
+  };
+  const plain = path.replaceAll(/\{(\w+)\+?\}/g, (_, name: string) => values[name] ?? 'default');
+  return plain + (queries[operation] ?? '');
 }
 
 /** One that is let through, so that it is the access that refuses. */

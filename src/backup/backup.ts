@@ -131,7 +131,7 @@ async function copyRun(dir: RunDir, to: string, copier: Copier, outputs: boolean
     basename(dir.kept),
     basename(dir.sessionsDir),
     `${basename(dir.kept)}.new`,
-    ...(outputs ? [] : ['calls', 'answers.ndjson', 'arguments.ndjson']),
+    ...(outputs ? [] : ['calls', 'answers.ndjson', 'arguments.ndjson', 'contents.pack']),
   ]);
   await copier.tree(
     dir.path,

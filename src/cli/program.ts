@@ -32,6 +32,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   bridge: async () => (await import('./bridge.ts')).bridgeCommand,
   policy: async () => (await import('./policy.ts')).policyCommand,
   diff: async () => (await import('./diff.ts')).diffCommand,
+  blame: async () => (await import('./blame.ts')).blameCommand,
   log: async () => (await import('./log.ts')).logCommand,
   fingerprint: async () => (await import('./fingerprint.ts')).fingerprintCommand,
   egress: async () => (await import('./egress.ts')).egressCommand,

@@ -5,6 +5,7 @@ import type { AttachedView, ContextView } from '../contract/context-view.ts';
 import type { FingerprintView } from '../contract/fingerprint-view.ts';
 import type { DiffView } from '../contract/diff-view.ts';
 import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
+import type { BlameReport } from '../contract/blame-view.ts';
 import type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
 import type { BudgetView, CloseRun, ForkRun, RunView, SnapshotView } from '../contract/run-view.ts';
 import { newId } from '../ids.ts';
@@ -215,6 +216,15 @@ export class RemoteRun {
   /** Earlier promotions of the files that it has changed, which were rolled back. */
   async setbacks(signal?: AbortSignal): Promise<readonly SetbackView[]> {
     return (await this.#get<{ readonly setbacks: readonly SetbackView[] }>('/setbacks', signal)).setbacks;
+  }
+
+  /** Who wrote each line of a file, or one line: the call, its model, what its agent believed (`docs/context.md`). */
+  blame(
+    path: string,
+    { line, signal }: { readonly line?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<BlameReport> {
+    const query = new URLSearchParams({ path, ...(line === undefined ? {} : { line: `${line}` }) });
+    return this.#get(`/blame?${query.toString()}`, signal);
   }
 
   /**

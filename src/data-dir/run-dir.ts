@@ -15,6 +15,8 @@ export class RunDir {
   readonly answers: string;
   /** What was asked in calls, whole, where the journal has it shortened or not at all. */
   readonly arguments: string;
+  /** What its files held in between: `context/content-pack.ts`. */
+  readonly contents: string;
   readonly approvalsDir: string;
   /** For the next runner, should this one die; secret, and there while the run is open. */
   readonly kept: string;
@@ -46,6 +48,7 @@ export class RunDir {
     this.callsDir = join(path, 'calls');
     this.answers = join(path, 'answers.ndjson');
     this.arguments = join(path, 'arguments.ndjson');
+    this.contents = join(path, 'contents.pack');
     this.kept = join(path, 'kept.json');
     this.sessionsDir = join(path, 'sessions');
     this.snapshotsDir = join(path, 'snapshots');

@@ -59,6 +59,19 @@ export const EntryOutcome = z.discriminatedUnion('kind', [
 ]);
 export type EntryOutcome = z.infer<typeof EntryOutcome>;
 
+/** Of one call, and in one entry; what is more is counted. */
+export const fileMarksMax = 256;
+
+/** What became of a file of the workspace. `unread`: it changed, and what it holds now is not known (a link, a device, too large). */
+const fileMark = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('content'), path: text, digest }),
+  z.strictObject({ kind: z.literal('moved'), path: text, from: text }),
+  z.strictObject({ kind: z.literal('gone'), path: text }),
+  z.strictObject({ kind: z.literal('unread'), path: text }),
+]);
+export type FileMark = Readonly<z.infer<typeof fileMark>>;
+const fileMarks = z.array(fileMark).max(fileMarksMax).readonly();
+
 const isolation = z.strictObject({
   interfaces: z.array(text).max(256).readonly(),
   attempts: z
@@ -156,6 +169,9 @@ const dataOf = {
     cpuMs: ms.optional(),
     output: z.strictObject({ bytes: count, digest: digest.optional(), ref: text.optional() }).optional(),
     descendants: count.optional(),
+    /** Written by the call itself, in order. */
+    files: fileMarks.optional(),
+    moreFiles: count.optional(),
     error: z.strictObject({ code: text, message: text, path: text.nullable().optional() }).optional(),
   }),
   'call.denied': z.strictObject({
@@ -173,6 +189,15 @@ const dataOf = {
     deleted: count,
     bytes: count,
     findings: z.record(z.string().max(64), count),
+  }),
+  'files.seen': z.strictObject({
+    how: z.enum(['look', 'collected']),
+    calls: count,
+    from: callId.optional(),
+    to: callId.optional(),
+    late: z.boolean().optional(),
+    files: fileMarks,
+    moreFiles: count.optional(),
   }),
   'snapshot.taken': z.strictObject({ digest, changes: count, bytes: count, scratch: z.boolean() }),
   'snapshot.applied': z.strictObject({ run: z.string().regex(idPattern), digest, changes: count, bytes: count }),
@@ -328,6 +353,7 @@ export const Entry = z.discriminatedUnion('type', [
   entryOf('call.ended'),
   entryOf('call.denied'),
   entryOf('workspace.collected'),
+  entryOf('files.seen'),
   entryOf('snapshot.taken'),
   entryOf('snapshot.applied'),
   entryOf('sandbox.lost'),

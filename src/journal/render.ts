@@ -48,6 +48,8 @@ export function entryText(entry: Entry): string {
       const found = Object.entries(findings).map(([kind, count]) => `${kind} ${count}`);
       return [`${added} added, ${modified} modified, ${deleted} deleted`, ...found].join(', ');
     }
+    case 'files.seen':
+      return seenText(entry.data);
     case 'snapshot.taken': {
       const { digest, changes, bytes, scratch } = entry.data;
       return `${brief(digest)}, ${changes} changes, ${size(bytes)}${scratch ? ', with scratch' : ''}`;
@@ -119,6 +121,15 @@ export function entryText(entry: Entry): string {
       return summary === '' ? `${outcome}, ${totals}` : `${outcome}, ${totals}: ${short(summary)}`;
     }
   }
+}
+
+function seenText({ calls, from, to, late, files, moreFiles = 0 }: EntryData<'files.seen'>): string {
+  const names = files.slice(0, 3).map(({ path }) => path);
+  const more = files.length + moreFiles - names.length;
+  const what = short(`${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}`);
+  if (calls === 0 || from === undefined) return `${what}, written while no call ran`;
+  if (calls === 1) return `${what}, written by ${late === true ? 'a process that call left' : 'call'} ${from}`;
+  return `${what}, written by some of ${calls} calls from ${from} to ${to ?? from}`;
 }
 
 function decidedText({ id, host, port, scheme, method, path, rule, decision, reason, kind, callId }: Decided): string {

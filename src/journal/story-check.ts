@@ -82,6 +82,7 @@ export class StoryCheck {
       case 'sandbox.started':
       case 'run.resumed':
       case 'workspace.collected':
+      case 'files.seen':
       case 'snapshot.taken':
       case 'snapshot.applied':
       case 'sandbox.lost':

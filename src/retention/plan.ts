@@ -84,7 +84,7 @@ async function dueOf(dir: RunDir, ends: JournalEnds, nowMs: number): Promise<rea
   const due: Removal[] = [];
   if (agoMs > outputMs)
     due.push(await removal('output', dir.id, [dir.callsDir, dir.answers, dir.arguments], reason(outputMs)));
-  const diffs = [dir.changeSet, dir.patch, dir.base, dir.beganWith, join(dir.path, 'diff.json')];
+  const diffs = [dir.changeSet, dir.patch, dir.base, dir.beganWith, dir.contents, join(dir.path, 'diff.json')];
   if (agoMs > diffMs) due.push(await removal('diff', dir.id, diffs, reason(diffMs)));
   return due.filter(({ paths }) => paths.length > 0);
 }

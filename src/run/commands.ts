@@ -6,18 +6,21 @@ import { CallTable } from '../tools/call-table.ts';
 import { takeUpCall } from '../tools/take-up.ts';
 import type { ToolContext } from '../tools/tool-context.ts';
 import { endOfCommand } from './entries.ts';
+import type { FileAttribution } from './file-attribution.ts';
 import { outputDigest } from './output-digest.ts';
 import type { Resumed, RunParts } from './run-parts.ts';
 
 /** The commands of one run: those that run, and the latest that have ended; how each of them ends is recorded. */
 export class Commands {
   readonly #parts: RunParts;
+  readonly #attribution: Pick<FileAttribution, 'began'>;
   readonly #table = new CallTable<RunningCall>();
   readonly #recording = new Set<Promise<void>>();
   #outputBytes: number;
 
-  constructor(parts: RunParts) {
+  constructor(parts: RunParts, attribution: Pick<FileAttribution, 'began'>) {
     this.#parts = parts;
+    this.#attribution = attribution;
     this.#outputBytes = parts.resumed?.outputBytes ?? 0;
   }
 
@@ -28,6 +31,7 @@ export class Commands {
 
   add(command: RunningCall): void {
     this.#table.add(command);
+    this.#attribution.began(command);
   }
 
   find(callId: string): RunningCall | undefined {

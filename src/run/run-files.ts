@@ -7,15 +7,18 @@ import { encodeChangeSet } from '../workspace/manifest.ts';
 import { restoreSnapshot, takeSnapshot, type SnapshotOptions } from '../workspace/snapshot.ts';
 import { collectedData, sizeOf } from './entries.ts';
 import { exportDocument, holdBack, type Exported } from './export.ts';
+import { FileAttribution } from './file-attribution.ts';
 import type { RunParts } from './run-parts.ts';
 import type { RunSnapshot } from './snapshot.ts';
 
 /** What the files of a run have become: taken, kept in its directory, and on record. For while nothing runs in it. */
 export class RunFiles {
+  readonly attribution: FileAttribution;
   readonly #parts: RunParts;
 
   constructor(parts: RunParts) {
     this.#parts = parts;
+    this.attribution = new FileAttribution(parts);
   }
 
   /** With `ask`, people are asked for what waits for them. */
@@ -25,6 +28,7 @@ export class RunFiles {
       ...placement.looking(dir),
       snapshotRepository: policy.policy.files.git,
     });
+    await this.attribution.settle(taken.changeSet.changes);
     const asked = { approvals, run: dir.id, policy: policy.digest };
     const candidate = await holdBack(taken, { gate, base, blobs }, ask ? asked : undefined);
     try {
@@ -45,6 +49,7 @@ export class RunFiles {
     const { sandbox, base, scope, blobs, dir, journal, image, policy, placement, contexts } = this.#parts;
     const looking = placement.looking(dir);
     const snapshot = await takeSnapshot(sandbox, base, scope, blobs, { ...options, ...looking });
+    await this.attribution.settle(snapshot.changeSet.changes);
     const { digest, scratch } = snapshot;
     await journal.append({ type: 'snapshot.taken', data: { digest, scratch, ...sizeOf(snapshot) } });
     return { ...snapshot, run: dir.id, policy, image, worker: contexts.worker };
@@ -57,9 +62,11 @@ export class RunFiles {
         'invalid_request',
         `the snapshot of run ${snapshot.run} has another base than run ${dir.id}; open a fork of it instead`,
       );
+    await this.attribution.beforeRestore();
     const data = { run: snapshot.run, digest: snapshot.digest, ...sizeOf(snapshot) };
     await journal.append({ type: 'snapshot.applied', data });
     await restoreSnapshot(sandbox, { ...snapshot, base }, scope, blobs, placement.looking(dir));
+    await this.attribution.restored(snapshot.changeSet.changes);
   }
 }
 

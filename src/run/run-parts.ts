@@ -65,6 +65,8 @@ export interface Resumed {
   readonly unanswered: ReadonlySet<string>;
   /** Shell sessions, as they stood. */
   readonly sessions: ReadonlyMap<string, ShellState>;
+  /** Commands and uploads since somebody last looked at what they write; times by the wall clock. */
+  readonly writers: ReadonlyMap<string, number>;
   readonly outputBytes: number;
   readonly openedMsAgo: number;
 }

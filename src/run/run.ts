@@ -87,7 +87,7 @@ export class Run {
     this.#answers = parts.answers;
     this.#asked = new AskedCalls(parts);
     this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
-    this.#commands = new Commands(parts);
+    this.#commands = new Commands(parts, this.#files.attribution);
     this.id = parts.dir.id;
     this.fingerprints = parts.fingerprints;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
@@ -231,7 +231,7 @@ export class Run {
       const command = this.#started.get(callId);
       if (command !== undefined) await this.#commands.record(command, end, slot.release);
       else {
-        await end(endOfVerb(result, performance.now() - started));
+        await end({ ...endOfVerb(result, performance.now() - started), ...this.#files.attribution.written(callId) });
         slot.release();
       }
       await failpoint('call.recorded');
@@ -265,7 +265,7 @@ export class Run {
   async #perform(callId: string, call: ToolCall, end: End, startedMs: number): Promise<ToolResult> {
     try {
       await failpoint('call.intended');
-      const result = await runTool(this.#context, callId, call);
+      const result = await this.#files.attribution.perform(this.#context, callId, call);
       await failpoint('call.ended');
       return result;
     } catch (error) {
@@ -333,7 +333,7 @@ export class Run {
     await control.close('goes on');
     await sandbox.handOver();
     await this.#answers.handOver();
-    await this.#asked.close();
+    await Promise.all([this.#asked.close(), this.#files.attribution.close()]);
     await journal.close();
   }
 
@@ -368,7 +368,7 @@ export class Run {
         }
       } finally {
         await this.#answers.close();
-        await this.#asked.close();
+        await Promise.all([this.#asked.close(), this.#files.attribution.close()]);
         await this.dir.dropKept();
         await journal.close();
       }

@@ -33,6 +33,8 @@ export class RunStory {
   /** Without an outcome. */
   readonly open = new Map<string, Intended>();
   readonly intended = new Set<string>();
+  /** Calls that may have written files, since somebody last looked; when they began, by the wall clock. */
+  readonly writers = new Map<string, number>();
   readonly #denied = new Set<string>();
   readonly #approvals = new Map<string, Asked>();
   readonly #byTag = new Map<string, number>();
@@ -82,7 +84,11 @@ export class RunStory {
       case 'sandbox.started':
         this.started = entry.data;
         return;
+      case 'files.seen':
+        for (const callId of this.writers.keys()) if (!this.open.has(callId)) this.writers.delete(callId);
+        return;
       case 'call.intended':
+        if (['exec', 'upload'].includes(entry.data.tool)) this.writers.set(entry.data.callId, Date.parse(entry.at));
         return this.#countCall(entry.data, entry.mono);
       case 'call.ended':
         this.open.delete(entry.data.callId);

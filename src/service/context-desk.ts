@@ -1,5 +1,7 @@
+import { blameFile } from '../context/blame-report.ts';
 import { readContexts } from '../context/context-report.ts';
 import type { ContextSnapshot } from '../context/context-snapshot.ts';
+import type { BlameQuery, BlameReport } from '../contract/blame-view.ts';
 import type { AttachedView, ContextView } from '../contract/context-view.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import type { Scope } from '../store/key-row.ts';
@@ -13,13 +15,13 @@ interface ContextDeskParts {
   readonly ask: (principal: Principal, scope: Scope) => void;
   readonly service: {
     readonly access: Pick<Access, 'find'>;
-    readonly dataDir: Pick<DataDir, 'runDir'>;
+    readonly dataDir: DataDir;
     find(principal: Principal, runId: string, scope: Scope): OpenRun;
   };
   readonly participants: Pick<Participants, 'joinByCall'>;
 }
 
-/** What agents believed, of the runs of a service. Whoever says it has a part in the run, as whoever calls. */
+/** What agents believed and what they wrote, of the runs of a service. Whoever says it has a part in the run, as whoever calls. */
 export class ContextDesk {
   readonly #parts: ContextDeskParts;
 
@@ -39,5 +41,12 @@ export class ContextDesk {
     const { ask, service } = this.#parts;
     ask(principal, 'read');
     return readContexts(service.dataDir.runDir(service.access.find(principal, runId).id), callId);
+  }
+
+  /** Of an open run as its files were last looked at. Throws `not_found` for a file that is not there. */
+  async blame(principal: Principal, runId: string, asked: BlameQuery): Promise<BlameReport> {
+    const { ask, service } = this.#parts;
+    ask(principal, 'read');
+    return blameFile(service.dataDir, service.dataDir.runDir(service.access.find(principal, runId).id), asked);
   }
 }

@@ -20,16 +20,22 @@ export interface ToolSandbox {
 /** One per sandbox: the sandbox and what the tools remember about it between calls. */
 export class ToolContext {
   readonly files: Files;
-  readonly calls = new CallTable();
+  readonly calls: CallTable;
   readonly sessions: ShellSessions;
   readonly shells: ShellFinder;
   readonly #sandbox: ToolSandbox;
 
-  constructor(sandbox: ToolSandbox) {
+  constructor(sandbox: ToolSandbox, { files, of }: { readonly files?: Files; readonly of?: ToolContext } = {}) {
     this.#sandbox = sandbox;
-    this.files = sandbox.files;
-    this.sessions = new ShellSessions(sandbox.sessions);
-    this.shells = new ShellFinder(sandbox.files);
+    this.files = files ?? sandbox.files;
+    this.calls = of?.calls ?? new CallTable();
+    this.sessions = of?.sessions ?? new ShellSessions(sandbox.sessions);
+    this.shells = of?.shells ?? new ShellFinder(sandbox.files);
+  }
+
+  /** The same, whose files are reached another way. */
+  withFiles(files: Files): ToolContext {
+    return new ToolContext(this.#sandbox, { files, of: this });
   }
 
   /** Never retried: what is unclear is an error, not a second run. */

@@ -1,3 +1,5 @@
+import { z } from 'zod';
+import { BlameQuery } from '../../contract/blame-view.ts';
 import { AttachContext, AttachedView, ContextQuery, ContextView } from '../../contract/context-view.ts';
 import { RunId } from '../../contract/fields.ts';
 import { json, route, type Route } from '../route.ts';
@@ -31,5 +33,19 @@ export const contextRoutes: readonly Route[] = [
     reply: { description: 'Parts, snapshots, and the one that is asked about as a whole.', schema: ContextView },
     handle: async ({ service, principal, params: { run }, query: { call } }) =>
       json(await service.contexts.read(principal, run, call)),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/runs/{run}/blame',
+    operation: 'getBlame',
+    tag,
+    summary:
+      'Who wrote the lines of a file, open run or closed: the call, its model, what its agent believed, who approved.',
+    scope: 'read',
+    params,
+    query: BlameQuery,
+    reply: { description: 'As in context.md.', schema: z.record(z.string(), z.unknown()) },
+    handle: async ({ service, principal, params: { run }, query }) =>
+      json(await service.contexts.blame(principal, run, query)),
   }),
 ];

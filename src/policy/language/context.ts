@@ -12,4 +12,8 @@ export const Context = z.strictObject({
     z.int().min(1).max(100_000),
     'So many calls are let in with one snapshot; then it is not fresh any more. Left out, it stays fresh.',
   ),
+  attribution: field(
+    z.enum(['exact', 'lazy']),
+    'exact: before each command it is looked at what the one before has written, which takes some milliseconds. lazy: when there is time.',
+  ),
 });

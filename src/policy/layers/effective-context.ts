@@ -10,6 +10,7 @@ export function contextOf(chain: readonly SourceFile[]): { readonly context?: Co
     context: {
       freshBefore: [...new Set(said.flatMap(({ fresh_before: names = [] }) => names))],
       maxAgeCalls: ages.length === 0 ? null : Math.min(...ages),
+      ...(said.some(({ attribution }) => attribution === 'exact') ? { attribution: 'exact' } : {}),
     },
   };
 }

@@ -103,6 +103,8 @@ export interface ContextTerms {
   readonly freshBefore: readonly string[];
   /** So many calls may be let in with one snapshot; null = no bound. */
   readonly maxAgeCalls: number | null;
+  /** What each command has written is looked at before the next one. Absent: when there is time. */
+  readonly attribution?: 'exact';
 }
 
 export interface PromotionLayer {

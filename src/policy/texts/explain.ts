@@ -130,18 +130,26 @@ function commandLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[]
 /** Each with the first file that asks for it; the age with the one that asks for the shortest. */
 function contextLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {
   const { context } = policy;
-  if (context === undefined || context.freshBefore.length === 0) return [];
+  if (context === undefined) return [];
   const said = (index: number, path: readonly (string | number)[]): Pick<ExplainedLine, 'layer' | 'place'> => ({
     layer: policy.layers[index] ?? 'default',
     place: chain[index]?.placeOf(path) ?? 'default',
   });
+  const exact = chain.findIndex(({ file }) => file.context?.attribution === 'exact');
+  const attribution =
+    exact < 0 ? [] : [{ key: 'context.attribution', value: 'exact', ...said(exact, ['context', 'attribution']) }];
+  if (context.freshBefore.length === 0) return attribution;
   const names = context.freshBefore.map((name) => {
     const index = chain.findIndex(({ file }) => file.context?.fresh_before?.includes(name) === true);
     return { key: `context.${name}`, value: 'needs a fresh snapshot', ...said(index, ['context', 'fresh_before']) };
   });
   const age = chain.findIndex(({ file }) => file.context?.max_age_calls === context.maxAgeCalls);
   const value = context.maxAgeCalls === null ? 'none' : `${context.maxAgeCalls}`;
-  return [...names, { key: 'context.max_age_calls', value, ...said(age, ['context', 'max_age_calls']) }];
+  return [
+    ...names,
+    { key: 'context.max_age_calls', value, ...said(age, ['context', 'max_age_calls']) },
+    ...attribution,
+  ];
 }
 
 function replayLines({ chain, policy }: LoadedPolicy): readonly ExplainedLine[] {

@@ -21,7 +21,7 @@ export function wantedDirectories(
     found.set(place, new Set(paths.keys()));
     for (const [path, name] of paths) {
       if (!isWanted(path)) continue;
-      const below = openUnlessGone(Buffer.concat([encodePath(`${opened}/`), name]));
+      const below = openBelow(directory, name);
       if (below !== undefined) within(below, () => look(below, path));
     }
   };
@@ -30,7 +30,12 @@ export function wantedDirectories(
   return found;
 }
 
-const asDirectory = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+/** A hostile directory, opened by its name in one that is held open; for `within`. */
+export function openBelow(directory: number, name: Buffer): number | undefined {
+  return openUnlessGone(Buffer.concat([encodePath(`/proc/self/fd/${directory}/`), name]));
+}
+
+export const asDirectory = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /** Undefined where there is no directory of that name (any more). */
 function openUnlessGone(path: Buffer): number | undefined {
