@@ -6,6 +6,7 @@ import type { Bed } from './bed.ts';
 import { decideRow } from './decide-row.ts';
 import { stateRow } from './state-row.ts';
 import { egressLatency, egressTerminated, egressThroughput } from './egress-rows.ts';
+import { fingerprint } from './fingerprint-row.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
 import { dockerCliEcho, type DockerodePeer } from './peers.ts';
@@ -33,6 +34,7 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   'idle-memory': idleMemory,
   'echo-gvisor': echoGvisor,
   fork,
+  fingerprint,
   decide: decideRow,
   'state-commit': stateRow,
   'open-50k': open50k,

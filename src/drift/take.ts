@@ -62,7 +62,7 @@ export async function takeFingerprint(taking: Taking): Promise<Fingerprint> {
   ]);
   const { packages, system_files, tools, users } = installed;
   const sections: Sections = {
-    image: sectionFrom({ id: image.id, reference: image.reference }),
+    image: sectionFrom({ id: image.id, reference: image.reference, environment: environmentOf(image.reference) }),
     packages,
     system_files,
     tools,
@@ -82,6 +82,11 @@ export async function takeFingerprint(taking: Taking): Promise<Fingerprint> {
     processes,
   };
   return fingerprintOf('sandbox', new Date(), sections);
+}
+
+/** The name of an environment says what it is made of. */
+function environmentOf(reference: string): string | undefined {
+  return /^env-[0-9a-f]{16}$/.test(reference) ? reference : undefined;
 }
 
 function readSections(reading: ContainerReading, network: ReadonlyMap<string, string>): Sections {
