@@ -38,7 +38,7 @@ export class Freshness {
         ? `the policy asks what the agent believes before a call of category ${category}, and no context snapshot is attached`
         : `the policy asks what the agent believes before a call of category ${category}, and the last context snapshot is ${this.#age} calls old (${maxAgeCalls} are possible)`;
     const hint =
-      'Attach a context snapshot (POST /v1/runs/{run}/context; attach_context over MCP), then make the call again.';
+      'Attach a context snapshot (POST /v1/runs/{run}/context; attach_context over MCP), then make the call again with a new id.';
     return { rule: 'context.fresh_before', reason, hint };
   }
 }
