@@ -183,7 +183,10 @@ describe('a verification takes the place of a run', () => {
 
   test('and ends as draining when the service stops, which begins no more', async () => {
     const [, { id = '' }] = await ask('POST', '');
-    await api.fake.service.drain(10);
+    judged().options.signal?.addEventListener('abort', () => judged().options.onAttempt?.('unit/base/same'));
+    const waits = ask('GET', `/${id}?seen=0&waitMs=10000`);
+    await api.fake.service.drain(10_000);
+    expect(await waits).toMatchObject([200, { state: 'failed', problem: { code: 'draining' } }]);
     expect(await ask('GET', `/${id}`)).toMatchObject([
       200,
       { state: 'failed', problem: { code: 'draining', retryable: true } },

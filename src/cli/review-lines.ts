@@ -12,7 +12,7 @@ export function reviewLines(view: ReviewView): readonly string[] {
   return [
     `${pc.bold(`run ${run}`)}  risk ${risk}${intent === null ? '' : `  ${printable(intent).slice(0, 200)}`}`,
     pc.dim(
-      `  from ${base.commit === null ? base.digest : `commit ${base.commit}`}, image ${printable(image.reference)}`,
+      `  from ${base.commit === null ? base.digest : `commit ${printable(base.commit)}`}, image ${printable(image.reference)}`,
     ),
     pc.dim(`  ${workText(view.work)}`),
     pc.dim(`  ${view.openedAt} to ${view.closedAt}, ${view.entries} entries, manifest ${view.manifest}`),
@@ -24,7 +24,7 @@ export function reviewLines(view: ReviewView): readonly string[] {
     ...section('earlier', setbackLines(view.setbacks)),
     ...section('reviews', view.reviews.map(reviewLine)),
     '',
-    `it ${demand.text} (${demand.because.map((text) => printable(text)).join('; ')})`,
+    `it ${printable(demand.text)} (${demand.because.map((text) => printable(text)).join('; ')})`,
   ];
 }
 

@@ -4,6 +4,7 @@ import pc from 'picocolors';
 import type { ReviewRecordView, ReviewView } from '../contract/review-view.ts';
 import { RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
+import { isLess } from '../promotion/review.ts';
 import type { CliContext } from './context.ts';
 import { forTerminal } from './diff.ts';
 import { reviewLines } from './review-lines.ts';
@@ -89,11 +90,14 @@ function refuseOther({ run, manifest }: ReviewView, said: string): void {
   );
 }
 
-function doneLines({ run, manifest }: ReviewView, { verdict, by, known }: ReviewRecordView): readonly string[] {
+function doneLines({ run, manifest, demand }: ReviewView, { verdict, by, known }: ReviewRecordView): readonly string[] {
   const done = verdict === 'accepted' ? pc.green('accepted') : pc.red('rejected');
   const next = `next: glovebox export ${run.slice(0, 12)}; glovebox promote BUNDLE --repo DIRECTORY`;
   return [
     `${done} by ${printable(by)}: run ${run}, manifest ${manifest}, ${known}`,
+    ...(verdict === 'accepted' && isLess(known, demand.reviewers)
+      ? [pc.yellow(`  it does not count for a promotion: that ${demand.text}`)]
+      : []),
     ...(verdict === 'accepted' ? [pc.dim(next)] : []),
   ];
 }

@@ -4,7 +4,7 @@ import { readBundle } from '../bundle/check.ts';
 import { describeRun, type DescribedRun } from '../bundle/export.ts';
 import { findSigningKey } from '../bundle/signing-key.ts';
 import type { RemoteRun } from '../client/client.ts';
-import type { ReviewRecordView, ReviewView } from '../contract/review-view.ts';
+import { ReviewView, type ReviewRecordView } from '../contract/review-view.ts';
 import type { RunDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
 import { Ledger } from '../promotion/ledger.ts';
@@ -13,6 +13,8 @@ import { reviewDocument } from '../promotion/review-document.ts';
 import { Reviews } from '../promotion/reviews.ts';
 import { setbacksOn } from '../promotion/rolled-back.ts';
 import { recordIdsIn } from '../data-dir/names-in.ts';
+import { Verification } from '../verify/verification.ts';
+import { answered } from './answered.ts';
 import { userName } from './ask-approval.ts';
 import { believedKeys, believedReviews } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
@@ -51,7 +53,8 @@ export async function reviewedBundle(
 
 /** At a service: whose word it is, the key in use says. */
 export async function reviewedThere(run: RemoteRun): Promise<Reviewed> {
-  const view = await run.review();
+  const view = answered(ReviewView, await run.review(), 'a review');
+  if (view.verification !== null) answered(Verification, view.verification, 'a verification');
   return {
     view,
     patch: () => run.patch(),

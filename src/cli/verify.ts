@@ -1,12 +1,14 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import type { RemoteRun, VerificationState } from '../client/client.ts';
+import type { RemoteRun } from '../client/client.ts';
+import { VerificationState } from '../contract/verification-view.ts';
 import { RunnerError } from '../errors.ts';
 import { printable } from '../journal/printable.ts';
 import { displayPath } from '../workspace/changes/names.ts';
 import { Runner } from '../runner.ts';
-import type { GateResult, Verdict, Verification } from '../verify/verification.ts';
+import { GateResult, Verification, type Verdict } from '../verify/verification.ts';
 import { verifyRun } from '../verify/verify.ts';
+import { answered } from './answered.ts';
 import { Exit, exitCodes, type CliContext } from './context.ts';
 import { Interruption } from './interruption.ts';
 import { atRun } from './run-place.ts';
@@ -84,6 +86,7 @@ async function verifyThere(run: RemoteRun, { json, quiet }: Options): Promise<Ve
   let attempt: string | null = null;
   const onStep = (state: VerificationState): void => {
     if (json === true || quiet === true) return;
+    for (const result of state.gates.slice(shown)) answered(GateResult, result, 'a gate');
     for (const result of state.gates.slice(shown)) gateLines(result).forEach((text) => say(text));
     shown = state.gates.length;
     if (state.attempt !== null && state.attempt !== attempt) say(pc.dim(`  … ${printable(state.attempt)}`));
@@ -92,7 +95,9 @@ async function verifyThere(run: RemoteRun, { json, quiet }: Options): Promise<Ve
   try {
     const { signal } = interruption;
     const after = (await run.verifications(signal)).verifications[0]?.id;
-    const { digest, verification, problem } = await run.verify({ after, onStep, signal });
+    const ended = await run.verify({ after, onStep, signal });
+    const { digest, problem } = answered(VerificationState, ended, 'a verification');
+    const verification = ended.verification && answered(Verification, ended.verification, 'a verification');
     if (digest !== null && verification !== null) return { digest, verification };
     const why = problem === null ? 'somebody has given it up' : problem.detail;
     throw new RunnerError(

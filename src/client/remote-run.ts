@@ -8,6 +8,7 @@ import type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../c
 import type { BlameReport } from '../contract/blame-view.ts';
 import type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
 import type { BudgetView, CloseRun, ForkRun, RunView, SnapshotView } from '../contract/run-view.ts';
+import { isRunnerError, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { Entry } from '../journal/entry.ts';
 import type { ToolDescription } from '../tools/describe.ts';
@@ -192,7 +193,7 @@ export class RemoteRun {
       }
     } catch (error) {
       if (signal?.aborted === true) await this.#post(`${path}/cancel`, {}).catch(() => undefined); // it is given up either way
-      throw error;
+      throw isRunnerError(error, 'not_found') ? this.#forgotten(error) : error;
     }
     onStep?.(state);
     return state;
@@ -314,6 +315,12 @@ export class RemoteRun {
   /** Ends what still runs, takes the diff, seals the journal, removes the sandbox. May be asked twice. */
   close(options: Partial<CloseRun> = {}): Promise<RunView> {
     return this.#post('/close', options);
+  }
+
+  /** Nothing is kept of one that its service did not finish. */
+  #forgotten(cause: RunnerError): RunnerError {
+    const message = `the service that verified run ${this.id} has ended meanwhile, and nothing is kept of that; verify it again`;
+    return new RunnerError('service_unavailable', message, { cause });
   }
 
   #tool<T extends ToolName>(call: CallOf<T>, { callId, signal }: CallOptions): Promise<ResultOf<T>> {

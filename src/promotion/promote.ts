@@ -12,7 +12,7 @@ import { promotionMessage } from './commit-message.ts';
 import { differingEntries, findConflicts, findMoved } from './compare.ts';
 import { Ledger, type Done, type Intended } from './ledger.ts';
 import { CodeOwners, codeOwnersBytesMax, codeOwnersPaths, pathsWithoutOwner } from './owners.ts';
-import { outcomeOf, type Review } from './review.ts';
+import { outcomeOf, type Known, type Review } from './review.ts';
 import { demandOf, demandText, reviewersOf, strictest, type Demand } from './rules.ts';
 import { compose, type Put } from './target/compose.ts';
 import { land, refuseCheckedOut } from './target/land.ts';
@@ -225,7 +225,7 @@ class Promoting {
     if (demand.action === 'never') throw denied(`is not promoted: ${because}; glovebox verify ${run} judges it`);
     if (accepted.length < demand.reviews)
       throw denied(
-        `${demandText(demand, reviewers)} and has ${accepted.length}${notCounted(unsure)} (${because}); somebody who had no hand in it: glovebox review ${run} --accept --as NAME`,
+        `${demandText(demand, reviewers)} and has ${accepted.length}${notCounted(unsure)} (${because}); ${askFor(reviewers, run)}`,
       );
     if (!demand.owners || (await this.#askOwners(parent, accepted, denied))) return { reviewers: accepted };
     return {
@@ -369,6 +369,19 @@ interface Heard {
   readonly reviewers: readonly string[];
   /** Where owners are asked for, and there are none. */
   readonly nobodyOwns?: string;
+}
+
+/** What somebody who had no hand in it has to do. */
+function askFor(reviewers: Known, run: string): string {
+  const accept = `glovebox review ${run} --accept`;
+  switch (reviewers) {
+    case 'named':
+      return `somebody who had no hand in it: ${accept} --as NAME`;
+    case 'authenticated':
+      return `somebody who had no hand in it, at the service that has the run, with a key of theirs with the scope approve: ${accept}`;
+    case 'signed':
+      return `somebody who had no hand in it: ${accept} --as NAME --sign-with KEY; whose keys count says promotion.reviewers of the configuration`;
+  }
 }
 
 function notCounted(unsure: readonly string[]): string {

@@ -373,7 +373,7 @@ export class Service {
   /** Opens no more runs, waits for calls that run, then closes what is open, or leaves it as it is. */
   async drain(deadlineMs: number, open: 'close' | 'leave' = 'close'): Promise<void> {
     this.#draining = true;
-    await Promise.all([this.#opening.stop(), this.verifications.stop()]);
+    await Promise.all([this.#opening.stop(), this.verifications.stop(deadlineMs)]);
     await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');

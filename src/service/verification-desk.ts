@@ -138,11 +138,12 @@ export class VerificationDesk {
     return this.get(principal, runId, id, { waitMs: 0 });
   }
 
-  /** Begins no more; those that are made end as `draining`. */
-  async stop(): Promise<void> {
+  /** Begins no more; those that are made end as `draining`, and are waited for so long. */
+  async stop(deadlineMs: number): Promise<void> {
     this.#stopped = true;
     for (const job of this.#running.values()) job.abort(stopping());
-    await Promise.all([...this.#running.values()].map(({ done }) => done));
+    const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
+    await Promise.race([ended, sleep(deadlineMs, undefined, { ref: false })]);
   }
 
   get size(): number {
@@ -162,6 +163,7 @@ export class VerificationDesk {
       signal: job.signal,
       onAttempt: (name) => job.begun(name),
       onGate: (result) => {
+        if (job.signal.aborted) return;
         job.judged(result);
         const { id: gate, verdict, reason } = result;
         events.push({ type: 'verification.gate', ...common(), gate, verdict, reason }, row);
@@ -225,6 +227,7 @@ class Job {
   }
 
   begun(attempt: string): void {
+    if (this.signal.aborted) return; // the next that anybody hears is that it was given up
     this.#attempt = attempt;
     this.wake();
   }
