@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { DataDir } from '../data-dir/data-dir.ts';
 import { archiveOf } from './archive.ts';
 import { checkBundle, type BundleCheck } from './check.ts';
-import { makeClosedRun, verifyIt, type ClosedRun } from './closed-run.fixture.ts';
+import { makeClosedRun, replayIt, verifyIt, type ClosedRun } from './closed-run.fixture.ts';
 import { describeRun, sealBundle } from './export.ts';
 import { openSigningKey, type SigningKey } from './signing-key.ts';
 
@@ -29,7 +29,10 @@ export class BundleBench {
     const root = await mkdtemp(join(tmpdir(), 'glovebox-bundle-'));
     const dataDir = await DataDir.open(join(root, 'data'));
     const run = await makeClosedRun(dataDir);
-    if (verified) await verifyIt(dataDir, run);
+    if (verified) {
+      await verifyIt(dataDir, run);
+      await replayIt(run);
+    }
     return new BundleBench(root, dataDir, run, await openSigningKey(dataDir.path));
   }
 

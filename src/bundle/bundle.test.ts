@@ -8,7 +8,7 @@ import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { BundleBench, unpack } from './bundle.fixture.ts';
 import { readBundle } from './check.ts';
-import { believed, makeClosedRun, verifyIt } from './closed-run.fixture.ts';
+import { believed, makeClosedRun, replayIt, verifyIt } from './closed-run.fixture.ts';
 import { describeRun } from './export.ts';
 
 let bench: BundleBench;
@@ -161,6 +161,12 @@ describe('a run is not exported', () => {
     const run = await makeClosedRun(bench.dataDir);
     await verifyIt(bench.dataDir, run, { candidate: digestOf('another') });
     await expect(describeRun(bench.dataDir, run.dir.id)).rejects.toThrow(/verification.json: candidate/);
+  });
+
+  test('when its replay is of other changes, or of the journal as it was before', async () => {
+    const run = await makeClosedRun(bench.dataDir);
+    await replayIt(run, { candidate: digestOf('another'), journal: digestOf('before') });
+    await expect(describeRun(bench.dataDir, run.dir.id)).rejects.toThrow(/replay.json: journal/);
   });
 
   test('when it is not closed, or is no run', async () => {

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApprovalFiles } from '../approvals/approval-files.ts';
 import type { ApprovalRequest } from '../approvals/approval.ts';
@@ -19,6 +19,9 @@ import { formatPolicyRecord } from '../policy/policy-record.ts';
 import { parsePolicy, type LoadedPolicy } from '../policy/policy.ts';
 import { exportDocument } from '../run/export.ts';
 import { collectedData } from '../run/entries.ts';
+import { someReplay } from '../replay/replay-record.fixture.ts';
+import type { ReplayRecord } from '../replay/replay-record.ts';
+import { writeReplay } from '../replay/replay-files.ts';
 import { someVerification } from '../verify/verification.fixture.ts';
 import type { Verification } from '../verify/verification.ts';
 import { writeVerification } from '../verify/verification-files.ts';
@@ -145,6 +148,24 @@ export async function verifyIt(
   });
   await writeVerification(dir, verification);
   return verification;
+}
+
+/** Its calls were made again, in a run that is gone, and came out the same. */
+export async function replayIt(
+  { dir, policy, base, changeSet }: ClosedRun,
+  over: Partial<ReplayRecord> = {},
+): Promise<void> {
+  const last = (await readFile(dir.journal, 'utf8')).trimEnd().split('\n').at(-1) ?? '';
+  const { hash } = JSON.parse(last) as { hash: Digest };
+  const record = someReplay({
+    run: dir.id,
+    journal: hash,
+    candidate: digestOfChangeSet(changeSet),
+    base: digestOfTree(base),
+    policy: policy.digest,
+    image: await image(),
+  });
+  await writeReplay(dir, { ...record, ...over });
 }
 
 async function image(): Promise<EntryData<'run.opened'>['image']> {

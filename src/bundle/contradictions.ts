@@ -29,6 +29,7 @@ export function contradictions(facts: Facts, files: BundleFiles): readonly Probl
   holdApprovals(facts, hold);
   holdVerification(facts, hold);
   holdContexts(facts, hold);
+  holdReplay(facts, hold);
   problems.push(...contentProblems(facts, files), ...fingerprintProblems(facts, files));
   return problems;
 }
@@ -95,6 +96,17 @@ function holdContexts({ story, contexts }: Facts, hold: Hold): void {
     const found = contextEntry(snapshot, { digest, number, bytes, by });
     hold(contextName(digest), '', canonicalJson(found), canonicalJson(said));
   }
+}
+
+function holdReplay({ replay, story, policy, changeSet }: Facts, hold: Hold): void {
+  if (replay === undefined) return;
+  const name = memberNames.replay;
+  hold(name, 'run', replay.run, story.run);
+  hold(name, 'journal', replay.journal, story.head);
+  hold(name, 'candidate', replay.candidate, digestOfChangeSet(changeSet), memberNames.changeSet);
+  hold(name, 'base', replay.base, story.started.workspace.digest);
+  hold(name, 'policy', replay.policy, policy.digest, memberNames.policy);
+  hold(name, 'image.id', replay.image.id, story.opened.image.id);
 }
 
 /** Every new content is there, and nothing besides; of outputs what is left of them. */

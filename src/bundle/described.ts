@@ -1,5 +1,6 @@
-import { canonicalJson } from '../digest.ts';
+import { canonicalJson, digestOf } from '../digest.ts';
 import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
+import { encodeReplay } from '../replay/replay-record.ts';
 import { digestOfVerification } from '../verify/verification.ts';
 import type { Change, Node } from '../workspace/change-set.ts';
 import { statusOf } from '../workspace/changes/classify.ts';
@@ -17,7 +18,7 @@ export function describe(
   { members }: BundleFiles,
   categoriesOf: (path: string) => readonly string[],
 ): Manifest {
-  const { story, changeSet, verification } = facts;
+  const { story, changeSet, verification, replay } = facts;
   const { opened, started } = story;
   const { commit, below } = started.workspace;
   const environment = members.get(memberNames.environment)?.digest;
@@ -44,6 +45,7 @@ export function describe(
             verdict: verification.verdict,
           },
         }),
+    ...(replay === undefined ? {} : { replay: { digest: digestOf(encodeReplay(replay)), verdict: replay.verdict } }),
     journal: { entries: story.entries, head: story.head },
     changes: changesOf(facts, categoriesOf),
     members: [...members.values()],

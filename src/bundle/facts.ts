@@ -11,6 +11,7 @@ import { checkJournalIn, formatCheck } from '../journal/check.ts';
 import type { LineSource } from '../journal/lines.ts';
 import { parsePolicyRecord } from '../policy/policy-record.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
+import { encodeReplay, ReplayRecord } from '../replay/replay-record.ts';
 import { encodeVerification, Verification } from '../verify/verification.ts';
 import type { ChangeSet, Tree } from '../workspace/change-set.ts';
 import { encodeChangeSet, encodeTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
@@ -43,6 +44,7 @@ export interface Facts {
   /** By the document that the journal names. */
   readonly fingerprints: ReadonlyMap<Digest, Fingerprint>;
   readonly verification: Verification | undefined;
+  readonly replay: ReplayRecord | undefined;
   /** What agents said that they believed, by digest. */
   readonly contexts: ReadonlyMap<Digest, ContextSnapshot>;
   /** Of the journals of runs that the verification has opened, by run. */
@@ -89,6 +91,9 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
   const verification = await optional(memberNames.verification, (text) =>
     inOneForm(Verification.parse(JSON.parse(text)), encodeVerification, text),
   );
+  const replay = await optional(memberNames.replay, (text) =>
+    inOneForm(ReplayRecord.parse(JSON.parse(text)), encodeReplay, text),
+  );
   const verificationHeads = await headsOf(files, problems);
   const fingerprints = story === undefined ? new Map() : await readFingerprints(story, files, problems);
   const contexts = new Map<Digest, ContextSnapshot>();
@@ -109,7 +114,7 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
     approvals === undefined
   )
     return undefined;
-  const told = { story, policy, base, changeSet, diff, intent, approvals, environment, verification };
+  const told = { story, policy, base, changeSet, diff, intent, approvals, environment, verification, replay };
   return { ...told, fingerprints, contexts, verificationHeads };
 }
 

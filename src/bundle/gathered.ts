@@ -13,6 +13,8 @@ import { listEnvironmentLocks } from '../environment/lock.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { findLock } from '../images/lock.ts';
 import { imageNames, shippedImagesDir } from '../images/recipe.ts';
+import { findReplay } from '../replay/replay-files.ts';
+import { encodeReplay } from '../replay/replay-record.ts';
 import { findOutputs } from '../sandbox/find-output.ts';
 import type { OutputLog } from '../sandbox/output-log.ts';
 import { encodeVerification } from '../verify/verification.ts';
@@ -47,6 +49,7 @@ export async function gather(dataDir: DataDir, dir: RunDir, blobs: BlobStore): P
     inMemory(memberNames.approvals, canonicalJson(await approvalsOf(dir, story))),
     ...(await environmentOf(dataDir, story)),
     ...(await verificationOf(dataDir, dir)),
+    ...(await replayOf(dir)),
     ...(await contentsOf(dir, blobs)),
     ...(await fingerprintsOf(dir, story)),
     ...(await outputsOf(dir, story)),
@@ -153,6 +156,11 @@ async function verificationOf(dataDir: DataDir, dir: RunDir): Promise<readonly G
     }),
   );
   return [inMemory(memberNames.verification, encodeVerification(found.verification)), ...journals.flat()];
+}
+
+async function replayOf(dir: RunDir): Promise<readonly GatheredFile[]> {
+  const found = await findReplay(dir);
+  return found === undefined ? [] : [inMemory(memberNames.replay, encodeReplay(found.record))];
 }
 
 async function contentsOf(dir: RunDir, blobs: BlobStore): Promise<readonly GatheredFile[]> {

@@ -75,6 +75,8 @@ export const Manifest = z.strictObject({
   verification: z
     .strictObject({ id, digest, verdict: z.enum(['passed', 'needs_review', 'failed', 'broken']) })
     .optional(),
+  /** The newest one when this was made; absent where nobody has made its calls again. */
+  replay: z.strictObject({ digest, verdict: z.enum(['clean', 'diverged', 'incomplete']) }).optional(),
   /** `head`: hash of the last entry. */
   journal: z.strictObject({ entries: count, head: digest }),
   /** By the bytes of their paths. */

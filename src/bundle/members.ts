@@ -14,6 +14,7 @@ export const memberNames = {
   intent: 'intent.json',
   journal: 'journal.ndjson',
   policy: 'policy.json',
+  replay: 'replay.json',
   verification: 'verification.json',
 } as const;
 

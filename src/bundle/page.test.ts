@@ -58,6 +58,7 @@ test('the page lists every file and every key of the manifest, and no other', ()
     intent: true,
     risk: true,
     verification: true,
+    replay: true,
     journal: true,
     changes: true,
     members: true,

@@ -76,13 +76,13 @@ async function reportBundle(path: string, keys: readonly KeyObject[], { json }: 
 }
 
 function whatItIs({ manifest, digest, signedBy }: CheckedBundle): object {
-  const { run, policy, candidate, base, image, risk, verification = null, journal, changes } = manifest;
-  const about = { run, policy, candidate, base, image, risk, verification, journal, changes: changes.length };
+  const { run, policy, candidate, base, image, risk, verification = null, replay = null, journal, changes } = manifest;
+  const about = { run, policy, candidate, base, image, risk, verification, replay, journal, changes: changes.length };
   return { verdict: 'whole', manifest: digest, signedBy, ...about, problems: [] };
 }
 
 function wholeLines({ manifest, digest, signedBy, facts }: CheckedBundle): readonly string[] {
-  const { run, base, verification, changes, journal, risk } = manifest;
+  const { run, base, verification, replay, changes, journal, risk } = manifest;
   const flagged = changes.filter(
     ({ flags, categories }) => flags.length > 0 || categories.includes('execution_bearing'),
   );
@@ -92,6 +92,7 @@ function wholeLines({ manifest, digest, signedBy, facts }: CheckedBundle): reado
     `  manifest ${digest}`,
     `  ${changes.length} changes on ${from}, risk ${risk}; ${flagged.length} to be looked at twice`,
     `  verification: ${verification === undefined ? pc.yellow('none') : verification.verdict}`,
+    ...(replay === undefined ? [] : [`  replay: ${replay.verdict}`]),
     `  journal: ${journal.entries} entries, head ${journal.head}`,
     ...(facts.story.opened.intent === undefined
       ? []

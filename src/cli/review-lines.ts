@@ -58,8 +58,8 @@ function leftLine({ path, effect, kind }: ReviewView['left'][number]): string {
 }
 
 /** Everything in a verification of this machine is printable already; this one may be of a bundle from elsewhere. */
-function gateLines({ verification, verifications }: ReviewView): readonly string[] {
-  if (verification === null) return [`  ${pc.red('nobody has verified it')}`];
+function gateLines({ verification, verifications, replay }: ReviewView): readonly string[] {
+  if (verification === null) return [`  ${pc.red('nobody has verified it')}`, ...replayLines(replay)];
   const { verdict, gates, checksTouched } = verification;
   const color = verdict === 'passed' ? pc.green : verdict === 'needs_review' ? pc.yellow : pc.red;
   const touched = checksTouched.slice(0, 10).map((path) => displayPath(path));
@@ -68,7 +68,16 @@ function gateLines({ verification, verifications }: ReviewView): readonly string
     `  ${color(verdict.replace('_', ' '))}${often}`,
     ...gates.map(({ id, verdict: own, reason }) => `  ${own.padEnd(12)} ${id}  ${printable(reason)}`),
     ...(touched.length === 0 ? [] : [`  ${pc.yellow('it changes what is checked:')} ${touched.join(', ')}`]),
+    ...replayLines(replay),
   ];
+}
+
+function replayLines(replay: ReviewView['replay']): readonly string[] {
+  if (replay === null) return [];
+  if (replay.verdict === 'clean')
+    return [`  ${pc.green('repeatable')}: its calls were made again, and all came out the same`];
+  const why = replay.divergence === null ? 'not all of its calls could be made again' : printable(replay.divergence);
+  return [`  ${pc.yellow('not repeatable')}: ${why.slice(0, 300)}`];
 }
 
 function approvalLine({ category, verdict, by, reason }: ReviewView['approvals'][number]): string {

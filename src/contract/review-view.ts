@@ -67,6 +67,14 @@ export const ReviewView = z.strictObject({
     .meta({ type: 'object' })
     .nullable()
     .describe('The newest, as in verify.md; null: nobody has verified it.'),
+  replay: z
+    .strictObject({
+      verdict: z.enum(['clean', 'diverged', 'incomplete']).describe('`clean`: the run is repeatable.'),
+      at: Time,
+      divergence: z.string().nullable().describe('The first one, in words.'),
+    })
+    .nullable()
+    .describe('What came of it when its calls were made again; null: nobody has.'),
   verifications: z.int().describe('How often it was verified: a verdict that was asked for often is worth less.'),
   approvals: z
     .array(

@@ -14,6 +14,7 @@ const failureClasses = [
   'permission_mismatch',
   'partial_promotion',
   'flaky_verifier',
+  'not_repeatable',
   'infrastructure',
 ] as const;
 export type FailureClass = (typeof failureClasses)[number];

@@ -199,6 +199,7 @@ class Promoting {
     const asked = demandOf(policy, {
       risk: manifest.risk,
       verdict: manifest.verification?.verdict,
+      replay: manifest.replay?.verdict,
       changes: manifest.changes,
       lines,
     });

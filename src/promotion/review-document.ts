@@ -18,7 +18,7 @@ export interface KnownOfIt {
 /** What a reviewer has to see before the diff: the same for a terminal and for a program. Pure. */
 export function reviewDocument(manifest: Manifest, digest: Digest, facts: Facts, known: KnownOfIt): ReviewView {
   const { run, policy, risk, intent, base, image, journal } = manifest;
-  const { story, verification } = facts;
+  const { story, verification, replay } = facts;
   const { digest: tree, commit, below } = base;
   return {
     run,
@@ -35,6 +35,8 @@ export function reviewDocument(manifest: Manifest, digest: Digest, facts: Facts,
     left: leftOf(facts),
     verification: verification ?? null,
     verifications: known.verifications,
+    replay:
+      replay === undefined ? null : { verdict: replay.verdict, at: replay.at, divergence: divergenceText(replay) },
     approvals: [...story.decided.values()].map(({ category, verdict, by, reason }) => ({
       category,
       verdict,
@@ -92,11 +94,24 @@ function workIn({ story }: Facts): ReviewView['work'] {
 
 /** What the rules make of it. */
 function demandIn(manifest: Manifest, facts: Facts): ReviewView['demand'] {
-  const { risk, verification, changes } = manifest;
+  const { risk, verification, replay, changes } = manifest;
   const { policy } = facts.policy;
-  const asked = demandOf(policy, { risk, verdict: verification?.verdict, changes, lines: linesOf(facts) });
+  const asked = demandOf(policy, {
+    risk,
+    verdict: verification?.verdict,
+    replay: replay?.verdict,
+    changes,
+    lines: linesOf(facts),
+  });
   const { demanded } = demandedBy(facts);
   const demand = demanded === undefined ? asked : strictest([asked, demanded]);
   const reviewers = reviewersOf(policy);
   return { ...demand, reviewers, text: demandText(demand, reviewers) };
+}
+
+/** Printable, as all in a record of this machine is; of another one nobody knows. */
+function divergenceText({ divergence }: NonNullable<Facts['replay']>): string | null {
+  if (divergence === undefined) return null;
+  const { callId, aspect, expected, found } = divergence;
+  return `${callId === undefined ? 'at the end' : `call ${callId}`}: ${aspect.replaceAll('_', ' ')}: ${expected}; found ${found}`;
 }

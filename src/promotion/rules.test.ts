@@ -41,7 +41,9 @@ describe('rules', () => {
     {id: docs, when: {risk: [low], categories: [documentation], lines_below: 100}, action: auto},
     {id: hooks, when: {categories: [execution_bearing]}, action: review, reviews: 2, owners: true},
     {id: infra, when: {write_path: ["infra/**"]}, action: never},
-    {id: large, when: {lines_above: 1000}, action: review, reviews: 3}]}`;
+    {id: large, when: {lines_above: 1000}, action: review, reviews: 3},
+    {id: again, when: {write_path: ["build/**"]}, action: review, repeatable: true}]}`;
+  const built = { ...code, path: 'build/a.sh' };
 
   test.each([
     ['what lets through lets all of it through', {}, auto],
@@ -52,6 +54,10 @@ describe('rules', () => {
     ['at another risk it does not fit', { risk: 'medium' }, one],
     ['the strictest counts', { changes: [hook], lines: 1001 }, { action: 'review', reviews: 3, owners: true }],
     ['lines_below is below', { lines: 100 }, one],
+    ['what is to be repeatable goes nowhere before it was replayed', { changes: [built] }, never],
+    ['nor when it diverged', { changes: [built], replay: 'diverged' }, never],
+    ['nor when not all of it could be made again', { changes: [built], replay: 'incomplete' }, never],
+    ['when it came out the same, the rest of the rule holds', { changes: [built], replay: 'clean' }, one],
   ] as const)('%s', (_, over, demand) => {
     expect(asked(rules, over)).toEqual(demand);
   });

@@ -1,6 +1,7 @@
 import type { PromotionRule } from '../policy/language/promotion.ts';
 import type { RiskLevel } from '../policy/language/fields.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { ReplayRecord } from '../replay/replay-record.ts';
 import type { Verdict } from '../verify/verification.ts';
 import { Scope } from '../workspace/scope/scope.ts';
 import { isLess, type Known } from './review.ts';
@@ -16,11 +17,15 @@ export interface Demand {
   readonly because: readonly string[];
 }
 
+export type ReplayVerdict = ReplayRecord['verdict'];
+
 /** What rules ask about. */
 export interface Proposal {
   readonly risk: RiskLevel;
   /** Undefined: nobody has verified it. */
   readonly verdict: Verdict | undefined;
+  /** What came of making its calls again. Undefined: nobody has. */
+  readonly replay?: ReplayVerdict | undefined;
   /** From the top of what the policy is about; not of the repository, where that is larger. */
   readonly changes: readonly { readonly path: string; readonly categories: readonly string[] }[];
   /** Added and removed. */
@@ -38,7 +43,7 @@ export function demandOf(policy: Pick<Policy, 'promotion' | 'taskClass' | 'lane'
     const fitting = rules.filter((rule) => fits(rule, policy, proposal));
     return fitting.length === 0
       ? standard(proposal.risk)
-      : strictest(fitting.map((rule) => demandBy(rule, `rule ${rule.id} of ${layer}`)));
+      : strictest(fitting.map((rule) => demandBy(rule, `rule ${rule.id} of ${layer}`, proposal.replay)));
   });
   const asked = demands.length === 0 ? standard(proposal.risk) : strictest(demands);
   return strictest([judged(asked, proposal.verdict), asked]);
@@ -105,7 +110,25 @@ function judged(asked: Demand, verdict: Verdict | undefined): Demand {
 
 const peopleMax = 10;
 
-function demandBy({ action, reviews = 1, owners = false }: PromotionRule, because: string): Demand {
+const replayed = { diverged: 'diverged', incomplete: 'could not make all of its calls again' } as const;
+
+function demandBy(
+  { action, reviews = 1, owners = false, repeatable }: PromotionRule,
+  because: string,
+  replay: ReplayVerdict | undefined,
+): Demand {
+  if (repeatable === true && replay !== 'clean') {
+    const found =
+      replay === undefined
+        ? 'nobody has replayed it (glovebox replay RUN, then export it again)'
+        : `its replay ${replayed[replay]}`;
+    return {
+      action: 'never',
+      reviews: 0,
+      owners: false,
+      because: [`${because} asks for a run that is repeatable, and ${found}`],
+    };
+  }
   const people = action === 'review';
   return { action, reviews: people ? reviews : 0, owners: people && owners, because: [because] };
 }

@@ -1,3 +1,4 @@
+import { failureEvidence, type Failure } from '../failures/failure.ts';
 import type { Entry } from '../journal/entry.ts';
 import { extentOf } from './call-comparer.ts';
 import type { Diverged } from './player.ts';
@@ -31,6 +32,26 @@ export function hintsOf({ callId = '' }: Diverged, { recorded, leftOut, network 
       ? [`${leftOut.length} calls before or after it were not replayed; what they did is missing`]
       : []),
   ];
+}
+
+/** Why it is not repeatable, in the one list of classes. */
+export function failureOf(
+  diverged: Diverged | undefined,
+  leftOut: readonly LeftOut[],
+  { recorded: { plan } }: Pick<Known, 'recorded'>,
+): Failure {
+  const callId = diverged === undefined ? leftOut[0]?.callId : diverged.callId;
+  const evidence =
+    diverged === undefined
+      ? (leftOut[0]?.why ?? '')
+      : `${diverged.difference.aspect.replaceAll('_', ' ')}: expected ${diverged.difference.expected}, found ${diverged.difference.found}`;
+  return {
+    class: 'not_repeatable',
+    attribution: diverged !== undefined && plan.reached.size > 0 ? 'environment' : 'agent',
+    retryable: false,
+    where: callId === undefined ? 'run' : `call ${callId}`,
+    evidence: failureEvidence(evidence),
+  };
 }
 
 /** What by its nature may come out otherwise another time. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { canonicalJson, digestPattern, type Digest } from '../digest.ts';
+import { Failure } from '../failures/failure.ts';
 import { callIdPattern, idPattern } from '../ids.ts';
 import { printable } from '../journal/printable.ts';
 
@@ -78,6 +79,8 @@ export const ReplayRecord = z
     verdict: z.enum(['clean', 'diverged', 'incomplete']),
     repeatable: z.boolean(),
     divergence: Divergence.optional(),
+    /** Of one that is not clean. */
+    failure: Failure.optional(),
     leftOut: z.array(LeftOut).max(leftOutMax).readonly(),
     /** Patterns of the policy that were noise, whether or not they were met. */
     noise: z.strictObject({ patterns: z.array(line).max(64).readonly(), met: z.array(NoiseMet).max(96).readonly() }),
@@ -88,6 +91,10 @@ export const ReplayRecord = z
   .refine(
     ({ verdict, divergence }) => (divergence !== undefined) === (verdict === 'diverged'),
     'who diverges says where',
+  )
+  .refine(
+    ({ verdict, failure }) => (failure === undefined) === (verdict === 'clean'),
+    'only what is clean has no cause',
   )
   .refine(({ verdict, leftOut }) => verdict !== 'clean' || leftOut.length === 0, 'what is clean leaves nothing out')
   .refine(({ verdict, leftOut }) => verdict !== 'incomplete' || leftOut.length > 0, 'it says what was left out');

@@ -10,7 +10,7 @@ import { parseChangeSet } from '../workspace/manifest.ts';
 import { readFile } from 'node:fs/promises';
 import { callComparer } from './call-comparer.ts';
 import { compareChangeSets } from './change-sets.ts';
-import { hintsOf, notesOf } from './explained.ts';
+import { failureOf, hintsOf, notesOf } from './explained.ts';
 import { Noise } from './noise.ts';
 import { Player, type Diverged } from './player.ts';
 import { findRecorded, type Recorded } from './recorded.ts';
@@ -143,6 +143,7 @@ function recordOf(
     verdict,
     repeatable: verdict === 'clean',
     ...(diverged === undefined ? {} : { divergence: divergenceOf(diverged, hintsOf(diverged, said)) }),
+    ...(verdict === 'clean' ? {} : { failure: failureOf(diverged, leftOut, said) }),
     leftOut: boundedLeftOut(leftOut),
     noise: {
       patterns: noise.patterns.map(shownLine),

@@ -30,10 +30,18 @@ const PromotionRule = z
       'With `review`: of each changed file that has owners (CODEOWNERS), one is among them.',
       false,
     ),
+    repeatable: field(
+      z.literal(true),
+      'With `auto` or `review`: the calls of the run were made again (`glovebox replay`), and all came out the same; otherwise: never.',
+    ),
   })
   .refine(({ action, reviews, owners }) => action === 'review' || (reviews === undefined && owners === undefined), {
     message: 'reviews and owners go with action: review',
     path: ['action'],
+  })
+  .refine(({ action, repeatable }) => action !== 'never' || repeatable === undefined, {
+    message: 'repeatable goes with action: auto or review',
+    path: ['repeatable'],
   });
 export type PromotionRule = z.infer<typeof PromotionRule>;
 
