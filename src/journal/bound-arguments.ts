@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { textMax, type Draft } from './entry.ts';
+import { isJson } from './json.ts';
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 type Bounded = {
@@ -111,11 +112,10 @@ function* piecesOf(bytes: Uint8Array): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
 }
 
-/** Clips every text that is too long to be recorded, so that no outcome is ever lost for its length. */
+/** Clips every text that is too long to be recorded, so that no outcome is ever lost for its length. The draft itself where none is. */
 export function clipTexts(draft: Draft): Draft {
-  const json = JSON.stringify(draft);
-  if (json.length <= textMax) return JSON.parse(json) as Draft; // no text in it can be longer
-  return JSON.parse(json, (_, value: unknown) =>
+  if (isJson(draft, textMax)) return draft;
+  return JSON.parse(JSON.stringify(draft), (_, value: unknown) =>
     typeof value === 'string' && value.length > textMax ? clip(value) : value,
   ) as Draft;
 }

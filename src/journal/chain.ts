@@ -42,7 +42,9 @@ const dateLength = 24;
 
 /** Canonical JSON without `hash`, in two parts: its members come in the order of their names. */
 function aroundHash({ at, data, mono, prev, run, seq, type, v }: Entry): readonly [string, string] {
-  return [canonicalJson({ at, data }).slice(0, -1), canonicalJson({ mono, prev, run, seq, type, v }).slice(1)];
+  const before = `{"at":${JSON.stringify(at)},"data":${canonicalJson(data)}`;
+  const position = `"mono":${canonicalJson(mono)},"prev":${JSON.stringify(prev)},"run":${JSON.stringify(run)}`;
+  return [before, `${position},"seq":${canonicalJson(seq)},"type":${JSON.stringify(type)},"v":${v}}`];
 }
 
 /** Without the newline. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { digestPattern, type Digest } from '../digest.ts';
 import { callIdPattern, idPattern } from '../ids.ts';
+import { isJson } from './json.ts';
 
 /**
  * What a journal can say. Strict everywhere: an unknown key or type is a finding, never skipped. `docs/journal.md`
@@ -19,7 +20,11 @@ const digest = z.custom<Digest>((value) => typeof value === 'string' && digestPa
 const callId = z.string().regex(callIdPattern);
 /** Of git, by SHA-1 or SHA-256. */
 const commitPattern = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
-const json = z.record(z.string(), z.json());
+/** As `z.json()`, which tries every kind of value in turn. */
+const json = z.record(
+  z.string(),
+  z.custom<z.infer<ReturnType<typeof z.json>>>((value) => isJson(value), 'not JSON'),
+);
 
 /** How an identity came to take part in a run, other than by a call: of a call its own entry says so. */
 const participations = [

@@ -23,11 +23,11 @@ export class JournalFile {
     return new JournalFile(file, atOnce && ownFileSystems.has(await typeAt(path)));
   }
 
-  /** Milliseconds that it took; undefined where nothing was tried and `write` is the way. */
-  writeAtOnce(lines: Buffer): number | undefined {
+  /** ASCII. Milliseconds that it took; undefined where nothing was tried and `write` is the way. */
+  writeAtOnce(lines: string): number | undefined {
     const startMs = performance.now();
     if (!this.#atOnce || lines.length > atOnceMax || startMs < this.#slowUntilMs) return undefined;
-    whole(writeSync(this.#file.fd, lines), lines);
+    whole(writeSync(this.#file.fd, lines, null, 'latin1'), lines);
     const endMs = performance.now();
     if (endMs - startMs > slowMs) this.#slowUntilMs = endMs + restMs;
     return endMs - startMs;
@@ -63,6 +63,6 @@ async function typeAt(path: string): Promise<number> {
   );
 }
 
-function whole(bytesWritten: number, lines: Buffer): void {
+function whole(bytesWritten: number, lines: Buffer | string): void {
   if (bytesWritten !== lines.length) throw new Error(`only ${bytesWritten} of ${lines.length} bytes (disk full?)`);
 }

@@ -34,8 +34,11 @@ export function nextState(state: JournalState, entry: Entry): JournalState {
   }
   if (type === 'call.ended') state.open.delete(entry.data.callId);
   if (type === 'egress.decided' || type === 'egress.ended') state.egress.push(entry);
+  const { open, used, egress } = state;
   return {
-    ...state,
+    open,
+    used,
+    egress,
     seq: entry.seq,
     head: entry.hash,
     mono: entry.mono,

@@ -209,7 +209,7 @@ export class Journal {
   #writeAtOnce(line: string): boolean {
     const { deadlineMs } = this.#options;
     try {
-      const tookMs = this.#file.writeAtOnce(Buffer.from(line, 'latin1'));
+      const tookMs = this.#file.writeAtOnce(line);
       if (tookMs !== undefined && tookMs > deadlineMs) throw new Error(`it took ${Math.round(tookMs)} ms`);
       return tookMs !== undefined;
     } catch (cause) {

@@ -1,0 +1,34 @@
+/**
+ * Whether a value is what JSON would give back for it, and no text in it is longer than `textMax` UTF-16 units. Stricter than
+ * `JSON.stringify`, which leaves out and turns into null what it does not know.
+ */
+export function isJson(value: unknown, textMax = Infinity): boolean {
+  switch (typeof value) {
+    case 'string':
+      return value.length <= textMax;
+    case 'number':
+      return Number.isFinite(value);
+    case 'boolean':
+      return true;
+    case 'object':
+      if (value === null) return true;
+      return Array.isArray(value) ? isJsonArray(value, textMax) : isJsonObject(value, textMax);
+    default:
+      return false;
+  }
+}
+
+/** A hole is none of JSON's values either. */
+function isJsonArray(value: readonly unknown[], textMax: number): boolean {
+  for (const item of value) if (!isJson(item, textMax)) return false;
+  return true;
+}
+
+/** A member `__proto__` is what some readers lose. */
+function isJsonObject(value: object, textMax: number): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return false;
+  const members = value as Readonly<Record<string, unknown>>;
+  for (const key of Object.keys(members)) if (key === '__proto__' || !isJson(members[key], textMax)) return false;
+  return true;
+}
