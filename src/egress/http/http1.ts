@@ -39,6 +39,9 @@ class Http1Connection {
   #turn: Promise<void> = Promise.resolve();
   #waiting = 0;
   #clock: NodeJS.Timeout | undefined;
+  /** The head that is waited for. It is looked at now and then, so that no request costs a timer. */
+  #awaited: AwaitedHead | undefined;
+  #nextLook: NodeJS.Timeout | undefined;
   #malformed = false;
   #ended = false;
 
@@ -64,6 +67,7 @@ class Http1Connection {
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
         clearTimeout(this.#clock);
+        clearTimeout(this.#nextLook);
         resolve();
       });
     });
@@ -76,7 +80,7 @@ class Http1Connection {
   }
 
   #take(request: IncomingMessage, response: ServerResponse): void {
-    clearTimeout(this.#clock);
+    this.#stopClocks();
     if (this.#malformed) return;
     if (request.httpVersionMajor !== 1) return void this.#fail('HTTP/1.1 is spoken here', 505);
     if (request.rawHeaders.length > 2 * this.#limits.headersMax) {
@@ -119,28 +123,41 @@ class Http1Connection {
 
   /** From here on a whole head has to come: it may begin late, but not go on for ever, however its bytes are spread. */
   #await(): void {
-    clearTimeout(this.#clock);
-    if (!this.#socket.destroyed) this.#look(countOf(this.#socket, 'bytesRead'), performance.now(), undefined);
+    this.#stopClocks();
+    if (this.#socket.destroyed) return;
+    this.#awaited = { readBytes: countOf(this.#socket, 'bytesRead'), sinceMs: performance.now(), begunMs: undefined };
+    this.#nextLook ??= this.#lookIn(this.#limits.idleMs);
   }
 
-  #look(readBytes: number, sinceMs: number, begunMs: number | undefined): void {
+  /** Or earlier: a head that has begun is looked at four times. */
+  #lookIn(ms: number): NodeJS.Timeout {
+    const look = (): void => {
+      this.#nextLook = undefined;
+      if (this.#awaited !== undefined) this.#look(this.#awaited);
+    };
+    return setTimeout(look, Math.ceil(Math.min(this.#limits.headMs / 4, ms)));
+  }
+
+  #look(awaited: AwaitedHead): void {
     const { headMs, idleMs } = this.#limits;
-    this.#clock = setTimeout(
-      () => {
-        const nowMs = performance.now();
-        const begun = begunMs ?? (countOf(this.#socket, 'bytesRead') > readBytes ? nowMs : undefined);
-        if (begun === undefined && nowMs - sinceMs >= idleMs) return void this.#socket.destroy();
-        if (begun !== undefined && nowMs - begun >= headMs)
-          return void this.#fail(`the head of a request was not whole ${headMs} ms after it had begun`, 408);
-        this.#look(readBytes, sinceMs, begun);
-      },
-      Math.ceil(Math.min(headMs / 4, idleMs)),
-    );
+    const nowMs = performance.now();
+    if (countOf(this.#socket, 'bytesRead') > awaited.readBytes) awaited.begunMs ??= nowMs;
+    const { begunMs } = awaited;
+    const idleLeftMs = awaited.sinceMs + idleMs - nowMs;
+    if (begunMs === undefined && idleLeftMs <= 0) return void this.#socket.destroy();
+    if (begunMs !== undefined && nowMs - begunMs >= headMs)
+      return void this.#fail(`the head of a request was not whole ${headMs} ms after it had begun`, 408);
+    this.#nextLook = this.#lookIn(begunMs === undefined ? idleLeftMs : headMs);
+  }
+
+  #stopClocks(): void {
+    this.#awaited = undefined;
+    clearTimeout(this.#clock);
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     if (this.#malformed) return;
-    clearTimeout(this.#clock);
+    this.#stopClocks();
     // Answers of earlier requests would get between the bytes of the new protocol.
     if (this.#waiting > 0 || request.rawHeaders.length > 2 * this.#limits.headersMax) return void socket.destroy();
     if (/^websocket$/i.test(request.headers.upgrade ?? '')) {
@@ -156,7 +173,7 @@ class Http1Connection {
 
   #connect(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     if (this.#malformed) return;
-    clearTimeout(this.#clock);
+    this.#stopClocks();
     if (this.#waiting > 0) return void socket.destroy();
     this.#waiting += 1;
     void this.#door.connect(request, socket, head).then(
@@ -178,7 +195,7 @@ class Http1Connection {
   async #fail(reason: string, status: number): Promise<void> {
     if (this.#malformed) return;
     this.#malformed = true;
-    clearTimeout(this.#clock);
+    this.#stopClocks();
     const answer = await this.#door.malformed(reason, status);
     if (this.#waiting > 0 || this.#socket.destroyed) return void this.#socket.destroy();
     this.#socket.write(answer);
@@ -188,7 +205,7 @@ class Http1Connection {
   /** What was written last arrives before it is over, if the client takes it soon, and does not say much more. */
   #close(): void {
     if (this.#socket.destroyed) return;
-    clearTimeout(this.#clock);
+    this.#stopClocks();
     this.#socket.end();
     let leftBytes = this.#limits.discardBytes;
     this.#socket.on('data', (chunk: Buffer) => {
@@ -198,6 +215,14 @@ class Http1Connection {
     this.#socket.resume();
     this.#clock = setTimeout(() => this.#socket.destroy(), lingerMs);
   }
+}
+
+interface AwaitedHead {
+  /** What had been read before it. */
+  readonly readBytes: number;
+  readonly sinceMs: number;
+  /** Since when it is known to have begun. */
+  begunMs: number | undefined;
 }
 
 const lingerMs = 2_000;
