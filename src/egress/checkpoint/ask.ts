@@ -1,5 +1,5 @@
 import { readHost, type Host } from '../../policy/decisions/host-name.ts';
-import { readRequestUrl } from '../../policy/decisions/request-url.ts';
+import { readRequestUrl, type RequestUrl } from '../../policy/decisions/request-url.ts';
 import { clean } from './clean.ts';
 import type { Conversation } from '../conversation.ts';
 import type { DeniedThing } from './denials.ts';
@@ -13,6 +13,8 @@ export interface RequestAsk {
   readonly url: URL;
   /** The same as the client has written it, for whoever judges what `URL` would make unambiguous. */
   readonly text?: string;
+  /** What `readRequestUrl` has made of `text`, where it was asked before. */
+  readonly read?: RequestUrl;
   readonly websocket: boolean;
 }
 
@@ -50,9 +52,14 @@ export function deniedThing({ kind, ask, request }: Question): Omit<DeniedThing,
 /** A request is judged by its URL and carried to where its connection asked to go: they have to be one. */
 export function isOwnTarget({ ask, request }: Question): boolean {
   if (request === undefined) return true;
-  const read = readRequestUrl(request.text ?? request.url.href);
-  if (read.kind === 'ambiguous') return true; // the rules say why it is refused
-  return read.url.host === hostOf(readHost(ask.host)) && read.url.port === ask.port;
+  const url = request.read ?? readAgain(request);
+  if (url === undefined) return true; // the rules say why it is refused
+  return url.port === ask.port && (url.host === ask.host || url.host === hostOf(readHost(ask.host)));
+}
+
+function readAgain({ url, text = url.href }: RequestAsk): RequestUrl | undefined {
+  const read = readRequestUrl(text);
+  return read.kind === 'ambiguous' ? undefined : read.url;
 }
 
 function hostOf(host: Host): string | undefined {

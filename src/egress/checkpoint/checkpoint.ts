@@ -221,8 +221,8 @@ export class Checkpoint {
     const { ask, request } = question;
     if (request !== undefined) {
       if (!isOwnTarget(question)) return { refused: otherTarget };
-      const { method, url, text = url, websocket } = request;
-      const asked = { method, url: text, websocket };
+      const { method, url, text = url, read, websocket } = request;
+      const asked = { method, url: text, websocket, ...(read === undefined ? {} : { read }) };
       const answer = this.#judge((rules) => rules.decide(asked));
       return answer.kind === 'allowed' ? { leave: { rule: answer.rule } } : this.#orObserved(answer);
     }
@@ -261,8 +261,7 @@ export class Checkpoint {
   /** Budgets of the rule and of names, taken now. */
   #take(host: string, { rule }: Leave): Refused | undefined {
     if (rule === undefined) return undefined;
-    const named = this.#judge((rules) => rules.name(host));
-    const spent = named.kind === 'listed' && named.suffix ? this.#spentNames(host) : undefined;
+    const spent = rule.host.includes(host) ? undefined : this.#spentSuffix(host);
     if (spent !== undefined) return spent;
     const key = `${rule.profile}/${rule.id}`;
     const taken = this.#taken.get(key) ?? this.#parts.before?.taken.get(rule.id) ?? 0;
@@ -272,6 +271,12 @@ export class Checkpoint {
     }
     this.#taken.set(key, taken + 1);
     return undefined;
+  }
+
+  /** What no rule names whole: the name itself may carry something out. */
+  #spentSuffix(host: string): Refused | undefined {
+    const named = this.#judge((rules) => rules.name(host));
+    return named.kind === 'listed' && named.suffix ? this.#spentNames(host) : undefined;
   }
 
   /** A name that is on record already. */

@@ -70,12 +70,12 @@ export class Carrier {
     if (exchange.expects === 'unknown') return this.refuse(exchange, ask, place, unknownExpectation);
     const override = overrideIn(exchange);
     if (override !== undefined) return this.refuse(exchange, ask, place, override);
-    const { url, text } = target;
+    const { url, text, read } = target;
     const { method } = exchange;
     const asked = `${method} ${withoutQuery(text)}`;
     let pass: Pass;
     try {
-      pass = await this.deps.checkpoint.request(ask, { method, url, text, websocket });
+      pass = await this.deps.checkpoint.request(ask, { method, url, text, read, websocket });
     } catch (error) {
       return answerRefusal(exchange, refusalOf(carryFailure(error), asked));
     }

@@ -6,14 +6,12 @@ import type { HeaderPair } from './http-deps.ts';
  * address the message: they are written anew from what was understood and judged.
  */
 export function requestHeaders(headers: readonly HeaderPair[]): readonly HeaderPair[] {
-  const named = connectionTokens(headers);
-  return headers.filter(([name]) => !droppedFromRequests.has(name.toLowerCase()) && !named.has(name.toLowerCase()));
+  return without(headers, droppedFromRequests);
 }
 
 /** What comes back. An upstream can neither frame the answer, nor send clients elsewhere behind our back, nor speak as us. */
 export function responseHeaders(headers: readonly HeaderPair[]): readonly HeaderPair[] {
-  const named = connectionTokens(headers);
-  return headers.filter(([name]) => !droppedFromResponses.has(name.toLowerCase()) && !named.has(name.toLowerCase()));
+  return without(headers, droppedFromResponses);
 }
 
 /** Headers by which some servers take another method or path than those that were judged. */
@@ -33,7 +31,17 @@ export function overrideIn({ method, headers }: { readonly method: string; reado
 }
 
 export function valuesOf(headers: readonly HeaderPair[], name: string): readonly string[] {
-  return headers.filter(([own]) => own.toLowerCase() === name).map(([, value]) => value);
+  const values: string[] = [];
+  for (const [own, value] of headers) if (own.length === name.length && own.toLowerCase() === name) values.push(value);
+  return values;
+}
+
+function without(headers: readonly HeaderPair[], dropped: ReadonlySet<string>): readonly HeaderPair[] {
+  const named = connectionTokens(headers);
+  return headers.filter(([name]) => {
+    const lower = name.toLowerCase();
+    return !dropped.has(lower) && !named.has(lower);
+  });
 }
 
 /** The length that a message declares; undefined where it declares none, or none that can be believed. */
@@ -51,7 +59,9 @@ export function pairsOf(flat: readonly (string | Buffer)[]): readonly HeaderPair
 }
 
 export function flatOf(headers: readonly HeaderPair[]): string[] {
-  return headers.flatMap(([name, value]) => [name, value]);
+  const flat: string[] = [];
+  for (const [name, value] of headers) flat.push(name, value);
+  return flat;
 }
 
 /** As bytes of a message in HTTP/1.1, whatever it travels in: what rules count. */
@@ -65,8 +75,11 @@ function textOf(value: string | Buffer | undefined): string {
 
 function connectionTokens(headers: readonly HeaderPair[]): ReadonlySet<string> {
   const lists = valuesOf(headers, 'connection');
+  if (lists.length === 0) return none;
   return new Set(lists.flatMap((list) => list.split(',')).map((token) => token.trim().toLowerCase()));
 }
+
+const none: ReadonlySet<string> = new Set();
 
 const ofTheConnection = [
   'connection',

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { readRequestUrl } from '../../policy/decisions/request-url.ts';
+import { readRequestUrl, type RequestUrl } from '../../policy/decisions/request-url.ts';
 
 /** Where a request wants to go, as its head says it. */
 export interface Named {
@@ -27,6 +27,8 @@ export interface RequestTarget {
   readonly url: URL;
   /** The same as text, which keeps what `URL` would write in another way. */
   readonly text: string;
+  /** What rules read in `text`. */
+  readonly read: RequestUrl;
   /** Path and query of `text`. */
   readonly path: string;
 }
@@ -93,13 +95,24 @@ export function authorityOf({ scheme, host, port }: Place): string {
 function pathTarget(target: string, place: Place): Target {
   if (!target.startsWith('/')) return misfit(400, 'the target is not a path; here is a server, not a proxy');
   const origin = `${place.scheme}://${authorityOf(place)}`;
-  const read = readRequestUrl(`${origin}${target}`);
-  if (read.kind === 'ambiguous') return misfit(400, read.reason);
-  const path = `${read.url.path}${read.url.query === undefined ? '' : `?${read.url.query}`}`;
+  const asked = readRequestUrl(`${origin}${target}`);
+  if (asked.kind === 'ambiguous') return misfit(400, asked.reason);
+  const path = `${asked.url.path}${asked.url.query === undefined ? '' : `?${asked.url.query}`}`;
   const text = `${origin}${path}`;
+  const read = path === target ? asked : readRequestUrl(text);
+  if (read.kind === 'ambiguous') return misfit(400, read.reason);
+  const url = urlOf(text);
   // What only looks like Punycode is a name to the rules and none to `URL`.
-  if (!URL.canParse(text)) return misfit(400, `${authorityOf(place)} is not a host name`);
-  return { kind: 'target', url: new URL(text), text, path };
+  if (url === undefined) return misfit(400, `${authorityOf(place)} is not a host name`);
+  return { kind: 'target', url, text, read: read.url, path };
+}
+
+function urlOf(text: string): URL | undefined {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function isAt(host: string, place: Place): boolean {

@@ -16,6 +16,8 @@ export interface EgressRequest {
   readonly method: string;
   /** As the client has written it, where that is known: `URL` takes away what makes it ambiguous. */
   readonly url: URL | string;
+  /** What `readRequestUrl` has made of this very `url`, where it was asked before. */
+  readonly read?: RequestUrl;
   readonly websocket?: boolean;
 }
 
@@ -70,6 +72,7 @@ export class EgressRules {
     readonly reason: string;
     readonly ranges: readonly AddressRange[];
   }[];
+  readonly #named = new WeakMap<readonly string[], readonly AddressRange[]>();
 
   constructor(egress: EffectiveEgress) {
     this.#egress = egress;
@@ -106,8 +109,9 @@ export class EgressRules {
   }
 
   /** Of the first byte of a request; a redirect and the next request on the same connection are asked again. */
-  decide({ method, url: asked, websocket = false }: EgressRequest): EgressDecision {
-    const read = readRequestUrl(typeof asked === 'string' ? asked : asked.href);
+  decide(asked: EgressRequest): EgressDecision {
+    const { method, websocket = false } = asked;
+    const read = readUrl(asked);
     if (read.kind === 'ambiguous') return { kind: 'denied', id: 'egress.ambiguous', reason: read.reason };
     const { url } = read;
     const found = this.#find(url.isAddress ? { kind: 'address', address: url.host } : { kind: 'name', name: url.host });
@@ -130,7 +134,7 @@ export class EgressRules {
     const bytes = addressBytes(ip);
     if (bytes === undefined) return denied('egress.address', `${JSON.stringify(ip.slice(0, 60))} is no address`);
     const all = [bytes, ...embeddedAddresses(bytes)];
-    const named = (rule?.addresses ?? []).map(parseRange);
+    const named = rule === undefined ? [] : this.#rangesOf(rule.addresses);
     for (const { id, reason, ranges } of this.#ranges)
       if (all.some((one) => ranges.some((range) => isIn(range, one)))) return denied(id, reason);
     for (const one of all) {
@@ -141,6 +145,15 @@ export class EgressRules {
         return denied('egress.address', `${ip} is a ${found} address, and no rule names it in addresses`);
     }
     return { kind: 'allowed', named: named.some((range) => isIn(range, bytes)) };
+  }
+
+  /** Of a rule they are asked for with every request. */
+  #rangesOf(addresses: readonly string[]): readonly AddressRange[] {
+    const known = this.#named.get(addresses);
+    if (known !== undefined) return known;
+    const ranges = addresses.map(parseRange);
+    this.#named.set(addresses, ranges);
+    return ranges;
   }
 
   /** What would be allowed instead, and who could allow more; for programs and models to read. */
@@ -178,6 +191,10 @@ export class EgressRules {
     if (rules.length === 0 && upstreams.length === 0) return unlisted(`no profile of this run names ${name}`);
     return { kind: 'found', name, rules, upstreams };
   }
+}
+
+function readUrl({ url, read }: EgressRequest): ReturnType<typeof readRequestUrl> {
+  return read === undefined ? readRequestUrl(typeof url === 'string' ? url : url.href) : { kind: 'url', url: read };
 }
 
 interface Found {
