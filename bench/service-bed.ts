@@ -1,12 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
-import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { DataDir } from '../src/data-dir/data-dir.ts';
+import { LeanClient } from './lean-client.ts';
 
 const program = fileURLToPath(new URL('../bin/glovebox.js', import.meta.url));
 
@@ -18,11 +18,11 @@ files: { read: ["**"], write: ["**"] }
 budget: { max_actions_per_run: 100000, max_parallel_actions: 64 }
 `;
 
-/** A service in a process of its own, as it is started by people, and a client that keeps its connections. */
+/** A service in a process of its own, as it is started by people, and clients that keep a connection each. */
 export class ServiceBed {
   readonly #process: ChildProcess;
   readonly #directory: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 128 });
+  readonly #clients: LeanClient[] = [];
 
   private constructor(process: ChildProcess, directory: string) {
     this.#process = process;
@@ -40,49 +40,26 @@ export class ServiceBed {
     return new ServiceBed(started, directory);
   }
 
-  /** Opens a run; what it returns is one echo in it, over HTTP. */
-  async run(): Promise<() => Promise<void>> {
-    const { id } = (await this.#ask('POST', '/v1/runs', { policy: { text: policy } })) as { id: string };
+  /** Opens a run; each of the callers that it returns makes one echo in it, over HTTP, by a connection of its own. */
+  async run(callers: number): Promise<readonly (() => Promise<void>)[]> {
+    const clients = Array.from({ length: callers }, () => new LeanClient(join(this.#directory, 'service.sock')));
+    this.#clients.push(...clients);
+    const opened = await clients[0]?.ask('POST', '/v1/runs', { policy: { text: policy } });
+    const { id } = (opened?.value ?? {}) as { id?: string };
+    if (id === undefined) throw new Error(JSON.stringify(opened));
     const counter = { n: 0 };
-    return async () => {
+    return clients.map((client) => async () => {
       const call = { tool: 'exec', argv: ['echo', 'hi'] };
-      const result = (await this.#ask('PUT', `/v1/runs/${id}/calls/c${counter.n++}`, call)) as { ok: boolean };
-      if (!result.ok) throw new Error(JSON.stringify(result));
-    };
+      const { status, value } = await client.ask('PUT', `/v1/runs/${id}/calls/c${counter.n++}`, call);
+      if (status >= 300 || !(value as { ok: boolean }).ok) throw new Error(JSON.stringify(value));
+    });
   }
 
   async close(): Promise<void> {
-    this.#agent.destroy();
+    for (const client of this.#clients) client.close();
     const ended = once(this.#process, 'exit');
     this.#process.kill('SIGTERM');
     await ended;
     await rm(this.#directory, { recursive: true, force: true });
-  }
-
-  #ask(method: string, path: string, body: unknown): Promise<unknown> {
-    const text = JSON.stringify(body);
-    return new Promise((resolve, reject) => {
-      const asked = request(
-        {
-          socketPath: join(this.#directory, 'service.sock'),
-          agent: this.#agent,
-          method,
-          path,
-          headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
-        },
-        (answer) => {
-          const parts: Buffer[] = [];
-          answer.on('data', (part: Buffer) => parts.push(part));
-          answer.on('end', () => {
-            const value: unknown = JSON.parse(Buffer.concat(parts).toString());
-            if ((answer.statusCode ?? 500) < 300) resolve(value);
-            else reject(new Error(JSON.stringify(value)));
-          });
-          answer.on('error', reject);
-        },
-      );
-      asked.on('error', reject);
-      asked.end(text);
-    });
   }
 }

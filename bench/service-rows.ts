@@ -6,7 +6,7 @@ import { ServiceBed } from './service-bed.ts';
 export async function echoHttp({ peer }: Bench): Promise<readonly Row[]> {
   const service = await ServiceBed.make();
   try {
-    const echo = await service.run();
+    const [echo = never] = await service.run(1);
     for (let n = 0; n < 200; n++) await echo(); // until it is compiled
     const measured = await inTurn(400, echo, { rounds: 40, work: () => peer.exec(['echo', 'hi']) });
     return [lessIsBetter('echo-http', 'ms', measured, 'dockerode exec', { bound: 2, ratio: 10 })];
@@ -22,8 +22,7 @@ export const callsHttp64 = (bench: Bench): Promise<readonly Row[]> => calls(benc
 async function calls({ peer }: Bench, name: string, runs: number, callers: number): Promise<readonly Row[]> {
   const service = await ServiceBed.make();
   try {
-    const echoes = await Promise.all(Array.from({ length: runs }, () => service.run()));
-    const all = echoes.flatMap((echo) => Array.from({ length: callers }, () => echo));
+    const all = (await Promise.all(Array.from({ length: runs }, () => service.run(callers)))).flat();
     await perSecond(all, 20);
     const ours: number[] = [];
     const theirs: number[] = [];
@@ -42,6 +41,8 @@ async function calls({ peer }: Bench, name: string, runs: number, callers: numbe
     await service.close();
   }
 }
+
+const never = (): Promise<never> => Promise.reject(new Error('a run without a caller'));
 
 async function perSecond(workers: readonly (() => Promise<unknown>)[], each: number): Promise<number> {
   const ms = await timed(() =>
