@@ -188,27 +188,32 @@ export class Budget {
   /** Said once for each limit, with the first call past four fifths of it. */
   #warning(): string | undefined {
     const { calls, outputBytes, wallClockMs, cpuMs, byTag } = this.#limits;
-    const uses: (readonly [name: string, share: number, text: string])[] = [
-      ['calls', this.#calls / calls, `${this.#calls} of ${calls} calls are used`],
-      ['output', this.#outputBytes / outputBytes, `${this.#outputBytes} of ${outputBytes} bytes of output are used`],
-      ['time', this.#elapsedMs() / wallClockMs, `${seconds(this.#elapsedMs())} of ${seconds(wallClockMs)} are over`],
+    const spent = this.#elapsedMs();
+    const uses: (readonly [name: string, share: number, text: () => string])[] = [
+      ['calls', this.#calls / calls, () => `${this.#calls} of ${calls} calls are used`],
+      [
+        'output',
+        this.#outputBytes / outputBytes,
+        () => `${this.#outputBytes} of ${outputBytes} bytes of output are used`,
+      ],
+      ['time', spent / wallClockMs, () => `${seconds(spent)} of ${seconds(wallClockMs)} are over`],
       [
         'cpu',
         cpuMs === 0 ? 0 : this.#cpuMs / cpuMs,
-        `${seconds(this.#cpuMs)} of ${seconds(cpuMs)} of processor time are used`,
+        () => `${seconds(this.#cpuMs)} of ${seconds(cpuMs)} of processor time are used`,
       ],
       ...Object.entries(byTag).map(([tag, limit]) => {
         const used = this.#usedByTag(tag);
         return [
           `tag ${tag}`,
           limit === 0 ? 0 : used / limit,
-          `${used} of ${limit} calls tagged ${tag} are used`,
+          () => `${used} of ${limit} calls tagged ${tag} are used`,
         ] as const;
       }),
     ];
     const news = uses.filter(([name, share]) => share >= warnAt && !this.#warned.has(name));
     for (const [name] of news) this.#warned.add(name);
-    return news.length === 0 ? undefined : news.map(([, , text]) => text).join('; ');
+    return news.length === 0 ? undefined : news.map(([, , text]) => text()).join('; ');
   }
 
   #usedByTag(tag: string): number {

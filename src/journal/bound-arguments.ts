@@ -49,7 +49,9 @@ export async function boundArguments(value: unknown): Promise<Bounded> {
   const { digest: argsDigest, bytes } = outlined;
   const whole = { json, bytes };
   const short = bound(value, 0, bounding);
-  if (!isMembers(short) || Buffer.byteLength(JSON.stringify(short)) > argumentsBytesMax)
+  // What was not shortened has as many bytes as the canonical JSON of the whole.
+  const shortBytes = bounding.wholly ? bytes : Buffer.byteLength(JSON.stringify(short));
+  if (!isMembers(short) || shortBytes > argumentsBytesMax)
     return { arguments: { large: outlined }, argsDigest, wholly: false, whole };
   return { arguments: { ...short }, argsDigest, wholly: bounding.wholly, whole };
 }

@@ -52,11 +52,9 @@ const always: Readonly<Record<string, string>> = {
 
 const terminal: Readonly<Record<string, string>> = { TERM: 'xterm-256color' };
 
-/** `NAME=value`, sorted by name. The caller's values win over the default ones. */
+/** `NAME=value`, sorted. The caller's values win over the default ones. */
 export function callEnvironment(spec: Pick<ExecSpec, 'env' | 'tty'>): readonly string[] {
   const own = spec.env ?? {};
-  const [common, defaults] = spec.tty === undefined ? [withoutTerminal, quiet] : [withTerminal, terminal];
-  if (Object.keys(own).length === 0) return common;
   for (const [name, value] of Object.entries(own)) {
     if (name === '' || name.includes('=') || name.includes('\0') || value.includes('\0'))
       throw new RunnerError(
@@ -64,13 +62,32 @@ export function callEnvironment(spec: Pick<ExecSpec, 'env' | 'tty'>): readonly s
         `environment variable ${JSON.stringify(name)}: a name is not empty and has no "=", neither name nor value has NUL`,
       );
   }
-  return listed({ ...always, ...defaults, ...own });
+  return merged(spec.tty === undefined ? withoutTerminal : withTerminal, own);
 }
 
-function listed(variables: Readonly<Record<string, string>>): readonly string[] {
+interface Variable {
+  readonly name: string;
+  readonly text: string;
+}
+
+function listed(variables: Readonly<Record<string, string>>): readonly Variable[] {
   return Object.entries(variables)
-    .map(([name, value]) => `${name}=${value}`)
-    .sort();
+    .map(([name, value]) => ({ name, text: `${name}=${value}` }))
+    .sort((a, b) => (a.text < b.text ? -1 : 1));
+}
+
+/** The default ones are sorted already, and those of a call are few. */
+function merged(defaults: readonly Variable[], own: Readonly<Record<string, string>>): readonly string[] {
+  const added = listed(own);
+  const all: string[] = [];
+  let at = 0;
+  for (const { name, text } of defaults) {
+    if (Object.hasOwn(own, name)) continue;
+    for (let next = added[at]; next !== undefined && next.text < text; next = added[++at]) all.push(next.text);
+    all.push(text);
+  }
+  for (const { text } of added.slice(at)) all.push(text);
+  return all;
 }
 
 /** What most commands get: sorted once. */

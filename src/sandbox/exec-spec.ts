@@ -49,7 +49,7 @@ export function encodeExec(spec: ExecSpec, terms: CallTerms): Buffer[] {
   if (argv.length === 0 || argv[0] === '')
     throw new RunnerError('invalid_request', 'a command needs the name of a program');
   for (const arg of argv) out.text(tags.argv, arg, 'an argument');
-  if (spec.env === undefined && spec.tty === undefined) out.section(quietEnvironment);
+  if (isEmpty(spec.env) && spec.tty === undefined) out.section(quietEnvironment);
   else encodeEnvironment(out, spec);
   out.text(tags.cwd, terms.cwd, 'the working directory');
   if (command.kind === 'script') out.bytes(tags.script, Buffer.from(command.script));
@@ -68,6 +68,10 @@ export function encodeExec(spec: ExecSpec, terms: CallTerms): Buffer[] {
   if (terms.aux) out.u8(tags.aux, 1);
   if (spec.umask !== undefined) out.u32(tags.umask, integer('umask', spec.umask, 0o777));
   return out.pieces();
+}
+
+function isEmpty(env: ExecSpec['env'] = {}): boolean {
+  return Object.keys(env).length === 0;
 }
 
 function encodeEnvironment(out: SpecEncoder, spec: Pick<ExecSpec, 'env' | 'tty'>): SpecEncoder {
@@ -95,6 +99,7 @@ export class SpecEncoder {
 
   /** Text that becomes a C string inside. */
   text(tag: number, value: string, what: string): this {
+    if (/^[\x20-\x7e]*$/.test(value)) return this.#ascii(tag, value);
     if (value.includes('\0'))
       throw new RunnerError('invalid_request', `${what} has a NUL byte: ${JSON.stringify(value.slice(0, 80))}`);
     return this.bytes(tag, encodePath(value));
@@ -124,6 +129,13 @@ export class SpecEncoder {
     for (let at = 0; at < this.#length; at += payloadMax)
       pieces.push(this.#buffer.subarray(at, Math.min(this.#length, at + payloadMax)));
     return pieces;
+  }
+
+  /** Nearly everything is; it is written where it belongs, without a buffer of its own. */
+  #ascii(tag: number, value: string): this {
+    this.#head(tag, value.length);
+    this.#buffer.write(value, this.#length - value.length, 'latin1');
+    return this;
   }
 
   #head(tag: number, length: number): void {
