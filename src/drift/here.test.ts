@@ -26,6 +26,15 @@ test('this machine is looked at as a sandbox is: links are not followed when lis
   expect(await hostPlace.read(join(place, 'bin/tool'), 100)).toBe('program');
 });
 
+test('of what is listed with digests, files that would take too long to read are left out', async () => {
+  await writeFile(join(place, 'large'), Buffer.alloc(4 * 1024 * 1024 + 1));
+  await writeFile(join(place, 'small'), 'x');
+  const names = async (digests: boolean): Promise<readonly string[]> =>
+    (await hostPlace.list(place, { entriesMax: 10, digests })).map(({ path }) => path.slice(place.length + 1)).sort();
+  expect(await names(true)).toEqual(['small']);
+  expect(await names(false)).toEqual(['large', 'small']);
+});
+
 test('what is too large, too many, not there, or no file, is not there', async () => {
   await writeFile(join(place, 'a'), 'long');
   await writeFile(join(place, 'b'), '');

@@ -7,8 +7,10 @@ import type { Digest } from '../digest.ts';
 import type { Listed, Place } from './place.ts';
 
 const depthMaxByDefault = 64;
+/** Of a file, and of all below one directory: machines have gigabytes in /opt. */
+const digestedBytesMax = { one: 4 * 1024 * 1024, all: 64 * 1024 * 1024 };
 
-/** This machine. What this user may not read is not there. */
+/** This machine. What this user may not read is not there, and of a list with digests what would take too long to read. */
 export const hostPlace: Place = {
   async read(path, bytesMax) {
     return unlessMissing(async () => {
@@ -24,32 +26,44 @@ export const hostPlace: Place = {
   },
   digest: async (path) => unlessMissing(async () => ((await stat(path)).isFile() ? digestOfFile(path) : undefined)),
   async list(root, { entriesMax, depthMax = depthMaxByDefault, digests = false }) {
-    const found: Listed[] = [];
-    await listInto(found, root, depthMax, entriesMax, digests);
-    return found;
+    const listing: Listing = { found: [], entriesMax, digests, leftBytes: digestedBytesMax.all };
+    await listInto(listing, root, depthMax);
+    return listing.found;
   },
 };
 
-async function listInto(found: Listed[], at: string, depth: number, max: number, digests: boolean): Promise<void> {
-  const directory = await unlessMissing(() => opendir(at));
-  if (directory === undefined || depth < 1) return;
+interface Listing {
+  readonly found: Listed[];
+  readonly entriesMax: number;
+  readonly digests: boolean;
+  /** To be read for digests. */
+  leftBytes: number;
+}
+
+async function listInto(listing: Listing, at: string, depth: number): Promise<void> {
+  const directory = depth < 1 ? undefined : await unlessMissing(() => opendir(at));
+  if (directory === undefined) return;
   for await (const { name } of directory) {
-    if (found.length >= max) return;
-    const entry = await unlessMissing(() => entryOf(join(at, name), digests));
+    if (listing.found.length >= listing.entriesMax) return;
+    const entry = await unlessMissing(() => entryOf(join(at, name), listing));
     if (entry === undefined) continue;
-    found.push(entry);
-    if (entry.type === 'directory') await listInto(found, entry.path, depth - 1, max, digests);
+    listing.found.push(entry);
+    if (entry.type === 'directory') await listInto(listing, entry.path, depth - 1);
   }
 }
 
-async function entryOf(path: string, digests: boolean): Promise<Listed> {
+/** Undefined for what is too large. */
+async function entryOf(path: string, listing: Listing): Promise<Listed | undefined> {
   const status = await lstat(path);
   const { uid, gid } = status;
   const common = { path, mode: status.mode & 0o7777, uid, gid };
   if (status.isSymbolicLink()) return { ...common, type: 'symlink', target: await readlink(path) };
   if (status.isDirectory()) return { ...common, type: 'directory' };
   if (!status.isFile()) return { ...common, type: status.isFIFO() ? 'fifo' : status.isSocket() ? 'socket' : 'device' };
-  const digest = digests ? await unlessMissing(() => digestOfFile(path)) : undefined;
+  if (!listing.digests) return { ...common, type: 'file' };
+  if (status.size > Math.min(digestedBytesMax.one, listing.leftBytes)) return undefined;
+  listing.leftBytes -= status.size;
+  const digest = await unlessMissing(() => digestOfFile(path));
   return { ...common, type: 'file', ...(digest === undefined ? {} : { digest }) };
 }
 

@@ -75,6 +75,23 @@ describe('what is installed', () => {
     expect(system.evidence['/etc/passwd']).toBe(`${digestOf(image['/etc/passwd'])} 0644 0:0`);
   });
 
+  test('has versions of what came by no package manager, where a file says them', async () => {
+    const found = await lookAtInstalled(
+      placeWith({
+        '/usr/local/include/node/node_version.h':
+          '#define NODE_MAJOR_VERSION 22\n#define NODE_MINOR_VERSION 3\n#define NODE_PATCH_VERSION 1\n',
+        '/usr/local/include/python3.12/patchlevel.h': '#define PY_VERSION      "3.12.4"\n',
+        '/usr/local/go/VERSION': 'go1.22.1\ntime 2024-02-29T18:18:48Z\n',
+        '/usr/local/bin/node': 'node',
+        '/usr/local/bin/python3': '-> python3.12',
+        '/usr/local/bin/go': 'go',
+      }),
+      path,
+    );
+    const versions = Object.entries(found.tools.evidence).map(([name, line]) => [name, line.split(' ')[0]]);
+    expect(Object.fromEntries(versions)).toEqual({ node: '22.3.1', python3: '3.12.4', go: '1.22.1' });
+  });
+
   test('of Alpine is found too', async () => {
     const apk = { '/lib/apk/db/installed': 'C:Q1\nP:musl\nV:1.2.5-r0\nA:x86_64\n\nC:Q1\nP:git\nV:2.45\n' };
     const { packages } = await lookAtInstalled(placeWith(apk), path);

@@ -57,6 +57,7 @@ async function packages(place: Place): Promise<ReadonlyMap<string, string>> {
     const [, version] = /^V:(.*)$/m.exec(stanza) ?? [];
     if (name !== undefined && version !== undefined) found.set(name, version);
   }
+  for (const [name, version] of await versionsInFiles(place)) found.set(name, version);
   for (const [name, version] of await npmPackages(place)) found.set(`npm:${name}`, version);
   for (const directory of await pythonDirectories(place))
     for (const [name, version] of await distributions(place, directory)) found.set(`python:${name}`, version);
@@ -95,6 +96,32 @@ function versionIn(manifest: string | undefined): string | undefined {
   } catch {
     return undefined; // some packages carry broken ones, for their own tests
   }
+}
+
+/** Of what came by no package manager: a header, or a file that says nothing else. */
+const versionFiles: Readonly<Record<string, { readonly path: string; readonly pattern: RegExp }>> = {
+  'file:node': {
+    path: '/usr/local/include/node/node_version.h',
+    pattern: /NODE_MAJOR_VERSION (\d+)[^]*?NODE_MINOR_VERSION (\d+)[^]*?NODE_PATCH_VERSION (\d+)/,
+  },
+  'file:go': { path: '/usr/local/go/VERSION', pattern: /^go(\d+)\.(\d+)(?:\.(\d+))?/ },
+};
+
+async function versionsInFiles(place: Place): Promise<readonly (readonly [string, string])[]> {
+  const found: (readonly [string, string])[] = [];
+  for (const [name, { path, pattern }] of Object.entries(versionFiles)) {
+    const numbers = pattern
+      .exec((await place.read(path, 65_536)) ?? '')
+      ?.slice(1)
+      .filter((one) => one !== undefined);
+    if (numbers !== undefined) found.push([name, numbers.join('.')]);
+  }
+  for (const { path } of await place.list('/usr/local/include', { depthMax: 1, entriesMax: 256 })) {
+    if (!/\/python3\.\d+$/.test(path)) continue;
+    const [, version] = /PY_VERSION +"([^"]+)"/.exec((await place.read(`${path}/patchlevel.h`, 65_536)) ?? '') ?? [];
+    if (version !== undefined) found.push(['file:python3', version]);
+  }
+  return found;
 }
 
 async function pythonDirectories(place: Place): Promise<readonly string[]> {
@@ -137,7 +164,8 @@ async function tools(
     }
   const found = new Map<string, string>();
   for (const [name, at] of places) {
-    const version = knownTools[name]?.map((one) => installed.get(one)).find((one) => one !== undefined);
+    const by = knownTools[name]?.filter((one) => at.startsWith('/usr/local/') || !one.startsWith('file:')) ?? [];
+    const version = by.map((one) => installed.get(one)).find((one) => one !== undefined);
     found.set(name, `${version ?? '-'} ${at} ${(await place.digest(at)) ?? 'unreadable'}`);
   }
   return found;
