@@ -185,8 +185,21 @@ const mayImport: Record<string, readonly string[]> = {
     'workspace',
   ],
   // What services and clients say to each other: schemas, and nothing that does anything.
-  contract: [...leaves, 'approvals', 'context', 'drift', 'policy', 'store', 'tools', 'verify'],
-  api: [...leaves, 'context', 'contract', 'control', 'journal', 'mcp', 'run', 'sandbox', 'service', 'store', 'tools'],
+  contract: [...leaves, 'approvals', 'context', 'drift', 'policy', 'stats', 'store', 'tools', 'verify'],
+  api: [
+    ...leaves,
+    'context',
+    'contract',
+    'control',
+    'journal',
+    'mcp',
+    'run',
+    'sandbox',
+    'service',
+    'stats',
+    'store',
+    'tools',
+  ],
   // Many harnesses, one data directory: who may do what with which run.
   service: [
     ...leaves,
@@ -207,6 +220,7 @@ const mayImport: Record<string, readonly string[]> = {
     'run',
     'runner.ts',
     'retention',
+    'stats',
     'store',
     'tools',
     'workspace', // what clients send to start from

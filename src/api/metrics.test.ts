@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest';
+import { Registry } from 'prom-client';
+import { Lanes } from '../stats/lanes.ts';
+import { someFacts } from '../stats/some-facts.fixture.ts';
+import { groupings, type Stats } from '../stats/stats.ts';
 import { Metrics } from './metrics.ts';
+import { registerStats } from './stats-metrics.ts';
 
 test('what a runner makes ahead is told as it stands, and zero where there is no pool', async () => {
   const metrics = new Metrics();
@@ -14,4 +19,31 @@ test('what a runner makes ahead is told as it stands, and zero where there is no
   expect(again).toContain('# TYPE glovebox_opens_refused_total counter\n');
   runner.poolStats = undefined;
   expect(await metrics.text()).toContain('glovebox_pool_taken_total 0\n');
+});
+
+function statsOf(lanes: number): readonly Stats[] {
+  const all = new Lanes({ nowMs: Date.parse('2026-02-01T00:00:00.000Z') });
+  for (let at = 0; at < lanes * 2; at++)
+    all.add(someFacts({ lane: `lane${at % lanes}`, failures: { budget: 1 }, cpuMs: 500 }));
+  return groupings.map((by) => all.stats(by));
+}
+
+test('statistics are gauges of the ten largest groups of each grouping, and nothing before they were counted', async () => {
+  const registry = new Registry();
+  let seen: readonly Stats[] | undefined;
+  registerStats(registry, () => seen);
+  expect(await registry.metrics()).not.toMatch(/^glovebox_stats/m);
+  seen = statsOf(3);
+  const text = await registry.metrics();
+  expect(text).toContain('glovebox_stats_runs{by="all",name=""} 6\n');
+  expect(text).toContain('glovebox_stats_runs{by="lane",name="lane0"} 2\n');
+  expect(text).toContain('glovebox_stats_failures{by="lane",name="lane0",class="budget"} 2\n');
+  expect(text).toContain('glovebox_stats_cpu_seconds{by="all",name=""} 3\n');
+  expect(text).not.toContain('glovebox_stats_completion_seconds_p95{'); // too few
+  expect(text).not.toMatch(/NaN/);
+  seen = statsOf(50);
+  const lanes = (await registry.metrics()).match(/^glovebox_stats_runs\{by="lane"/gm) ?? [];
+  expect(lanes).toHaveLength(10);
+  seen = [];
+  expect(await registry.metrics()).not.toMatch(/^glovebox_stats/m); // no group stays behind
 });

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Service } from '../service/service.ts';
 import type { Admission } from './admission.ts';
+import { registerStats } from './stats-metrics.ts';
 
 const callSeconds = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const requestSeconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30];
@@ -128,6 +129,7 @@ export class Metrics {
     });
     this.gauge({ name: 'glovebox_http_streams_open', help: 'Streams and sockets.', value: () => admission.streams });
     this.gauge({ name: 'glovebox_http_requests_open', help: 'Requests under way.', value: () => admission.requests });
+    registerStats(this.#registry, () => service.stats.scraped());
     this.gauge({
       name: 'glovebox_process_resident_memory_bytes',
       help: 'Memory of this process.',

@@ -77,7 +77,6 @@ const ofThisMachine: ReadonlySet<string> = new Set([
   'promote',
   'rollback',
   'promotions',
-  'stats',
   'env',
   'gc',
   'key',

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { openSigningKey } from '../bundle/signing-key.ts';
 import { DataDir } from '../data-dir/data-dir.ts';
-import { Stats } from '../stats/stats.ts';
+import { answerJson, FakeService } from '../client/service.fixture.ts';
+import { Lanes } from '../stats/lanes.ts';
+import { someFacts } from '../stats/some-facts.fixture.ts';
+import { groupings, Stats } from '../stats/stats.ts';
 import { makeRun } from '../store/runs.fixture.ts';
 import { makeManyRuns } from '../../test/fixtures/many-runs.ts';
 import type { CliContext } from './context.ts';
@@ -77,6 +80,23 @@ test.each([
 ])('a usage error is told before anything is read: %s %s', async (...argv) => {
   expect(await cli(...argv)).toBe(2);
   expect(out).toBe('');
+});
+
+test('the service that is given is asked, for its team, and the page has all groupings', async () => {
+  const lanes = new Lanes({ nowMs: Date.now() });
+  lanes.add(someFacts({ models: ['small'] }));
+  await using fake = await FakeService.start((request, response) => {
+    const by = new URL(request.url ?? '', 'http://service').searchParams.get('by');
+    answerJson(response, lanes.stats(groupings.find((one) => one === by) ?? 'lane'));
+  });
+  vi.stubEnv('GLOVEBOX_URL', `unix:${fake.socketPath}`);
+  expect(await cli('--by', 'model', '--since', '2026-01-01', '--html', join(dir, 'stats.html'))).toBe(0);
+  expect(out).toMatch(/^small +1 /m);
+  expect(fake.asked[0]).toBe('GET /v1/stats?since=2026-01-01T00%3A00%3A00.000Z&by=model');
+  expect(fake.asked).toHaveLength(groupings.length);
+  fake.handler = (_, response) => answerJson(response, { v: 1, all: { runs: '\u001b[2J' } });
+  expect(await cli()).toBe(125);
+  expect(err).toContain('statistics in another form');
 });
 
 test('--html writes the page beside what is printed, and says why it cannot', async () => {

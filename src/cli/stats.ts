@@ -5,9 +5,11 @@ import { printable } from '../journal/printable.ts';
 import type { Lanes } from '../stats/lanes.ts';
 import { measure } from '../stats/measure.ts';
 import { statsPage } from '../stats/page/page.ts';
-import { groupings, type Grouping, type Stats } from '../stats/stats.ts';
+import { groupings, Stats, type Grouping } from '../stats/stats.ts';
+import { answered } from './answered.ts';
 import { believedReviews } from './believed-keys.ts';
 import type { CliContext } from './context.ts';
+import { openService, servicePlace } from './service.ts';
 import { sinceTime } from './since.ts';
 import { statsLines } from './stats-lines.ts';
 import { print, printJson, say } from './terminal.ts';
@@ -32,18 +34,34 @@ export function statsCommand(program: Command, context: CliContext): void {
     .option('--html <file>', 'one page with tables and plots of all groupings, which needs no network')
     .option('--json', 'as JSON')
     .action(async (options: Options) => {
-      const lanes = await ofDirectory(context, options);
-      const stats = lanes.stats(options.by);
-      if (options.html !== undefined) await writePage(options.html, lanes, stats);
+      const others = options.html === undefined ? [] : groupings.filter((by) => by !== options.by);
+      const [stats, ...more] = await statsOf(context, options.since, [options.by, ...others]);
+      if (stats === undefined) return;
+      if (options.html !== undefined) await writePage(options.html, [stats, ...more]);
       if (options.json === true) printJson(stats);
       else for (const line of statsLines(stats)) print(line);
     });
 }
 
-/** The page begins with the grouping that was asked for. */
-async function writePage(file: string, lanes: Lanes, first: Stats): Promise<void> {
-  const others = groupings.filter((by) => by !== first.by).map((by) => lanes.stats(by));
-  const page = await statsPage([first, ...others]);
+/** From the service that is given, of its team; else from the data directory. One of each grouping. */
+async function statsOf(context: CliContext, since: string, by: readonly Grouping[]): Promise<readonly Stats[]> {
+  if (servicePlace().kind !== 'given') {
+    const lanes = await ofDirectory(context, since);
+    return by.map((one) => lanes.stats(one));
+  }
+  const client = await openService();
+  try {
+    const from = new Date(sinceTime(since) ?? 0).toISOString();
+    const all: Stats[] = [];
+    for (const one of by) all.push(answered(Stats, await client.stats({ since: from, by: one }), 'statistics'));
+    return all;
+  } finally {
+    await client.close();
+  }
+}
+
+async function writePage(file: string, all: readonly Stats[]): Promise<void> {
+  const page = await statsPage(all);
   await writeFile(file, page).catch((cause: unknown) => {
     const message = `${file} cannot be written: ${messageOf(cause)}; name a file in a directory that is there`;
     throw new RunnerError('invalid_request', message, { cause });
@@ -56,7 +74,7 @@ function checkedSince(text: string): string {
   return text;
 }
 
-async function ofDirectory(context: CliContext, { since }: Options): Promise<Lanes> {
+async function ofDirectory(context: CliContext, since: string): Promise<Lanes> {
   const nowMs = Date.now();
   const progress = new Progress();
   const reasons: string[] = [];

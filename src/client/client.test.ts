@@ -36,6 +36,14 @@ describe('a call with many bytes', () => {
   });
 });
 
+test('statistics are asked for with what is wanted of them, and with nothing where nothing is', async () => {
+  await using fake = await FakeService.start((_, response) => answerJson(response, { v: 1 }));
+  const client = await fake.client();
+  await client.stats({ since: '2026-01-01T00:00:00Z', by: 'model' });
+  await client.stats();
+  expect(fake.asked).toEqual(['GET /v1/stats?since=2026-01-01T00%3A00%3A00Z&by=model', 'GET /v1/stats']);
+});
+
 describe('what is asked again', () => {
   test('a call whose answer was lost is asked for under its id, and whoever waits is told', async () => {
     await using fake = await FakeService.start((request, response) => {

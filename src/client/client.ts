@@ -1,6 +1,7 @@
 import type { ApprovalFilter, ApprovalView, DecideApproval } from '../contract/approval-view.ts';
 import type { ServiceEvent } from '../contract/event.ts';
 import type { OpenRunInput, RunPage, RunView } from '../contract/run-view.ts';
+import type { StatsQuery, StatsView } from '../contract/stats-view.ts';
 import { newId } from '../ids.ts';
 import { EmbeddedTransport, type EmbeddedService } from './embedded-transport.ts';
 import { followEvents } from './follow.ts';
@@ -19,6 +20,7 @@ export type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../c
 export type { ServiceEvent } from '../contract/event.ts';
 export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';
+export type { StatsQuery, StatsView } from '../contract/stats-view.ts';
 export type { VerificationList, VerificationState, VerificationView } from '../contract/verification-view.ts';
 export type { Entry } from '../journal/entry.ts';
 export type { ToolCallInput, ToolName } from '../tools/tool-call.ts';
@@ -89,6 +91,11 @@ export class GloveboxClient {
     const path = `/v1/events${queryOf({ run })}`;
     for await (const { data } of followEvents(this.#requests, path, { signal, isEnd: ({ event }) => event === 'end' }))
       yield JSON.parse(data) as ServiceEvent;
+  }
+
+  /** What the runs of this team took, and what became of them; `since` by RFC 3339, default 30 days ago. */
+  stats(query: StatsQuery = {}, signal?: AbortSignal): Promise<StatsView> {
+    return this.#requests.json({ method: 'GET', path: `/v1/stats${queryOf(query)}`, repeatable: true, signal });
   }
 
   /** Rejects with `service_unavailable` or `draining` where it cannot be worked with. */

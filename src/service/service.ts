@@ -39,6 +39,7 @@ import { Proposals } from './proposals.ts';
 import { RunRecords, type WaitFor } from './run-records.ts';
 import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
 import { runView, type OpenedRun } from './run-views.ts';
+import { StatsDesk } from './stats-desk.ts';
 import { TeamTerms } from './team-terms.ts';
 import { Uploads } from './uploads.ts';
 import { VerificationDesk, type Verify } from './verification-desk.ts';
@@ -109,6 +110,7 @@ export class Service {
   readonly proposals: Proposals;
   readonly contexts: ContextDesk;
   readonly verifications: VerificationDesk;
+  readonly stats: StatsDesk;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
@@ -154,15 +156,11 @@ export class Service {
       runsMax: options.runsMax ?? runsMax,
     });
     const { access, events } = this;
-    const closed = { ask: this.#ask.bind(this), access, dataDir, events };
+    const { signing, reviewers } = options;
+    const closed = { ask: this.#ask.bind(this), access, dataDir, events, store, signing, reviewers };
     this.contexts = new ContextDesk({ ask: closed.ask, service: this, participants: this.#participants });
-    this.proposals = new Proposals({
-      ...closed,
-      diff: (principal, run) => this.diff(principal, run),
-      store,
-      signing: options.signing,
-      reviewers: options.reviewers,
-    });
+    this.proposals = new Proposals({ ...closed, diff: (principal, run) => this.diff(principal, run) });
+    this.stats = new StatsDesk({ ...closed, onTrouble: parts.onTrouble });
     this.verifications = new VerificationDesk({
       ...closed,
       hold: (...asked) => this.#opening.hold(...asked),
@@ -373,6 +371,7 @@ export class Service {
   /** Opens no more runs, waits for calls that run, then closes what is open, or leaves it as it is. */
   async drain(deadlineMs: number, open: 'close' | 'leave' = 'close'): Promise<void> {
     this.#draining = true;
+    this.stats.stop();
     await Promise.all([this.#opening.stop(), this.verifications.stop(deadlineMs)]);
     await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;

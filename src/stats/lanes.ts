@@ -40,8 +40,8 @@ export class Lanes {
   }
 
   add(facts: RunFacts, judgement: Judgement = unjudged): void {
-    if (facts.purpose !== 'task') this.#seen.made += 1;
-    else if (facts.outcome === null) this.#seen.open += 1;
+    if (facts.outcome === null) this.#seen.open += 1;
+    else if (facts.purpose !== 'task') this.#seen.made += 1;
     else this.#count(countedOf(facts, facts.outcome, judgement));
   }
 

@@ -73,4 +73,11 @@ export const migrations: readonly string[] = [
   CREATE INDEX verdicts_by_run ON verdicts (run_id);
   `,
   'ALTER TABLE runs ADD COLUMN summary TEXT;',
+  `
+  CREATE TABLE run_facts (
+    run_id TEXT PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    stamp TEXT NOT NULL,
+    facts TEXT
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

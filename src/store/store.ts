@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { brokenConstraint, Database, type Durability, type Row, type Value } from './database.ts';
+import { FactsRows } from './facts-rows.ts';
 import { Keys } from './keys.ts';
 import { OpenRequests } from './requests.ts';
 import { Runs } from './runs.ts';
@@ -22,6 +23,7 @@ export class Store {
   readonly keys: Keys;
   readonly teams: Teams;
   readonly runs: Runs;
+  readonly facts: FactsRows;
   readonly requests: OpenRequests;
   readonly verdicts: Verdicts;
   readonly #database: Database;
@@ -32,6 +34,7 @@ export class Store {
     this.keys = new Keys(database, now);
     this.teams = new Teams(database);
     this.runs = new Runs(database);
+    this.facts = new FactsRows(database);
     this.requests = new OpenRequests(database, this.runs);
     this.verdicts = new Verdicts(database);
   }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Health, ImageList, PolicyList, PolicyView } from '../../contract/service-view.ts';
 import { policyNamePattern } from '../../contract/run-view.ts';
+import { StatsQuery, StatsView } from '../../contract/stats-view.ts';
 import { RunnerError } from '../../errors.ts';
 import { json, route, type Route } from '../route.ts';
 
@@ -56,6 +57,17 @@ export function serviceRoutes(openApi: () => unknown): readonly Route[] {
         const contentType = 'text/plain; version=0.0.4; charset=utf-8';
         return { kind: 'text', contentType, text: await watch.metrics.text() };
       },
+    }),
+    route({
+      method: 'GET',
+      path: '/v1/stats',
+      operation: 'getStats',
+      tag: 'service',
+      summary: 'What the runs of the own team took, and what became of them; docs/stats.md defines every number.',
+      scope: 'read',
+      query: StatsQuery,
+      reply: { description: 'The numbers; `seen.unread`: ask again.', schema: StatsView },
+      handle: async ({ service, principal, query }) => json(await service.stats.stats(principal, query)),
     }),
     route({
       method: 'GET',
