@@ -158,7 +158,9 @@ export class Runner {
     const { count = 1, intent, taskClass, ...rest } = request;
     if (!Number.isInteger(count) || count < 1 || count > forksMax)
       throw new RunnerError('invalid_request', `${count} forks were asked for; 1 to ${forksMax} at once are possible`);
-    const policy = rest.verifies === undefined ? forkPolicy(source, { taskClass, intent }) : source.policy;
+    // Whoever verifies or replays is no agent: the policy is just the one that is given.
+    const isOurs = rest.verifies !== undefined || rest.replays !== undefined;
+    const policy = isOurs ? source.policy : forkPolicy(source, { taskClass, intent });
     const scope = Scope.compile(policy.policy.files);
     const known = taskClass !== undefined && source instanceof Run ? await source.snapshot() : source;
     if (taskClass !== undefined && !(known instanceof Run)) refuseUnseen(known, policy);

@@ -104,6 +104,11 @@ describe('a bundle', () => {
   });
 });
 
+test('whoever said what the agent believes has a part in the run, and reviews nothing of it', async () => {
+  const { dir } = await makeClosedRun(bench.dataDir, { said: { by: 'eve' } });
+  expect((await describeRun(bench.dataDir, dir.id)).facts.story.involved).toContain('eve');
+});
+
 describe('a run is not exported', () => {
   const edit = async (file: string, change: (text: string) => string) =>
     writeFile(file, change(await readFile(file, 'utf8')));

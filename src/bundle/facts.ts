@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ApprovalRecord } from '../approvals/approval-files.ts';
+import { contextsMax } from '../context/context-files.ts';
 import { parseEncodedContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DiffView } from '../contract/diff-view.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
@@ -97,11 +98,14 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
   const verificationHeads = await headsOf(files, problems);
   const fingerprints = story === undefined ? new Map() : await readFingerprints(story, files, problems);
   const contexts = new Map<Digest, ContextSnapshot>();
-  for (const {
-    said: { digest },
-  } of story?.work.attached ?? []) {
-    const found = await read(contextName(digest), (text) => parseEncodedContext(text, digest));
-    if (found !== undefined) contexts.set(digest, found);
+  const attached = story?.work.attached ?? [];
+  if (attached.length > contextsMax)
+    problems.push(
+      problem(memberNames.journal, '', `it has ${attached.length} context snapshots; ${contextsMax} are possible`),
+    );
+  for (const { said } of attached.slice(0, contextsMax)) {
+    const found = await read(contextName(said.digest), (text) => parseEncodedContext(text, said.digest));
+    if (found !== undefined) contexts.set(said.digest, found);
   }
   if (problems.length > before) return undefined;
   if (

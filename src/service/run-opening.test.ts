@@ -33,6 +33,26 @@ test('a run that the store cannot take is closed, and so are forks', async () =>
   expect(closed).toEqual([false, true, true, true]);
 });
 
+test('a fork for another class of a policy that was sent along names no more of this machine than the run did', async () => {
+  const { service, store } = fake;
+  const draft = { team: 'green', identity: 'gil', scopes: [...scopes], policies: 'any', expiresAt: null } as const;
+  const sender = service.authenticate(store.keys.create(draft).secret);
+  const text = `apiVersion: glovebox/v1
+kind: Policy
+name: own
+images: [base]
+files: {read: ["**"]}
+credentials: {gh: {source: "env:TOKEN", host: api.example.org}}
+egress: {profiles: {api: [{id: a, host: [api.example.org], tls: terminate, credential: gh}]}}
+classes: {look: {egress: []}, ship: {egress: [api]}}
+`;
+  const { id } = await service.openRun(sender, { policy: { text }, taskClass: 'look' });
+  await expect(service.openRun(sender, { policy: { text }, taskClass: 'ship' })).rejects.toThrow(/credential gh/);
+  const fork = service.fork(sender, id, { count: 1, taskClass: 'ship' });
+  await expect(fork).rejects.toMatchObject({ code: 'forbidden', message: /credential gh/ });
+  await service.fork(sender, id, { count: 1, taskClass: 'look' });
+});
+
 test('one team leaves half of the runs that there may be to others that have keys', async () => {
   const shared = await FakeService.open({ runsMax: 4 });
   const { service, store } = shared;

@@ -106,11 +106,13 @@ export class RunOpening {
     { count, intent, taskClass, snapshot }: ForkRun,
     signal?: AbortSignal,
   ): Promise<readonly RunRow[]> {
-    const { access, quotas, room, runner } = this.#parts;
+    const { access, host, quotas, room, runner } = this.#parts;
     const task = { taskClass, intent };
     const policy = forkPolicy(source.run, task);
     const called = source.row.policy;
-    access.mayOpen(principal, called.startsWith(ownText) ? 'text' : { name: called });
+    const isText = called.startsWith(ownText);
+    access.mayOpen(principal, isText ? 'text' : { name: called });
+    if (isText) await refuseHostNames(principal, policy, host); // of another class than the source's, maybe
     await room.refuse('no run is forked');
     this.#refuseMore(principal.team, count);
     this.#forking += count;

@@ -6,6 +6,7 @@ import { DataDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { readEnds } from '../journal/ends.ts';
+import { attached } from '../journal/story.fixture.ts';
 import { Journal } from '../journal/writer.ts';
 import { syncRuns } from './rebuild.ts';
 import { repairStore } from './repair.ts';
@@ -58,7 +59,7 @@ describe('the list of runs', () => {
     expect(await syncRuns(open[0] as Store, dataDir)).toEqual({ added: [], closed: [], unreadable: [] });
   });
 
-  test('knows who has made calls in a run that is open, refused ones too', async () => {
+  test('knows who has made calls in a run that is open, refused ones too, and who said what its agent believes', async () => {
     const dir = await makeRun(dataDir, { by: ada, closedMs: null });
     const { journal } = await Journal.reopen(dir.journal);
     const call = { tool: 'exec', arguments: {}, argsDigest: digestOf('{}') };
@@ -68,10 +69,11 @@ describe('the list of runs', () => {
     const data = { callId: 'c2', tool: 'exec', by: 'eve', rule: 'files.write', reason: 'no' };
     await journal.append({ type: 'call.denied', data });
     await journal.append({ type: 'participant.joined', data: { by: 'bob', how: 'fork_source' } });
+    await journal.append(attached(1, { by: 'cy' }));
     await journal.close();
     const { runs } = store();
     await syncRuns(open[0] as Store, dataDir);
-    expect(runs.callers(dir.id)).toEqual(new Set(['bot', 'eve', 'bob']));
+    expect(runs.callers(dir.id)).toEqual(new Set(['bot', 'eve', 'bob', 'cy']));
   });
 
   test('of a store that was put back from an older copy learns who has joined since', async () => {
