@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -33,6 +33,15 @@ test('of what is listed with digests, files that would take too long to read are
     (await hostPlace.list(place, { entriesMax: 10, digests })).map(({ path }) => path.slice(place.length + 1)).sort();
   expect(await names(true)).toEqual(['small']);
   expect(await names(false)).toEqual(['large', 'small']);
+});
+
+test('no directory stays open, at whatever depth or count the list ends', async () => {
+  await mkdir(join(place, 'a/b/c'), { recursive: true });
+  await writeFile(join(place, 'a/b/c/d'), '');
+  for (const bound of [{ depthMax: 1 }, { depthMax: 2 }, { entriesMax: 1 }, { entriesMax: 3 }])
+    await hostPlace.list(place, { entriesMax: 10, ...bound });
+  const held = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+  expect((await Promise.all(held)).filter((path) => path.startsWith(place))).toEqual([]);
 });
 
 test('what is too large, too many, not there, or no file, is not there', async () => {

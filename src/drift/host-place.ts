@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, open, opendir, readlink, stat } from 'node:fs/promises';
+import { lstat, open, opendir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { Digest } from '../digest.ts';
+import { digestOf, type Digest } from '../digest.ts';
 import type { Listed, Place } from './place.ts';
 
 const depthMaxByDefault = 64;
@@ -63,7 +63,7 @@ async function entryOf(path: string, listing: Listing): Promise<Listed | undefin
   if (!listing.digests) return { ...common, type: 'file' };
   if (status.size > Math.min(digestedBytesMax.one, listing.leftBytes)) return undefined;
   listing.leftBytes -= status.size;
-  const digest = await unlessMissing(() => digestOfFile(path));
+  const digest = await unlessMissing(async () => digestOf(await readFile(path))); // a stream takes three times as long
   return { ...common, type: 'file', ...(digest === undefined ? {} : { digest }) };
 }
 
