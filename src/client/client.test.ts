@@ -189,3 +189,67 @@ test('the key is in Authorization and in nothing else', async () => {
   expect(seen[1]?.split('gbx_secret')).toHaveLength(2);
   expect(fake.asked).toEqual(['GET /v1/runs?name=a%20b&state=open']);
 });
+
+describe('a verification', () => {
+  const id = '01m7zvavgmmzvhekr10a9xrea0';
+  const at = (step: number, state = 'running') => ({
+    id,
+    run,
+    state,
+    by: 'ann',
+    step,
+    attempt: null,
+    gates: [],
+    digest: null,
+    verification: null,
+    problem: null,
+  });
+  const path = `/v1/runs/${run}/verifications`;
+
+  test('is waited for step by step, across a lost connection, and is begun once more by nobody', async () => {
+    await using fake = await FakeService.start((request, response) => {
+      if (fake.asked.length === 3) request.socket.destroy();
+      else answerJson(response, fake.asked.length < 5 ? at(fake.asked.length) : at(9, 'ended'), 202);
+    });
+    const steps: number[] = [];
+    const ended = await (
+      await fake.client()
+    ).runs
+      .get(run)
+      .verify({ after: id, onStep: ({ step }) => steps.push(step) });
+    expect([ended.state, steps]).toEqual(['ended', [1, 2, 4, 9]]);
+    const wait = (seen: number): string => `GET ${path}/${id}?seen=${seen}&waitMs=30000`;
+    expect(fake.asked).toEqual([`POST ${path}`, wait(1), wait(2), wait(2), wait(4)]);
+  });
+
+  test('is given up where its caller gives up', async () => {
+    const giving = new AbortController();
+    await using fake = await FakeService.start((request, response) => {
+      if (request.method === 'GET') giving.abort(new Error('enough'));
+      else answerJson(response, at(1), 202);
+    });
+    const verified = (await fake.client()).runs.get(run).verify({ signal: giving.signal });
+    await expect(verified).rejects.toThrow('enough');
+    expect(fake.asked.at(-1)).toBe(`POST ${path}/${id}/cancel`);
+  });
+
+  test('that its service has forgotten is to be asked for again', async () => {
+    await using fake = await FakeService.start((request, response) => {
+      if (request.method === 'POST') return answerJson(response, at(1), 202);
+      const problem = {
+        type: 'about:blank',
+        title: 'Not Found',
+        status: 404,
+        code: 'not_found',
+        detail: 'no',
+        requestId: 'r',
+      };
+      answerJson(response, problem, 404);
+    });
+    const verified = (await fake.client()).runs.get(run).verify();
+    await expect(verified).rejects.toMatchObject({
+      code: 'service_unavailable',
+      message: expect.stringMatching(/verify it again/),
+    });
+  });
+});

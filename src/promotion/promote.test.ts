@@ -267,6 +267,35 @@ describe('owners', () => {
   });
 });
 
+test('where nobody owns anything, as many people are asked all the same, and the record says that there was no list', async () => {
+  const rules = [{ id: 'owned', action: 'review', reviews: 2, owners: true }] as const;
+  const commit = repository.git('rev-parse', 'HEAD');
+  const candidate = candidateOf(
+    base,
+    { 'src/a.ts': 'a\n' },
+    { base: { digest: digest0, commit } },
+    { promotion: [{ layer: 'p', rules }] },
+  );
+  await expect(go(candidate, { reviews: [accepted(candidate, 'ada')] })).rejects.toThrow(/needs 2 reviews.* and has 1/);
+  const reviews = [accepted(candidate, 'ada'), accepted(candidate, 'grace')];
+  const { id } = await go(candidate, { reviews });
+  const { demand } = (await new Ledger(dataDir).get(id)).intended;
+  expect(demand).toMatchObject({
+    owners: true,
+    because: [/rule owned/, /has no CODEOWNERS/].map((text) => expect.stringMatching(text)),
+  });
+});
+
+test('an acceptance of who is not known as surely as the policy wants counts for nothing, and is named', async () => {
+  const commit = repository.git('rev-parse', 'HEAD');
+  const policy = { promotion: [{ layer: 'p', rules: [], reviewers: 'authenticated' }] } as const;
+  const candidate = candidateOf(base, { 'src/a.ts': 'a\n' }, { base: { digest: digest0, commit } }, policy);
+  const said = accepted(candidate, 'ada');
+  await expect(go(candidate, { reviews: [said] })).rejects.toThrow(/has 0, without that of ada.*a key of theirs/);
+  const { commit: made } = await go(candidate, { reviews: [said, { ...said, known: 'authenticated' }] });
+  expect(repository.git('log', '-1', '--format=%(trailers:key=Reviewed-by,valueonly)', made).trim()).toBe('ada');
+});
+
 describe('a rollback', () => {
   test('is the way back as a commit, recorded; the same once more is that commit', async () => {
     const { id, commit, branch } = await go(ofRepository());

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parsePolicy, type Policy } from '../policy/policy.ts';
-import { demandOf, type Demand, type Proposal } from './rules.ts';
+import { demandOf, reviewersOf, type Demand, type Proposal } from './rules.ts';
 import { tightenedBy } from './tighten.ts';
 
 function policyOf(promotion: string): Policy {
@@ -24,6 +24,13 @@ function asked(promotion: string | undefined, over: Partial<Proposal> = {}): Omi
 const auto = { action: 'auto', reviews: 0, owners: false };
 const one = { action: 'review', reviews: 1, owners: false };
 const never = { action: 'never', reviews: 0, owners: false };
+
+test('who accepts has to be known as surely as the strictest layer wants', () => {
+  const layers = ['named', 'signed', 'authenticated'].map((way) => policyOf(`{reviewers: ${way}}`).promotion ?? []);
+  expect(layers.map((promotion) => reviewersOf({ promotion }))).toEqual(['named', 'signed', 'authenticated']);
+  expect(reviewersOf({ promotion: layers.flat() })).toBe('signed');
+  expect(reviewersOf({})).toBe('named');
+});
 
 describe('without rules', () => {
   test.each([
