@@ -1,3 +1,5 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Approver } from '../src/approvals/approval.ts';
 import { readEntries } from '../src/journal/read.ts';
@@ -81,6 +83,19 @@ test('what comes out otherwise is named: the first call, what was expected, and 
   const { exitCode, stdout } = await bench.cliHere(['replay', run.id]);
   expect(exitCode).toBe(1);
   expect(stdout).toContain('first divergence at call random (exec): output');
+});
+
+test('the session of the demo is repeatable, with its denials and the approval at its end', async () => {
+  const lines = readFileSync('examples/demo.jsonl', 'utf8').trim().split('\n');
+  // What hangs, and what ends at the limit of processes, are said to come out as the moment has it; both take seconds.
+  const session = join(await bench.workspace({}), 'session.jsonl');
+  writeFileSync(session, lines.filter((line) => !line.includes('killAfterMs')).join('\n'));
+  const policy = ['--policy', 'examples/demo-policy.yaml', '--workspace', 'examples/ledger'];
+  const { stderr } = await bench.cliHere(['play', session, ...policy, '--approve', 'dependency']);
+  const [, run = ''] = /run ([0-9a-z]{26})/.exec(stderr) ?? [];
+  const { exitCode, stdout, stderr: told } = await bench.cliHere(['replay', run]);
+  expect(exitCode, stdout + told).toBe(0);
+  expect(stdout).toMatch(/repeatable: 12 of 12 calls made again, \d of them denied as before/);
 });
 
 test('nothing that differs in what is left behind is noise; what cannot be made again is told, and is never repeatable', async () => {
