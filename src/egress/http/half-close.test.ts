@@ -11,6 +11,10 @@ import { serveHttp } from './http.ts';
 /** A client that sends what it has to say and its end (`nc -N`), and one that only seems to. */
 const request = 'GET /a HTTP/1.1\r\nHost: allowed.test\r\n\r\n';
 const halfClosedMs = 150;
+/** Who is to be answered is, however busy the machine is. */
+const patientMs = 10_000;
+/** Of connections that are opened from here on. */
+const waits = { halfClosedMs };
 
 let world: World;
 let upstream: http.Server;
@@ -29,7 +33,7 @@ beforeAll(async () => {
   const context = world.upstreamAuthority.contextOf('allowed.test');
   secureUpstream = https.createServer({ SNICallback: (_name, done) => done(null, context) }, answer);
   ports[443] = await listen(secureUpstream);
-  const deps = { ...world.deps, limits: { halfClosedMs } };
+  const deps = { ...world.deps, limits: waits };
   const conversation = { host: 'allowed.test', callId: undefined, via: 'name' } as const;
   plain = await listenerFor((inner) => serveHttp({ ...conversation, port: 80, inner }, { tls: false }, deps));
   secure = await listenerFor((inner) => serveHttp({ ...conversation, port: 443, inner }, { tls: true }, deps));
@@ -46,6 +50,7 @@ afterAll(async () => {
 beforeEach(() => {
   world.record.ends.length = 0;
   world.record.decisions.length = 0;
+  waits.halfClosedMs = halfClosedMs;
   behaviour.answer = (_, response) => setTimeout(() => response.end('ok'), 20);
 });
 
@@ -69,11 +74,13 @@ describe('who has asked and says no more', () => {
     ['over TLS', overTls, request],
     ['through the proxy', () => to(proxy), request.replace('/a', 'http://allowed.test/a')],
   ])('gets the answer, %s', async (_, opened, text) => {
+    waits.halfClosedMs = patientMs;
     expect(await askedAndEnded(opened(), text)).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*ok/);
     await expect.poll(() => world.record.ends).toMatchObject([{ result: 'done', status: 200 }]);
   });
 
   test('gets all of them, of what it has asked for at once', async () => {
+    waits.halfClosedMs = patientMs;
     const said = await askedAndEnded(to(plain), request + request.replace('/a', '/../b') + request);
     expect([...said.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(['200', '400', '200']);
   });
