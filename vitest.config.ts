@@ -27,6 +27,7 @@ const together = [
   'egress-registries',
   'engine-contract',
   'drift',
+  'drift-corpus',
   'environment',
   'environment-egress',
   'fingerprint',

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job on real input: a git repository with a failing test, a scripted agent, a sealed box; from the run to a commit and back, in
-# about fifteen seconds. What it has made stays in .demo until the next one, to be looked at.
+# about twenty seconds. What it has made stays in .demo until the next one, to be looked at.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 glovebox="node $PWD/bin/glovebox.js"
@@ -44,6 +44,15 @@ echo; echo "Somebody changes their mind (glovebox rollback):"
 $glovebox rollback "$run" --reason "the books are closed this week" | sed 's/^/    /'
 git -C "$work/ledger" log --oneline "main..$branch" | sed 's/^/    /'
 git -C "$work/ledger" diff --quiet main "$branch" && echo "    $branch has the files of main again."
+
+echo; echo "The second act: the same command on the same files prints something else elsewhere. Why? (glovebox drift):"
+lastRun() { $glovebox runs --number 1 --json | node -p 'JSON.parse(require("fs").readFileSync(0, "utf8"))[0].run'; }
+{ cat examples/demo-policy.yaml; echo 'env: { set: { TZ: JST-9 } }'; } > "$work/elsewhere.yaml"
+for policy in examples/demo-policy.yaml "$work/elsewhere.yaml"; do
+  $glovebox run -q -p "$policy" -w "$work/ledger" -- date -d @1767193200 '+booked on %F at %R' | sed 's/^/    /'
+  there=${here:-}; here=$(lastRun)
+done
+$glovebox drift "$there" "$here" | sed -n '1s/^/    /p' || true
 echo
 echo "Look at it: git -C .demo/ledger log -p --all     tar -tf .demo/bundle.tar     npx glovebox review ${run:0:12}"
 echo "Next: npx glovebox run -w . -- ls     npx glovebox shell -w .     npx glovebox doctor     README.md"

@@ -1,12 +1,14 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeRun } from '../src/bundle/export.ts';
 import { sectionFrom } from '../src/drift/fingerprint.ts';
-import { formatLock, lockOf } from '../src/drift/lock.ts';
+import { formatLock, lockOf, parseLock } from '../src/drift/lock.ts';
 import type { Entry, EntryData } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import type { Run } from '../src/run/run.ts';
 import { Runner } from '../src/runner.ts';
-import { Bench, smallPolicy } from './fixtures/bench.ts';
+import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { rawDocker } from './fixtures/raw-docker.ts';
 
 /** What somebody who holds the engine does to a sandbox is found, recorded, and has the effect that the policy gives it. */
@@ -190,4 +192,27 @@ test('what a call leaves running is told with the call, and a policy can stop th
   expect(await foundIn(run)).toMatchObject([{ kind: 'process_left', callId: 'c1', reaction: 'stop' }]);
   expect(await echo(run, 'c2')).toMatchObject({ ok: false, error: { code: 'denied' } });
   await run.close();
+});
+
+test('glovebox drift tells two runs apart in a line, exits 1, and says that one is the same as itself; a lock is made of one', async () => {
+  const policy = join(bench.folder, 'policy.yaml');
+  const runIn = async (zone: string): Promise<string> => {
+    await writeFile(policy, smallPolicyText(`env: { set: { TZ: ${zone} } }\n`));
+    const ran = await bench.cliHere(['run', '--json', '-p', policy, '--', 'true']);
+    return (JSON.parse(ran.stdout) as { run: string }).run;
+  };
+  const [there, here] = [await runIn('UTC'), await runIn('JST-9')];
+  const told = await bench.cliHere(['drift', there, here]);
+  expect(told.exitCode).toBe(1);
+  expect(told.stdout.split('\n', 1)[0]).toBe(
+    'env: TZ is JST-9 instead of UTC: dates and times are read and written otherwise',
+  );
+  expect(await bench.cliHere(['drift', there, there])).toMatchObject({ exitCode: 0 });
+  const { findings } = JSON.parse((await bench.cliHere(['drift', '--json', there, here])).stdout) as {
+    findings: readonly Found[];
+  };
+  expect(findings[0]).toMatchObject({ kind: 'env', key: 'TZ', expected: 'UTC', found: 'JST-9' });
+  const file = join(bench.folder, 'glovebox.lock');
+  expect(await bench.cliHere(['drift', '--write-lock', '--output', file, there])).toMatchObject({ exitCode: 0 });
+  expect(Object.keys(parseLock(await readFile(file, 'utf8')).lock.sections)).toContain('tools');
 });

@@ -20,13 +20,14 @@ export function fingerprintCommand(program: Command, context: CliContext): void 
     .argument('<run>', 'name, id, or the beginning of one; . for this machine and directory')
     .option('--json', 'all of it, as JSON')
     .action(async (name: string, { json = false }: { json?: boolean }) => {
-      const view = name === '.' ? await ofThisMachine(context) : await ofRun(context, name);
+      const view = name === '.' ? await fingerprintOfThisMachine(context) : await fingerprintOfRun(context, name);
       if (json) return printJson(view);
       for (const line of linesOf(view)) print(line);
     });
 }
 
-async function ofRun(context: CliContext, name: string): Promise<FingerprintView> {
+/** Of one that is open as it is now, where that can be asked; else what it last was. */
+export async function fingerprintOfRun(context: CliContext, name: string): Promise<FingerprintView> {
   return atRun(context, name, (place) =>
     place.kind === 'directory' ? ofDirectory(place.dir) : place.run.fingerprint(),
   );
@@ -41,7 +42,7 @@ async function ofDirectory(dir: RunDir): Promise<FingerprintView> {
 }
 
 /** An engine is asked where there is one. */
-async function ofThisMachine(context: CliContext): Promise<Pick<FingerprintView, 'fingerprint'>> {
+export async function fingerprintOfThisMachine(context: CliContext): Promise<Pick<FingerprintView, 'fingerprint'>> {
   const facts = await context.connect().then(
     (engine) => engine.describe(),
     () => undefined,

@@ -34,6 +34,7 @@ const commands: Readonly<Record<string, () => Promise<Register>>> = {
   diff: async () => (await import('./diff.ts')).diffCommand,
   blame: async () => (await import('./blame.ts')).blameCommand,
   log: async () => (await import('./log.ts')).logCommand,
+  drift: async () => (await import('./drift.ts')).driftCommand,
   fingerprint: async () => (await import('./fingerprint.ts')).fingerprintCommand,
   egress: async () => (await import('./egress.ts')).egressCommand,
   context: async () => (await import('./beliefs.ts')).contextCommand,

@@ -22,7 +22,7 @@ const plain: Readonly<Partial<Record<SectionName, Readonly<Record<string, string
   policy: { digest: 'sha256:p', name: 'default' },
   base: { digest: 'sha256:b', commit: 'c1' },
   lockfiles: { 'package-lock.json': 'in_step' },
-  mounts: { '/tmp': 'tmpfs rw' },
+  mounts: { '/tmp': 'tmpfs rw size=32m' },
   network: { 'engine.networks': 'none' },
   processes: {},
   pressure: { oom_kills: 0, cpu_periods: 100, cpu_throttled_periods: 4 },
@@ -81,6 +81,8 @@ test.each<readonly [string, Change, readonly DriftKind[]]>([
     { lockfiles: { 'package-lock.json': 'lodash: 4.17.21 locked, 4.17.20 installed' } },
     ['lockfile'],
   ],
+  ['a mount that is read-only', { mounts: { '/tmp': 'tmpfs ro size=32m' } }, ['mount']],
+  ['a mount with less room', { mounts: { '/tmp': 'tmpfs rw size=8m' } }, ['resource_pressure']],
   ['a mount', { mounts: { '/data': 'bind rw' } }, ['mount']],
   ['a process that is left', { processes: { 'call c1': 'ended, 2 processes' } }, ['process_left']],
   ['memory that ran out', { pressure: { oom_kills: 2 } }, ['resource_pressure']],
@@ -91,7 +93,7 @@ test.each<readonly [string, Change, readonly DriftKind[]]>([
 });
 
 test('the same differences are found the other way round', () => {
-  const change: Change = { tools: { node: undefined }, env: { CI: '1' }, mounts: { '/tmp': 'tmpfs ro' } };
+  const change: Change = { tools: { node: undefined }, env: { CI: '1' }, mounts: { '/tmp': 'tmpfs ro size=32m' } };
   const there = compared(change).findings.map(({ kind, key }) => `${kind} ${key}`);
   const back = compared({}, change).findings.map(({ kind, key }) => `${kind} ${key}`);
   expect(new Set(back)).toEqual(new Set(there));
@@ -141,6 +143,9 @@ describe('the likeliest cause goes first', () => {
       { pressure: { oom_kills: 1 }, packages: { jq: '2' } },
       'resource_pressure',
     ],
+    ['another runtime mounts otherwise', { runtime: { name: 'runsc' }, mounts: { '/': 'gofer ro' } }, 'engine'],
+    ['an image that its policy names', { policy: { digest: 'q' }, image: { id: 'z' } }, 'image'],
+    ['variables of a way out', { egress: { npm: undefined }, env: { HTTP_PROXY: 'x' } }, 'egress'],
   ])('%s', (_, change, first) => {
     expect(kindsOf(change)[0]).toBe(first);
   });
@@ -195,7 +200,7 @@ test.each<readonly [string, Change, string]>([
   [
     'a tool',
     { tools: { node: '18 /usr/bin/node' } },
-    'node is 18 /usr/bin/node instead of 20.11.1 /usr/bin/node: what was written for the one may fail with the other',
+    'node is 18 instead of 20.11.1: what was written for the one may fail with the other',
   ],
   [
     'a limit',

@@ -40,10 +40,15 @@ export function compareFingerprints(
   return { ...bounded(inLikelihood([...besides, ...differing, ...moments])), unseen };
 }
 
-/** A limit that was asked for otherwise is held otherwise too: said once. */
+/** A limit that was asked for otherwise is held otherwise too, and a lock file out of step has another text: said once. */
 function isNotFollowing({ source, key }: DriftFinding, _: number, all: readonly DriftFinding[]): boolean {
-  const name = source === 'limits' ? /^(?:engine|kernel)\.(.+)$/.exec(key)?.[1] : undefined;
-  return name === undefined || !all.some((other) => other.source === source && other.key === `asked.${name}`);
+  const leading =
+    source === 'limits'
+      ? key.replace(/^(?:engine|kernel)\./, 'asked.')
+      : source === 'lockfiles'
+        ? key.replace(/ sha256$/, '')
+        : key;
+  return leading === key || !all.some((other) => other.source === source && other.key === leading);
 }
 
 function bounded(findings: readonly DriftFinding[]): Pick<Comparison, 'findings' | 'more'> {
@@ -97,9 +102,14 @@ function sectionFindings(name: SectionName, a: Sections, b: Sections): readonly 
   return seen.length > 0 ? seen : [beyondEvidence(name, kind, expected, found)];
 }
 
-/** Fewer processors is less to work with, whatever they are called. */
-function kindOfKey(name: SectionName, key: string, kind: DriftKind): DriftKind {
-  return name === 'cpu' && key === 'cores' ? 'resource_pressure' : kind;
+/** Fewer processors, or less room, is less to work with, whatever it is called. */
+function kindOfKey(name: SectionName, key: string, kind: DriftKind, was?: string, is?: string): DriftKind {
+  const isRoom = name === 'mounts' && was !== undefined && is !== undefined && sizeless(was) === sizeless(is);
+  return isRoom || (name === 'cpu' && key === 'cores') ? 'resource_pressure' : kind;
+}
+
+function sizeless(mount: string): string {
+  return mount.replaceAll(/(?:size|nr_inodes)=[^\s,]*/g, '');
 }
 
 type KindOf = DriftKind | typeof kindOfKey;
@@ -115,7 +125,7 @@ function ofKeys(
   return keys.flatMap((key) => {
     const [was, is] = [valueOf(expected, key), valueOf(found, key)];
     if (was === is || isBeyond(expected, was) || isBeyond(found, is)) return [];
-    const kind = typeof kindOf === 'string' ? kindOf : kindOf(source, key, standard);
+    const kind = typeof kindOf === 'string' ? kindOf : kindOf(source, key, standard, was, is);
     const finding = { kind, source, key, expected: was, found: is };
     return [{ ...finding, text: textOf(finding) }];
   });

@@ -20,8 +20,8 @@ export interface DriftFinding {
   readonly callId?: string;
 }
 
-/** How something came out is not only another value: it has happened, and is what failed. */
-export type Weight = 'happened' | 'from_outside' | 'differs';
+/** How something came out is not only another value: it has happened, and is what failed. `decisive`: much follows from it. */
+export type Weight = 'happened' | 'from_outside' | 'decisive' | 'differs';
 
 const shownMax = 200;
 
@@ -33,16 +33,22 @@ export function shown(text: string): string {
 
 /** `18.19.0 instead of 20.11.1`, `missing (20.11.1 was expected)`, `there (18.19.0), and was not expected` */
 export function insteadText(expected: string | undefined, found: string | undefined): string {
-  if (found === undefined) return `missing (${shown(expected ?? '')} was expected)`;
-  if (expected === undefined) return `there (${shown(found)}), and was not expected`;
-  return `${shown(found)} instead of ${shown(expected)}`;
+  if (found === undefined) return `missing (${brief(expected ?? '')} was expected)`;
+  if (expected === undefined) return `there (${brief(found)}), and was not expected`;
+  return `${brief(found)} instead of ${brief(expected)}`;
+}
+
+/** Nobody reads the whole of a digest. */
+function brief(text: string): string {
+  return shown(text.replaceAll(/(sha256:[0-9a-f]{12})[0-9a-f]{52}/g, '$1'));
 }
 
 /**
- * From the likeliest cause to the least. What has happened goes before what is merely otherwise; what commands use themselves
- * (packages, tools, variables, files) before the clock and what is left running; and last the envelopes, another base, policy,
- * image or machine, which explain whatever nobody has named more closely. What was done from outside is decisive, and rare. A
- * package goes before the programs that came with it, and these before the files that they are.
+ * From the likeliest cause to the least. What has happened goes before what is merely otherwise, and what was done from outside, which is
+ * decisive, and rare, right after it. Then what commands use themselves, a cause before its effects: a package before the programs that
+ * came with it, and these before the files that they are; rules of egress before the variables that tell programs of them; another
+ * runtime before what it mounts. Then the clock and what is left running. Last come the envelopes, which explain what nothing more exact
+ * does: base, image, machine, and the policy, which says most of all that.
  */
 const likeliest: readonly (readonly [Weight, DriftKind])[] = [
   ['happened', 'resource_pressure'],
@@ -53,30 +59,29 @@ const likeliest: readonly (readonly [Weight, DriftKind])[] = [
   ['from_outside', 'mount'],
   ['from_outside', 'resource_pressure'],
   ['from_outside', 'process_left'],
-  ['from_outside', 'env'],
-  ['from_outside', 'image'],
   ['differs', 'lockfile'],
   ['differs', 'packages'],
   ['differs', 'tool_version'],
+  ['differs', 'egress'],
   ['differs', 'env'],
+  ['decisive', 'engine'],
   ['differs', 'mount'],
   ['differs', 'system_file'],
-  ['differs', 'egress'],
   ['differs', 'resource_pressure'],
   ['differs', 'clock'],
   ['happened', 'process_left'],
   ['differs', 'process_left'],
   ['differs', 'base_moved'],
-  ['differs', 'policy'],
   ['differs', 'image'],
   ['differs', 'engine'],
+  ['differs', 'policy'],
 ];
 
 function weightOf({ source, kind }: DriftFinding): Weight {
   if (source === 'container') return 'from_outside';
   if (source === 'calls' || source === 'hosts') return 'happened';
   if (source === 'pressure' && kind === 'resource_pressure') return 'happened';
-  return 'differs';
+  return source === 'runtime' ? 'decisive' : 'differs';
 }
 
 /** The likeliest cause first; among equals by key, so that the same two give the same order. */

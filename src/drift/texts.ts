@@ -13,12 +13,14 @@ export function textOf(finding: Pick<DriftFinding, 'kind' | 'source' | 'key' | '
     case 'packages':
       return `package ${name} is ${instead}: programs and libraries of it do otherwise, or are not there`;
     case 'tool_version':
-      return `${name} is ${instead}: what was written for the one may fail with the other`;
+      return `${name} is ${toolText(expected, found)}: what was written for the one may fail with the other`;
     case 'system_file':
       return `${source === 'users' ? 'user' : 'file'} ${name} is ${fileText(expected, found)}: programs that read it do otherwise`;
     case 'env':
       return `${name} is ${instead}: ${envEffect(source, key)}`;
     case 'lockfile':
+      if (key.endsWith(' sha256'))
+        return `${name.slice(0, -' sha256'.length)} is another one: other packages are wanted`;
       return `${name}: ${shown(found ?? 'it is gone')}${expected === 'in_step' ? '' : ` (expected: ${shown(expected ?? 'none')})`}: what is installed is not what is locked`;
     case 'base_moved':
       return `the work began with other files: ${instead}`;
@@ -31,6 +33,7 @@ export function textOf(finding: Pick<DriftFinding, 'kind' | 'source' | 'key' | '
     case 'mount':
       return `the mount ${name} is ${instead}: other files are seen there`;
     case 'resource_pressure':
+      if (source === 'mounts') return `the room of ${name} is ${instead}: what needs more fails`;
       return `${limitName(key)} is ${limitText(key, expected, found)}: what needs more is slower, or killed`;
     case 'engine':
       return `${sourceNames[source] ?? source} ${name} is ${instead}: it is another machine, or another way to run`;
@@ -48,6 +51,17 @@ const sourceNames: Readonly<Record<string, string>> = {
   cpu: 'processor',
   lockfiles: 'lock files',
 };
+
+/** Version, path and digest: the first that differs says it. */
+function toolText(expected: string | undefined, found: string | undefined): string {
+  const [[oldVersion, oldPath], [version, path]] = [expected ?? '', found ?? ''].map((text) => text.split(' ')) as [
+    string[],
+    string[],
+  ];
+  if (expected === undefined || found === undefined || oldVersion !== version)
+    return insteadText(expected && oldVersion, found && version);
+  return oldPath === path ? `another file of the same version (${shown(version ?? '')})` : insteadText(oldPath, path);
+}
 
 /** Nobody reads digests: that they differ is what they say. */
 function fileText(expected: string | undefined, found: string | undefined): string {
