@@ -72,6 +72,12 @@ describe('a fork for another class', () => {
     expect(() => refuseUnseen(snapshotOf(['src/a.ts', 'README.md']), ship)).toThrow(
       /cannot be forked for class ship: it has README\.md, which that class does not see/,
     );
+    expect(() => refuseUnseen(snapshotOf(['src/a.ts'], ['docs/new.md']), ship)).toThrow(/it has made docs\/new\.md/);
+    const gone = {
+      ...snapshotOf([]),
+      changeSet: { changes: new Map([['docs/old.md', { kind: 'deleted' } as const]]) },
+    };
+    expect(() => refuseUnseen(gone, ship), 'what is not there shows nothing').not.toThrow();
     const image = { reference: 'node', id: digestOf('node') };
     expect(() => refuseUnseen({ ...snapshotOf([]), image }, ship)).toThrow(/it has image node/);
   });

@@ -54,6 +54,7 @@ export function refuseUnseen({ run, base, changeSet, policy, image }: RunSnapsho
   if (scope.digest === Scope.compile(policy.policy.files).digest) return;
   for (const [path, node] of base.tree)
     if (node.kind !== 'directory' && !scope.imports(path)) refuse(`it has ${path}, which that class does not see`);
-  for (const path of changeSet.changes.keys())
-    if (scope.denies(path)) refuse(`it has changed ${path}, which that class does not see`);
+  for (const [path, { kind }] of changeSet.changes)
+    if (kind !== 'deleted' && scope.classOf(path, kind === 'directory' ? kind : 'file') === 'absent')
+      refuse(`it has made ${path}, which that class does not see`);
 }
