@@ -197,12 +197,14 @@ export class FileWatch {
     const { entries, whole } = await sight.all();
     this.#isBlind = !whole || entries.size + this.#known.size > knownMax;
     if (this.#isBlind) return;
-    const { asked, stamps, left } = this.#newsIn(entries);
+    const { asked, stamps, left, moving } = this.#newsIn(entries);
     const bySuspects = new Map<string, { suspects: Suspects; marks: FileMark[] }>();
     for (const mark of await this.#marksOf(asked, entries)) {
       if (this.#touched.has(mark.path)) stamps.delete(mark.path); // the next look asks again
       if (this.#touched.has(mark.path) || (mark.kind !== 'unread' && !this.#isNews(mark))) continue;
-      const suspects = this.#suspectsOf(entries.get(mark.path));
+      // What appears where something went may have been moved, and its time says when it was written, not when it came there.
+      const isTimed = !moving || this.#stamps.has(mark.path) || this.#known.has(mark.path);
+      const suspects = this.#suspectsOf(isTimed ? entries.get(mark.path) : undefined);
       const group = bySuspects.get(JSON.stringify(suspects)) ?? { suspects, marks: [] };
       group.marks.push(mark);
       bySuspects.set(JSON.stringify(suspects), group);
@@ -218,23 +220,28 @@ export class FileWatch {
     readonly asked: readonly string[];
     readonly stamps: Map<string, string>;
     readonly left: number;
+    /** Something went. */
+    readonly moving: boolean;
   } {
     const missing = [...this.#stamps.keys()].filter((path) => !entries.has(path) && this.#known.get(path) !== 'gone');
     const [asked, stamps] = [missing.slice(0, askedMax), new Map<string, string>()];
     for (const path of missing.slice(askedMax)) stamps.set(path, '');
+    const isNew = (path: string, { stamp }: UpperEntry): boolean => this.#stamps.get(path) !== stamp;
+    const moving =
+      missing.length > 0 || [...entries].some(([path, entry]) => entry.kind === 'hidden' && isNew(path, entry));
     let left = missing.length - asked.length;
-    for (const [path, { stamp, changedMs }] of entries) {
-      const isNew = this.#stamps.get(path) !== stamp;
-      // Written before anybody began, it came with the run; unless something was renamed, which changes no time.
-      const isOld = missing.length === 0 && this.#writers.suspects(changedMs).calls === 0;
-      if (!isNew || isOld) stamps.set(path, stamp);
+    for (const [path, entry] of entries) {
+      const { stamp, changedMs } = entry;
+      // Written before anybody began, it came with the run; unless something was moved, which need not change its time.
+      const isOld = !moving && this.#writers.suspects(changedMs).calls === 0;
+      if (isOld || !isNew(path, entry)) stamps.set(path, stamp);
       else if (asked.length >= askedMax) left++;
       else {
         stamps.set(path, stamp);
         asked.push(path);
       }
     }
-    return { asked, stamps, left };
+    return { asked, stamps, left, moving };
   }
 
   async #marksOf(asked: readonly string[], entries: ReadonlyMap<string, UpperEntry>): Promise<readonly FileMark[]> {

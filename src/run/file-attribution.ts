@@ -89,8 +89,7 @@ export class FileAttribution {
   }
 }
 
-const lookEntriesMax = 20_000;
-const lookWithinMs = 500;
+const lookMax = { entriesMax: 20_000, directoryBytesMax: 1024 * 1024, withinMs: 500 };
 
 function sightOf({ placement, dir, base, scope }: RunParts): Sight {
   const { layered } = placement.looking(dir);
@@ -102,7 +101,7 @@ function sightOf({ placement, dir, base, scope }: RunParts): Sight {
     return { kind: 'base', at };
   }
   const { upper } = layered;
-  const options = { entriesMax: lookEntriesMax, withinMs: lookWithinMs, skips: skipsOf(scope) };
+  const options = { ...lookMax, skips: skipsOf(scope) };
   return { kind: 'upper', all: () => lookAtUpper(upper, options), at: (path) => findInUpper(upper, path) };
 }
 

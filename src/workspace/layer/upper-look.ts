@@ -1,4 +1,4 @@
-import { closeSync, lstatSync, openSync, readdirSync, type BigIntStats } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, openSync, readdirSync, type BigIntStats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 
 import { decodePath, encodePath } from '../../bytes-path.ts';
@@ -22,6 +22,8 @@ export interface UpperLook {
 
 export interface UpperLookOptions {
   readonly entriesMax: number;
+  /** Of one directory itself, as `stat` tells it: a larger one is too much, since its names come all at once. */
+  readonly directoryBytesMax: number;
   readonly withinMs: number;
   /** Neither told nor entered. */
   readonly skips: (path: string, kind: UpperEntry['kind']) => boolean;
@@ -32,11 +34,15 @@ export interface UpperLookOptions {
  * Nothing in it is opened but directories, each by its name in the one above it, so that no link is followed; others have their
  * turn in between.
  */
-export async function lookAtUpper(root: string, { entriesMax, withinMs, skips }: UpperLookOptions): Promise<UpperLook> {
+export async function lookAtUpper(
+  root: string,
+  { entriesMax, directoryBytesMax, withinMs, skips }: UpperLookOptions,
+): Promise<UpperLook> {
   const entries = new Map<string, UpperEntry>();
   const until = performance.now() + withinMs;
   let seen = 0;
   const look = async (directory: number, place: string, depth: number): Promise<boolean> => {
+    if (fstatSync(directory).size > directoryBytesMax) return false;
     for (const name of readdirSync(`/proc/self/fd/${directory}`, 'buffer')) {
       if (++seen > entriesMax || depth > depthMax) return false;
       if (seen % entriesPerTurn === 0) {
