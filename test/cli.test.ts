@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { RunRow } from '../src/cli/runs.ts';
+import { Stats } from '../src/stats/stats.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 
 let bench: Bench;
@@ -215,6 +217,17 @@ test('doctor, image ls and image verify answer in JSON', async () => {
   );
   const images = JSON.parse((await bench.cliHere(['image', 'ls', '--json'])).stdout) as { name: string }[];
   expect(images.map((image) => image.name)).toContain('base');
+});
+
+test('stats counts every run that was closed, from the journals that are here', async () => {
+  const listed = JSON.parse((await bench.cliHere(['runs', '-n', '500', '--json'])).stdout) as RunRow[];
+  const closed = listed.filter(({ state, verifies }) => !['open', 'broken'].includes(state) && verifies === undefined);
+  const { stdout, exitCode } = await bench.cliHere(['stats', '--since', 'all', '--by', 'policy', '--json']);
+  const { all, groups } = Stats.parse(JSON.parse(stdout));
+  expect(exitCode).toBe(0);
+  expect(all.runs).toBe(closed.length);
+  expect(groups.map(({ name }) => name).sort()).toEqual([...new Set(closed.map((run) => run.policy))].sort());
+  expect(all.calls).toBe(closed.reduce((sum, { calls }) => sum + (calls ?? 0), 0));
 });
 
 test('an engine that is not there is said with the exact next step', async () => {
