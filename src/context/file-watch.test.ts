@@ -14,10 +14,17 @@ beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'glovebox-watch-'));
   dataDir = await DataDir.open(root);
 });
-afterEach(() => rm(root, { recursive: true, force: true }));
+afterEach(async () => {
+  for (const { watch } of opened.splice(0)) await watch.close(); // twice is fine
+  await rm(root, { recursive: true, force: true });
+});
+
+const opened: WatchedFiles[] = [];
 
 function watched(options: WatchedOptions = {}): WatchedFiles {
-  return new WatchedFiles(root, base, options);
+  const run = new WatchedFiles(root, base, options);
+  opened.push(run);
+  return run;
 }
 
 async function told(dir: RunDir, path: string): Promise<readonly string[]> {
