@@ -176,6 +176,7 @@ describe.runIf(executablePath !== undefined)('in a browser', () => {
   });
 });
 
-test.runIf(executablePath === undefined)('no browser looks at the page: there is none of Debian here', ({ skip }) => {
-  skip(`none of ${browsers.join(', ')} is installed; apt-get install chromium`);
-});
+if (executablePath === undefined)
+  test('no browser looks at the page: there is none here', ({ skip }) => {
+    skip(`none of ${browsers.join(', ')} is installed; apt-get install chromium`);
+  });
