@@ -46,11 +46,11 @@ git -C "$work/ledger" log --oneline "main..$branch" | sed 's/^/    /'
 git -C "$work/ledger" diff --quiet main "$branch" && echo "    $branch has the files of main again."
 
 echo; echo "The second act: the same command on the same files prints something else elsewhere. Why? (glovebox drift):"
-lastRun() { $glovebox runs --number 1 --json | node -p 'JSON.parse(require("fs").readFileSync(0, "utf8"))[0].run'; }
 { cat examples/demo-policy.yaml; echo 'env: { set: { TZ: JST-9 } }'; } > "$work/elsewhere.yaml"
 for policy in examples/demo-policy.yaml "$work/elsewhere.yaml"; do
-  $glovebox run -q -p "$policy" -w "$work/ledger" -- date -d @1767193200 '+booked on %F at %R' | sed 's/^/    /'
-  there=${here:-}; here=$(lastRun)
+  $glovebox run --json -p "$policy" -w "$work/ledger" -- date -d @1767193200 '+booked on %F at %R' > "$work/ran.json"
+  node -p 'JSON.parse(require("fs").readFileSync(process.argv[1], "utf8")).result.data.output.text.trim()' "$work/ran.json" | sed 's/^/    /'
+  there=${here:-}; here=$(node -p 'JSON.parse(require("fs").readFileSync(process.argv[1], "utf8")).run' "$work/ran.json")
 done
 $glovebox drift "$there" "$here" | sed -n '1s/^/    /p' || true
 echo

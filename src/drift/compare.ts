@@ -41,7 +41,9 @@ export function compareFingerprints(
 }
 
 /** A limit that was asked for otherwise is held otherwise too, and a lock file out of step has another text: said once. */
-function isNotFollowing({ source, key }: DriftFinding, _: number, all: readonly DriftFinding[]): boolean {
+function isNotFollowing({ kind, source, key }: DriftFinding, _: number, all: readonly DriftFinding[]): boolean {
+  // Less room where something is mounted is what a limit says more plainly.
+  if (source === 'mounts' && kind === 'resource_pressure') return !all.some((other) => other.source === 'limits');
   const leading =
     source === 'limits'
       ? key.replace(/^(?:engine|kernel)\./, 'asked.')

@@ -47,7 +47,7 @@ test.each<readonly [string, Partial<ContainerReading>, string, string, string]>(
     'a limit that is gone',
     { limits: { memoryBytes: 2 ** 31, cpus: 2 } },
     'resource_pressure',
-    'engine.pids_max',
+    'engine.pids',
     'processes is unlimited instead of 256',
   ],
   [

@@ -63,9 +63,9 @@ function stateFindings({ state: before }: ContainerReading, { state: now }: Cont
 const limitNames: Readonly<Record<keyof LimitReading, readonly [key: string, name: string]>> = {
   memoryBytes: ['memory_bytes', 'memory'],
   memorySwapBytes: ['memory_swap_bytes', 'memory and swap'],
-  pidsMax: ['pids_max', 'processes'],
+  pidsMax: ['pids', 'processes'],
   cpus: ['cpus', 'processors'],
-  openFilesMax: ['open_files_max', 'open files'],
+  openFilesMax: ['open_files', 'open files'],
   shmBytes: ['shm_bytes', 'shared memory'],
 };
 

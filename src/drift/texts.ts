@@ -88,8 +88,14 @@ const limitNames: Readonly<Record<string, string>> = {
   cpus: 'processors',
   cores: 'processors of the machine',
   pids: 'processes',
-  pids_max: 'processes',
-  open_files_max: 'open files',
+  processes: 'processes of calls',
+  open_files: 'open files',
+  memory_swap_bytes: 'memory and swap',
+  workspace_bytes: 'room of the workspace',
+  workspace_inodes: 'files of the workspace',
+  tmp_bytes: 'room of /tmp',
+  home_bytes: 'room of the home directory',
+  shm_bytes: 'shared memory',
 };
 
 function limitText(key: string, expected: string | undefined, found: string | undefined): string {
