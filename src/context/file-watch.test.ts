@@ -74,6 +74,7 @@ describe('what a file verb writes', () => {
     expect(run.watch.isWaiting).toBe(false);
     await run.tool('w1', { tool: 'write', path: 'a.txt', content: { utf8: 'y\n' } });
     expect(run.story.filter(({ type }) => type === 'files.seen')).toHaveLength(1);
+    await run.watch.close(); // what it keeps is written beside
   });
 });
 

@@ -67,7 +67,9 @@ export class FileAttribution {
 
   /** A command runs. */
   began(command: Pick<RunningCall, 'id' | 'ended' | 'gone'>, begunMs = Date.now()): void {
-    this.#watch?.begin(command.id, begunMs, command);
+    const { id, ended } = command;
+    const gone = ended.then(({ descendantsAlive }) => (descendantsAlive === 0 ? undefined : command.gone));
+    this.#watch?.begin(id, begunMs, { ended, gone });
   }
 
   /** With what the files have become since the run began. */
