@@ -80,6 +80,19 @@ test('a fork blames the calls of the run that it was forked from, and its own', 
   const { authors } = await blameFile(bench.dataDir, fork.dir, { path: 'src/a.txt', line: 4 });
   expect(authors).toMatchObject([{ kind: 'call', call: { run: run.id, callId: 'x1', tool: 'exec' } }]);
   expect(await told(fork.dir, 'src/a.txt')).toEqual(['w1: ONE', 'base: two', 'base: three', 'x1: x1']);
+  const { stdout } = await bench.cliHere(['blame', fork.id, 'src/a.txt:4']);
+  expect(stdout).toMatch(
+    new RegExp(`^src/a.txt:4 │ x1\n  call       x1 of run ${run.id}, 20.*\n  did        exec \\{.*x1 >> src/a.txt`),
+  );
+  const whole = (await bench.cliHere(['blame', fork.id, 'src/a.txt'])).stdout;
+  expect(whole.split('\n').map((row) => row.replace(/ +/g, ' '))).toEqual([
+    expect.stringMatching(/^w1 edit( \S+)? 1 │ ONE$/),
+    'base 2 │ two',
+    'base 3 │ three',
+    expect.stringMatching(/^x1 exec( \S+)? 4 │ x1$/),
+  ]);
+  const none = await bench.cliHere(['blame', fork.id, 'src/none.txt:3']);
+  expect(none).toMatchObject({ exitCode: 125, stderr: /src\/none.txt of run .* is not there/ });
   expect(await told(fork.dir, 'src/w.txt')).toEqual(['w1: w1', 'f1: f1']);
   expect(await told(fork.dir, 'src/moved.txt')).toEqual(['base: b', 'f1: f1']);
 });
