@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { RunRow } from '../src/cli/runs.ts';
+import type { RunRow } from '../src/cli/look/runs.ts';
 import { Stats } from '../src/stats/stats.ts';
 import { Bench, smallPolicyText } from './fixtures/bench.ts';
 

@@ -1,7 +1,7 @@
 import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
 import type { CliContext } from './context.ts';
-import { listRuns, type RunRow } from './runs.ts';
+import { listRuns, type RunRow } from './look/runs.ts';
 
 /** Commands that take a run that is open, and those that take any. */
 const takeOpen = ['exec', 'read', 'write', 'edit', 'patch', 'close', 'tail', 'forward'];

@@ -11,59 +11,69 @@ import { version } from '../version.ts';
 type Register = (program: Command, context: CliContext) => void;
 
 /**
- * Every command, in the order of the help, with the file that says what it takes and does. Only the file of the command that
- * is asked for is loaded: starting costs what that one needs, and nothing of an engine where none is.
+ * Every command, in the groups and the order of the help, with the file that says what it takes and does. Only the file of the
+ * command that is asked for is loaded: starting costs what that one needs, and nothing of an engine where none is.
  */
-const commands: Readonly<Record<string, () => Promise<Register>>> = {
-  run: async () => (await import('./run.ts')).runCommand,
-  shell: async () => (await import('./shell.ts')).shellCommand,
-  play: async () => (await import('./play.ts')).playCommand,
-  open: async () => (await import('./open.ts')).openCommand,
-  exec: async () => (await import('./exec.ts')).execCommand,
-  read: async () => (await import('./files.ts')).readCommand,
-  write: async () => (await import('./files.ts')).writeCommand,
-  edit: async () => (await import('./files.ts')).editCommand,
-  patch: async () => (await import('./files.ts')).patchCommand,
-  tail: async () => (await import('./tail.ts')).tailCommand,
-  approvals: async () => (await import('./approvals.ts')).approvalsCommand,
-  close: async () => (await import('./close.ts')).closeCommand,
-  serve: async () => (await import('./serve.ts')).serveCommand,
-  mcp: async () => (await import('./mcp.ts')).mcpCommand,
-  bridge: async () => (await import('./bridge.ts')).bridgeCommand,
-  policy: async () => (await import('./policy.ts')).policyCommand,
-  diff: async () => (await import('./diff.ts')).diffCommand,
-  blame: async () => (await import('./blame.ts')).blameCommand,
-  log: async () => (await import('./log.ts')).logCommand,
-  drift: async () => (await import('./drift.ts')).driftCommand,
-  fingerprint: async () => (await import('./fingerprint.ts')).fingerprintCommand,
-  egress: async () => (await import('./egress.ts')).egressCommand,
-  context: async () => (await import('./beliefs.ts')).contextCommand,
-  output: async () => (await import('./output.ts')).outputCommand,
-  check: async () => (await import('./check.ts')).checkCommand,
-  export: async () => (await import('./export.ts')).exportCommand,
-  'signing-key': async () => (await import('./export.ts')).signingKeyCommand,
-  review: async () => (await import('./review.ts')).reviewCommand,
-  promote: async () => (await import('./promote.ts')).promoteCommand,
-  rollback: async () => (await import('./rollback.ts')).rollbackCommand,
-  promotions: async () => (await import('./rollback.ts')).promotionsCommand,
-  report: async () => (await import('./report.ts')).reportCommand,
-  replay: async () => (await import('./replay.ts')).replayCommand,
-  verify: async () => (await import('./verify.ts')).verifyCommand,
-  stats: async () => (await import('./stats.ts')).statsCommand,
-  runs: async () => (await import('./runs.ts')).runsCommand,
-  ps: async () => (await import('./runs.ts')).psCommand,
-  forward: async () => (await import('./forward.ts')).forwardCommand,
-  env: async () => (await import('./env.ts')).envCommand,
-  'explain-files': async () => (await import('./explain-files.ts')).explainFilesCommand,
-  gc: async () => (await import('./gc.ts')).gcCommand,
-  key: async () => (await import('./key.ts')).keyCommand,
-  team: async () => (await import('./team.ts')).teamCommand,
-  backup: async () => (await import('./backup.ts')).backupCommand,
-  restore: async () => (await import('./backup.ts')).restoreCommand,
-  state: async () => (await import('./state.ts')).stateCommand,
-  image: async () => (await import('./image.ts')).imageCommand,
-  base: async () => (await import('./base.ts')).baseCommand,
-  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Register>>>>> = {
+  'Give an agent a run:': {
+    run: async () => (await import('./work/run.ts')).runCommand,
+    shell: async () => (await import('./work/shell.ts')).shellCommand,
+    play: async () => (await import('./work/play.ts')).playCommand,
+    open: async () => (await import('./work/open.ts')).openCommand,
+    exec: async () => (await import('./work/exec.ts')).execCommand,
+    read: async () => (await import('./work/files.ts')).readCommand,
+    write: async () => (await import('./work/files.ts')).writeCommand,
+    edit: async () => (await import('./work/files.ts')).editCommand,
+    patch: async () => (await import('./work/files.ts')).patchCommand,
+    approvals: async () => (await import('./work/approvals.ts')).approvalsCommand,
+    close: async () => (await import('./work/close.ts')).closeCommand,
+    forward: async () => (await import('./work/forward.ts')).forwardCommand,
+    mcp: async () => (await import('./work/mcp.ts')).mcpCommand,
+    bridge: async () => (await import('./work/bridge.ts')).bridgeCommand,
+  },
+  'See what it does and did:': {
+    ps: async () => (await import('./look/runs.ts')).psCommand,
+    runs: async () => (await import('./look/runs.ts')).runsCommand,
+    tail: async () => (await import('./look/tail.ts')).tailCommand,
+    log: async () => (await import('./look/log.ts')).logCommand,
+    output: async () => (await import('./look/output.ts')).outputCommand,
+    diff: async () => (await import('./look/diff.ts')).diffCommand,
+    egress: async () => (await import('./look/egress.ts')).egressCommand,
+    context: async () => (await import('./look/beliefs.ts')).contextCommand,
+    blame: async () => (await import('./look/blame.ts')).blameCommand,
+    fingerprint: async () => (await import('./look/fingerprint.ts')).fingerprintCommand,
+    drift: async () => (await import('./look/drift.ts')).driftCommand,
+    report: async () => (await import('./look/report.ts')).reportCommand,
+    stats: async () => (await import('./look/stats.ts')).statsCommand,
+  },
+  'Judge what leaves, let it out, take it back:': {
+    verify: async () => (await import('./leave/verify.ts')).verifyCommand,
+    replay: async () => (await import('./leave/replay.ts')).replayCommand,
+    export: async () => (await import('./leave/export.ts')).exportCommand,
+    check: async () => (await import('./leave/check.ts')).checkCommand,
+    'signing-key': async () => (await import('./leave/export.ts')).signingKeyCommand,
+    review: async () => (await import('./leave/review.ts')).reviewCommand,
+    promote: async () => (await import('./leave/promote.ts')).promoteCommand,
+    rollback: async () => (await import('./leave/rollback.ts')).rollbackCommand,
+    promotions: async () => (await import('./leave/rollback.ts')).promotionsCommand,
+  },
+  'Say what runs may touch, and what they are made of:': {
+    policy: async () => (await import('./machine/policy.ts')).policyCommand,
+    'explain-files': async () => (await import('./machine/explain-files.ts')).explainFilesCommand,
+    image: async () => (await import('./machine/image.ts')).imageCommand,
+    env: async () => (await import('./machine/env.ts')).envCommand,
+    base: async () => (await import('./machine/base.ts')).baseCommand,
+  },
+  'See to this machine and its service:': {
+    doctor: async () => (await import('./machine/doctor.ts')).doctorCommand,
+    gc: async () => (await import('./machine/gc.ts')).gcCommand,
+    serve: async () => (await import('./machine/serve.ts')).serveCommand,
+    key: async () => (await import('./machine/key.ts')).keyCommand,
+    team: async () => (await import('./machine/team.ts')).teamCommand,
+    state: async () => (await import('./machine/state.ts')).stateCommand,
+    backup: async () => (await import('./machine/backup.ts')).backupCommand,
+    restore: async () => (await import('./machine/backup.ts')).restoreCommand,
+  },
 };
 
 /** They open runs in their own process, or see to this machine: a service that is given has no part in them. */
@@ -121,7 +131,7 @@ async function buildProgram(argv: readonly string[], context: CliContext): Promi
     .showHelpAfterError('(glovebox --help lists the commands)')
     .exitOverride();
   const asked = argv[2] ?? '';
-  const one = Object.hasOwn(commands, asked) ? commands[asked] : undefined;
+  const one = Object.values(groups).find((commands) => Object.hasOwn(commands, asked))?.[asked];
   if (one !== undefined) (await one())(program, context);
   else await addAll(program, context, argv);
   return program;
@@ -129,8 +139,11 @@ async function buildProgram(argv: readonly string[], context: CliContext): Promi
 
 /** For the help, a name that is mistyped, and completion. */
 async function addAll(program: Command, context: CliContext, argv: readonly string[]): Promise<void> {
-  const registers = await Promise.all(Object.values(commands).map((load) => load()));
-  for (const register of registers) register(program, context);
+  for (const [heading, commands] of Object.entries(groups)) {
+    program.commandsGroup(heading);
+    for (const load of Object.values(commands)) (await load())(program, context);
+  }
+  program.commandsGroup('Help:');
   await (await import('./completion.ts')).addCompletion(program, context, argv);
 }
 

@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 const program = `
-  import { ServiceLock } from '${fileURLToPath(new URL('./service-lock.ts', import.meta.url))}';
+  import { ServiceLock } from '${fileURLToPath(new URL('service-lock.ts', import.meta.url))}';
   await ServiceLock.acquire(process.argv[1]).then(
     () => console.log('held'),
     (error) => { console.log(error.code + ': ' + error.message); process.exit(); });

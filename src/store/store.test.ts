@@ -79,7 +79,7 @@ describe('the store', () => {
 
   test('survives the death of its writer in the middle of writing: every row that was acknowledged is there', async () => {
     const program = `
-      import { Store } from '${fileURLToPath(new URL('./store.ts', import.meta.url))}';
+      import { Store } from '${fileURLToPath(new URL('store.ts', import.meta.url))}';
       const store = Store.open('${dir}');
       for (let n = 0; ; n++) {
         const id = String(n).padStart(26, '0');
@@ -110,7 +110,7 @@ describe('the store', () => {
 
   test('is opened for the first time by several processes at once', async () => {
     const program = `
-      import { Store } from '${fileURLToPath(new URL('./store.ts', import.meta.url))}';
+      import { Store } from '${fileURLToPath(new URL('store.ts', import.meta.url))}';
       Store.open('${dir}').runs.insert({ ...JSON.parse(process.argv[1]), id: process.argv[2] });`;
     const writers = Array.from({ length: 4 }, (_, n) =>
       spawn(
