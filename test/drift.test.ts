@@ -7,6 +7,7 @@ import { formatLock, lockOf, parseLock } from '../src/drift/lock.ts';
 import type { Entry, EntryData } from '../src/journal/entry.ts';
 import { readEntries } from '../src/journal/read.ts';
 import type { Run } from '../src/run/run.ts';
+import { parsePolicy } from '../src/policy/policy.ts';
 import { Runner } from '../src/runner.ts';
 import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
 import { rawDocker } from './fixtures/raw-docker.ts';
@@ -173,6 +174,26 @@ describe('a repository says which environment it expects', () => {
     const strict = smallPolicy('drift: {reactions: {env: fail}}\n');
     await expect(runner.open({ policy: strict, workspace })).rejects.toMatchObject({ code: 'policy_unenforceable' });
     expect(await bench.containers()).toEqual([]);
+  });
+
+  test('and what an agent makes of that is no matter to its run, nor to a fork of it', async () => {
+    const text = smallPolicyText('drift: {check: [open, after_calls, close], after_calls_every: 1}\n');
+    const policy = parsePolicy(text.replace('write: ["src/**"]', 'write: ["**"]'), 'test policy');
+    const other = await readFile(join(await files('Asia/Tokyo'), 'glovebox.lock'));
+    const run = await runner.open({ policy, workspace: await files() });
+    const content = { base64: other.toString('base64') };
+    expect(await run.call('w', { tool: 'write', path: 'glovebox.lock', content })).toMatchObject({ ok: true });
+    expect(await echo(run, 'c1')).toMatchObject({ ok: true });
+    const [fork] = await runner.fork(run);
+    if (fork === undefined) throw new Error('nothing was forked');
+    expect(await echo(fork, 'c1')).toMatchObject({ ok: true });
+    await Promise.all([run.close(), fork.close()]);
+    expect(run.candidate?.changeSet.changes.has('glovebox.lock')).toBe(true);
+    for (const one of [run, fork]) {
+      expect(await foundIn(one)).toEqual([]);
+      const held = (await entriesOf(one)).flatMap(({ type, data }) => (type === 'drift.held' ? [data] : []));
+      expect(held).toContainEqual(expect.objectContaining({ at: 'open', against: 'lock' }));
+    }
   });
 
   test('and one that cannot be read opens nothing', async () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execaSync } from 'execa';
@@ -15,6 +15,8 @@ export function temporaryFolder(): { readonly path: string; readonly inMemory: b
   const folder = mkdtempSync(join(tmpdir(), 'gb-'));
   const path = join(folder, 't');
   mkdirSync(path);
+  chmodSync(folder, 0o755); // programs of other users, such as a database, make files of their own there
+  chmodSync(path, 0o1777);
   const inMemory = freemem() >= freeMin && mounted(path);
   const remove = (): void => {
     if (inMemory) execaSync('umount', ['--lazy', path], { reject: false });
@@ -24,7 +26,7 @@ export function temporaryFolder(): { readonly path: string; readonly inMemory: b
 }
 
 function mounted(path: string): boolean {
-  const options = `size=${bytesMax},mode=0700`;
+  const options = `size=${bytesMax},mode=1777`;
   const { exitCode } = execaSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path], { reject: false });
   return exitCode === 0 && statfsSync(path).type === tmpfsMagic;
 }

@@ -40,13 +40,13 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
   if (check.verdict === 'broken')
     throw new RunnerError(
       'journal_broken',
-      `run ${dir.id} cannot be forked: glovebox check ${dir.id} names what is wrong`,
+      `what run ${dir.id} has made cannot be taken up: glovebox check ${dir.id} names what is wrong`,
     );
   const { opened, started, collected, worker } = await readStory(dir.journal);
   if (opened === undefined || started === undefined || collected === undefined || !check.closed)
     throw new RunnerError(
       'run_not_open',
-      `run ${dir.id} cannot be forked: ${check.closed ? 'its sandbox was lost, so that there is no diff' : 'it is not closed'}; glovebox log ${dir.id} tells`,
+      `what run ${dir.id} has made cannot be taken up: ${check.closed ? 'its sandbox was lost, so that there is no diff' : 'it is not closed'}; glovebox log ${dir.id} tells`,
     );
   const [baseText, changesText, policyText] = await Promise.all(
     [dir.base, dir.changeSet, dir.policy].map((file) => readWhole(file, dir.id)),
@@ -63,7 +63,7 @@ export async function findRunSnapshot(dataDir: DataDir, idOrPrefix: string): Pro
     if (found !== recorded)
       throw new RunnerError(
         'journal_broken',
-        `run ${dir.id} cannot be forked: its ${name} is not the one its journal names`,
+        `what run ${dir.id} has made cannot be taken up: its ${name} is not the one its journal names`,
       );
   }
   const base: Base = {
@@ -109,6 +109,10 @@ async function readStory(journal: string): Promise<{
 
 function readWhole(file: string, run: string): Promise<string> {
   return readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new RunnerError('run_not_found', `run ${run} cannot be forked: ${file}: ${messageOf(cause)}`, { cause });
+    throw new RunnerError(
+      'run_not_found',
+      `what run ${run} has made cannot be taken up: ${file}: ${messageOf(cause)}`,
+      { cause },
+    );
   });
 }

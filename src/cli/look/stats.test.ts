@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { openSigningKey } from '../../bundle/signing-key.ts';
 import { DataDir } from '../../data-dir/data-dir.ts';
@@ -68,7 +69,7 @@ test('a journal that is not what was written is named on standard error, and the
   await writeFile(dataDir.runDir(id).journal, 'no journal\n');
   expect(await cli()).toBe(0);
   expect(err).toContain(`not counted: run ${id}`);
-  expect(out).toContain('1 runs, by lane');
+  expect(stripVTControlCharacters(out)).toContain('1 runs, by lane');
   expect(out).toContain('1 not what was written');
 });
 
