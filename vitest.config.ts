@@ -87,10 +87,10 @@ const timed = [
 ].map((name) => `src/${name}.test.ts`);
 
 /**
- * Files of both projects, four at once, since much of it is waiting; one group, so that no processor waits for the last file of one
+ * Files of both projects, three at once, since much of it is waiting; one group, so that no processor waits for the last file of one
  * project before the next one begins.
  */
-const besideEachOther = { maxWorkers: 4, sequence: { groupOrder: 1 } };
+const besideEachOther = { maxWorkers: 3, sequence: { groupOrder: 1 } };
 
 export default defineConfig({
   test: {

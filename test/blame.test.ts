@@ -3,6 +3,7 @@ import { blameFile, type BlamedAuthor } from '../src/context/blame-report.ts';
 import type { RunDir } from '../src/data-dir/data-dir.ts';
 import type { Run } from '../src/runner.ts';
 import { smallPolicy } from './fixtures/bench.ts';
+import { randomFrom } from './fixtures/random.ts';
 import { openRunnerBench } from './fixtures/runner-bench.ts';
 
 const { bench, runner } = await openRunnerBench();
@@ -95,4 +96,56 @@ test('a fork blames the calls of the run that it was forked from, and its own', 
   expect(none).toMatchObject({ exitCode: 125, stderr: /src\/none.txt of run .* is not there/ });
   expect(await told(fork.dir, 'src/w.txt')).toEqual(['w1: w1', 'f1: f1']);
   expect(await told(fork.dir, 'src/moved.txt')).toEqual(['base: b', 'f1: f1']);
+});
+
+test('of 200 edits by three models with two compactions each line has its call, its model and its belief', async () => {
+  const beliefs = [
+    { from: 0, model: 'small-1', at: 'start', summary: 'the tests fail' },
+    { from: 60, model: 'small-1', at: 'before_compaction', summary: 'read() loses a line' },
+    { from: 61, model: 'strong-2', at: 'after_compaction', summary: 'fix read()' },
+    { from: 110, model: 'other-3', at: 'other', summary: 'now the docs' },
+    { from: 150, model: 'other-3', at: 'before_compaction', summary: 'docs are done' },
+    { from: 151, model: 'small-1', at: 'after_compaction', summary: 'only cleaning up' },
+  ] as const;
+  const run = await open('budget: { max_actions_per_run: 300 }\ncontext: { attribution: exact }\n');
+  const lines = ['one', 'two', 'three'].map((text) => ({ text, by: 'base' }));
+  const random = randomFrom(7);
+  for (let at = 0; at < 200; at++) {
+    const belief = beliefs.find(({ from }) => from === at);
+    if (belief !== undefined) {
+      const { from: version, ...said } = belief;
+      await run.attachContext({ version, ...said });
+    }
+    const place = Math.floor(random() * lines.length);
+    const before = lines[place]?.text ?? '';
+    const line = { text: `line ${at}`, by: `call-${at}` };
+    const isReplaced = random() < 0.6;
+    lines.splice(isReplaced ? place : place + 1, isReplaced ? 1 : 0, line);
+    if (random() < 0.5) await sh(run, line.by, `sed -i '${place + 1}${isReplaced ? 'c' : 'a'} ${line.text}' src/a.txt`);
+    else {
+      const now = isReplaced ? `${line.text}\n` : `${before}\n${line.text}\n`;
+      const edit = { tool: 'edit', path: 'src/a.txt', old: `${before}\n`, new: now } as const;
+      expect(await run.call(line.by, edit)).toMatchObject({ ok: true });
+    }
+  }
+  await run.close();
+  const found = await told(run.dir, 'src/a.txt');
+  expect(found.map((line) => line.replace(/^.*: /, ''))).toEqual(lines.map(({ text }) => text));
+  // A kernel's clock goes on in steps of milliseconds: of two calls within one it may be said that it was one of them.
+  const exact = found.filter((line, at) => line.startsWith(`${lines[at]?.by ?? ''}: `));
+  const either = found.filter((line) => !exact.includes(line));
+  for (const line of either) expect(line).toMatch(/^call-(\d+)\.\.(call-\d+): line \d+$/);
+  for (const line of either) {
+    const [from = 0, to = 0, at = 0] = [...line.matchAll(/\d+/g)].map(Number);
+    expect([from <= at, at <= to, to - from]).toEqual([true, true, 1]);
+  }
+  console.log(`${exact.length} of ${found.length} lines have their one call, ${either.length} one of two`);
+  expect(either.length).toBeLessThanOrEqual(found.length / 20);
+  const { authors } = await blameFile(bench.dataDir, run.dir, { path: 'src/a.txt' });
+  const calls = authors.flatMap((author) => (author.kind === 'call' ? [author.call] : []));
+  expect(calls.length).toBeGreaterThan(60);
+  for (const { callId, model, belief } of calls) {
+    const inForce = beliefs.findLast(({ from }) => from <= Number(callId.slice('call-'.length)));
+    expect([callId, model, belief?.summary]).toEqual([callId, inForce?.model, inForce?.summary]);
+  }
 });
