@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { packWorkspace } from '../cli/work/pack-workspace.ts';
+import { packWorkspace } from '../cli/drive/pack-workspace.ts';
 import type { Problem } from '../contract/problem.ts';
 import type { WorkspaceView } from '../contract/workspace-view.ts';
 import { newId } from '../ids.ts';

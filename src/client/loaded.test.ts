@@ -13,7 +13,7 @@ test('importing the client loads nothing but the client, errors and ids: no engi
 });
 
 test.each(['exec', 'files', 'close', 'approvals'])('glovebox %s loads no engine, no schema and no store', (command) => {
-  const { packages, files } = loadedBy(resolve(source, `cli/work/${command}.ts`));
+  const { packages, files } = loadedBy(resolve(source, `cli/drive/${command}.ts`));
   const heavy = [...packages].filter(
     (name) => !name.startsWith('node:') && !['commander', 'picocolors'].includes(name),
   );

@@ -3,7 +3,7 @@ import pc from 'picocolors';
 import type { Entry, GloveboxClient, RemoteRun } from '../../client/client.ts';
 import { printable } from '../../journal/printable.ts';
 import { renderEntry } from '../../journal/render.ts';
-import { approvalLines } from '../work/approvals.ts';
+import { approvalLines } from '../drive/approvals.ts';
 import type { CliContext } from '../context.ts';
 import { findRemoteRun } from '../find-run.ts';
 import { Interruption } from '../interruption.ts';
