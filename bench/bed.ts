@@ -8,6 +8,13 @@ import { readAccepted, resolveImage } from '../src/images/accepted.ts';
 import { DataDir } from '../src/data-dir/data-dir.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
+import type { DockerodePeer } from './peers.ts';
+
+/** What a row measures with. */
+export interface Bench {
+  readonly bed: Bed;
+  readonly peer: DockerodePeer;
+}
 
 /** Where sandboxes of the bench come from; everything it made is gone after `close`. */
 export class Bed {

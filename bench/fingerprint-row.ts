@@ -1,6 +1,6 @@
 import { parsePolicy, type LoadedPolicy } from '../src/policy/policy.ts';
 import { inTurn, lessIsBetter, timed, type Row } from './measure.ts';
-import type { Bench } from './rows.ts';
+import type { Bench } from './bed.ts';
 import { WorkspaceBed } from './workspace-bed.ts';
 
 const rounds = 40;

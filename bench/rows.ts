@@ -2,22 +2,17 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GenericContainer } from 'testcontainers';
 import type { Sandbox } from '../src/sandbox/sandbox.ts';
-import type { Bed } from './bed.ts';
+import type { Bench } from './bed.ts';
 import { decideRow } from './decide-row.ts';
 import { stateRow } from './state-row.ts';
 import { egressLatency, egressTerminated, egressThroughput } from './egress-rows.ts';
 import { fingerprint } from './fingerprint-row.ts';
 import { fork } from './fork-row.ts';
 import { inTurn, lessIsBetter, median, moreIsBetter, timed, type Row } from './measure.ts';
-import { dockerCliEcho, type DockerodePeer } from './peers.ts';
+import { dockerCliEcho } from './peers.ts';
 import { callsHttp64, callsHttp8, echoHttp } from './service-rows.ts';
 import { warmOpen } from './warm-row.ts';
 import { diff20, import50k, open50k } from './workspace-rows.ts';
-
-export interface Bench {
-  readonly bed: Bed;
-  readonly peer: DockerodePeer;
-}
 
 /** Every row by its name; each measures ours and the peer's in the same minutes. */
 export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Row[]>>> = {

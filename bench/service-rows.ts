@@ -1,5 +1,5 @@
 import { lessIsBetter, inTurn, median, moreIsBetter, timed, type Row } from './measure.ts';
-import type { Bench } from './rows.ts';
+import type { Bench } from './bed.ts';
 import { ServiceBed } from './service-bed.ts';
 
 /** A call from another process: policy decided, journaled, answered, kept. */
