@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { blameFile, type BlamedAuthor } from '../src/context/blame-report.ts';
 import type { RunDir } from '../src/data-dir/data-dir.ts';
 import type { Run } from '../src/runner.ts';
+import { beliefs, edits, expectBelief } from './fixtures/beliefs.ts';
 import { smallPolicy } from './fixtures/bench.ts';
 import { randomFrom } from './fixtures/random.ts';
 import { openRunnerBench } from './fixtures/runner-bench.ts';
@@ -99,18 +100,10 @@ test('a fork blames the calls of the run that it was forked from, and its own', 
 });
 
 test('of 200 edits by three models with two compactions each line has its call, its model and its belief', async () => {
-  const beliefs = [
-    { from: 0, model: 'small-1', at: 'start', summary: 'the tests fail' },
-    { from: 60, model: 'small-1', at: 'before_compaction', summary: 'read() loses a line' },
-    { from: 61, model: 'strong-2', at: 'after_compaction', summary: 'fix read()' },
-    { from: 110, model: 'other-3', at: 'other', summary: 'now the docs' },
-    { from: 150, model: 'other-3', at: 'before_compaction', summary: 'docs are done' },
-    { from: 151, model: 'small-1', at: 'after_compaction', summary: 'only cleaning up' },
-  ] as const;
   const run = await open('budget: { max_actions_per_run: 300 }\ncontext: { attribution: exact }\n');
   const lines = ['one', 'two', 'three'].map((text) => ({ text, by: 'base' }));
   const random = randomFrom(7);
-  for (let at = 0; at < 200; at++) {
+  for (let at = 0; at < edits; at++) {
     const belief = beliefs.find(({ from }) => from === at);
     if (belief !== undefined) {
       const { from: version, ...said } = belief;
@@ -144,8 +137,5 @@ test('of 200 edits by three models with two compactions each line has its call, 
   const { authors } = await blameFile(bench.dataDir, run.dir, { path: 'src/a.txt' });
   const calls = authors.flatMap((author) => (author.kind === 'call' ? [author.call] : []));
   expect(calls.length).toBeGreaterThan(60);
-  for (const { callId, model, belief } of calls) {
-    const inForce = beliefs.findLast(({ from }) => from <= Number(callId.slice('call-'.length)));
-    expect([callId, model, belief?.summary]).toEqual([callId, inForce?.model, inForce?.summary]);
-  }
+  for (const call of calls) expectBelief(call);
 });

@@ -2,29 +2,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beliefs, edits, expectBelief } from '../../test/fixtures/beliefs.ts';
 import { randomFrom } from '../../test/fixtures/random.ts';
 import { WatchedFiles, type WatchedOptions } from '../../test/fixtures/watched-files.ts';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import { attached } from '../journal/story.fixture.ts';
-import { blameFile, type BlamedAuthor, type BlamedCall } from './blame-report.ts';
+import { blameFile, type BlamedAuthor } from './blame-report.ts';
 
 /** A line that no other line is, and who wrote it: a call, or the base. */
 interface Line {
   readonly text: string;
   readonly by: string;
 }
-
-const edits = 200;
-/** Each works for a while; two of them begin after a compaction, one takes over in between. */
-const beliefs = [
-  { from: 0, model: 'small-1', at: 'start', summary: 'the tests fail' },
-  { from: 60, model: 'small-1', at: 'before_compaction', summary: 'read() loses a line' },
-  { from: 62, model: 'strong-2', at: 'after_compaction', summary: 'fix read()' },
-  { from: 110, model: 'other-3', at: 'other', summary: 'now the docs' },
-  { from: 150, model: 'other-3', at: 'before_compaction', summary: 'docs are done' },
-  { from: 151, model: 'small-1', at: 'after_compaction', summary: 'only cleaning up' },
-] as const;
 
 let root: string;
 let dataDir: DataDir;
@@ -175,12 +165,6 @@ async function toldOf(
   );
 }
 
-function expectModel({ callId, model, belief }: BlamedCall): void {
-  const at = Number(callId.slice('call-'.length));
-  const inForce = beliefs.findLast(({ from }) => from <= at);
-  expect([model, belief?.summary]).toEqual([inForce?.model, inForce?.summary]);
-}
-
 test.each([1, 2, 13])(
   'each line of 200 edits is blamed on its call, its model and its belief, where there is a pause (%i)',
   async (seed) => {
@@ -195,7 +179,7 @@ test.each([1, 2, 13])(
           by: author?.kind === 'call' ? author.call.callId : author?.kind,
         })),
       ).toEqual(expected);
-      for (const { by } of told) for (const author of by) if (author.kind === 'call') expectModel(author.call);
+      for (const { by } of told) for (const author of by) if (author.kind === 'call') expectBelief(author.call);
       lines += told.length;
     }
     expect(lines).toBeGreaterThan(30);
