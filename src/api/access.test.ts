@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Problem } from '../contract/problem.ts';
 import { newId } from '../ids.ts';
 import { scopes } from '../store/key-row.ts';
-import { Api } from './api.fixture.ts';
+import { Api, openApiWithRun } from './api.fixture.ts';
 import type { Principal } from '../service/principal.ts';
 import type { Service } from '../service/service.ts';
 import type { Route } from './route.ts';
@@ -14,16 +14,8 @@ const guarded = routes.filter(({ scope }) => scope !== 'none');
 const poll = { tool: 'exec_poll', callId: 'c1' } as const;
 const ofRuns = routes.filter(({ path }) => path.includes('{run}'));
 
-describe('who asks', () => {
-  let api: Api;
-  let key: string;
-  let run: string;
-  beforeAll(async () => {
-    api = await Api.open();
-    key = api.key();
-    run = (await api.open(key)).id;
-  });
-  afterAll(() => api.close());
+describe('who asks', async () => {
+  const { api, key, run } = await openApiWithRun();
 
   test('is nobody any more when the store cannot say whether the key still holds, and the service goes on', async () => {
     const broken = await Api.open();

@@ -1,6 +1,9 @@
+import { afterAll } from 'vitest';
+import { makeClosedRun, type ClosedRun } from '../bundle/closed-run.fixture.ts';
 import type { RunView } from '../contract/run-view.ts';
 import { FakeService } from '../service/fake-runner.fixture.ts';
 import type { ServiceOptions } from '../service/service.ts';
+import { syncRuns } from '../store/rebuild.ts';
 import { standardQuota, scopes, type Quota, type Scope } from '../store/key-row.ts';
 import type { Admission, AdmissionLimits } from './admission.ts';
 import type { App } from './app.ts';
@@ -88,7 +91,25 @@ export class Api {
     return (await answer.json()) as RunView;
   }
 
+  /** One that was closed before the service knew of it. */
+  async closedRun({ team = 'red', identity = 'ann' }: Pick<KeyOptions, 'team' | 'identity'> = {}): Promise<ClosedRun> {
+    const { dataDir } = this.fake.service;
+    const made = await makeClosedRun(dataDir, { by: { team, identity, key: 'k1' } });
+    await syncRuns(this.fake.store, dataDir);
+    return made;
+  }
+
   async close(): Promise<void> {
     await this.fake.close();
   }
+}
+
+/** With a key, and a run that it has opened. It closes when the tests that it was opened for are over. */
+export async function openApiWithRun(
+  options: KeyOptions = {},
+): Promise<{ readonly api: Api; readonly key: string; readonly run: string }> {
+  const api = await Api.open();
+  afterAll(() => api.close());
+  const key = api.key(options);
+  return { api, key, run: (await api.open(key)).id };
 }

@@ -1,24 +1,14 @@
 import { createPublicKey } from 'node:crypto';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { unpack } from '../bundle/bundle.fixture.ts';
 import { checkBundle } from '../bundle/check.ts';
-import { makeClosedRun } from '../bundle/closed-run.fixture.ts';
 import { openSigningKey } from '../bundle/signing-key.ts';
-import { syncRuns } from '../store/rebuild.ts';
 import { Api } from './api.fixture.ts';
 
-let api: Api;
-let run: string;
-beforeAll(async () => {
-  api = await Api.open();
-  const { store } = api.fake;
-  const { dataDir } = api.fake.service;
-  const by = { team: 'red', identity: 'ann', key: 'k1' };
-  run = (await makeClosedRun(dataDir, { by })).dir.id;
-  await syncRuns(store, dataDir);
-});
+const api = await Api.open();
+const run = (await api.closedRun()).dir.id;
 afterAll(() => api.close());
 
 test('a key of the team takes the whole bundle of a closed run, which the public key of the service verifies', async () => {
@@ -44,10 +34,8 @@ test('a run that is open has none, and a run of another team is one that does no
 });
 
 test('a content that is lost is told with a code, and no path of this machine', async () => {
-  const { store } = api.fake;
   const { dataDir } = api.fake.service;
-  const { dir } = await makeClosedRun(dataDir, { by: { team: 'red', identity: 'ann', key: 'k1' } });
-  await syncRuns(store, dataDir);
+  const { dir } = await api.closedRun();
   await rm(dir.patch);
   const answer = await api.ask(api.key(), 'GET', `/v1/runs/${dir.id}/bundle`);
   const text = await answer.text();

@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { encodeContext, parseContext } from '../context/context-snapshot.ts';
 import { keepContext } from '../context/context-files.ts';
 import type { ContextView } from '../contract/context-view.ts';
@@ -7,17 +7,9 @@ import type { RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
 import type { Draft } from '../journal/entry.ts';
 import { attached, closed, denied, ended, intended, linesOf, opened, textOf } from '../journal/story.fixture.ts';
-import { Api } from './api.fixture.ts';
+import { openApiWithRun } from './api.fixture.ts';
 
-let api: Api;
-let key: string;
-let run: string;
-beforeAll(async () => {
-  api = await Api.open();
-  key = api.key();
-  run = (await api.open(key)).id;
-});
-afterAll(() => api.close());
+const { api, key, run } = await openApiWithRun();
 
 const said = { version: 1, summary: 'read() drops the last line', model: 'strong-2' };
 

@@ -1,22 +1,13 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makeClosedRun } from '../bundle/closed-run.fixture.ts';
+import { afterAll, expect, test } from 'vitest';
 import type { FingerprintView } from '../contract/fingerprint-view.ts';
-import type { RunDir } from '../data-dir/data-dir.ts';
 import { documentDigest, Fingerprint } from '../drift/fingerprint.ts';
 import { fileOf } from '../drift/fingerprint-files.ts';
 import { findNewestFingerprint } from '../drift/recorded.ts';
-import { syncRuns } from '../store/rebuild.ts';
 import { Api } from './api.fixture.ts';
 
-let api: Api;
-let dir: RunDir;
-beforeAll(async () => {
-  api = await Api.open();
-  const { dataDir } = api.fake.service;
-  ({ dir } = await makeClosedRun(dataDir, { by: { team: 'red', identity: 'ann', key: 'k1' } }));
-  await syncRuns(api.fake.store, dataDir);
-});
+const api = await Api.open();
+const { dir } = await api.closedRun();
 afterAll(() => api.close());
 
 const ask = (run: string, team = 'red'): Promise<Response> =>

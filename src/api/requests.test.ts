@@ -3,7 +3,7 @@ import type { Problem } from '../contract/problem.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import { standardAdmission } from './admission.ts';
-import { Api } from './api.fixture.ts';
+import { Api, openApiWithRun } from './api.fixture.ts';
 import { allRoutes } from './routes.ts';
 
 async function problemOf(answer: Response): Promise<Problem> {
@@ -11,16 +11,8 @@ async function problemOf(answer: Response): Promise<Problem> {
   return (await answer.json()) as Problem;
 }
 
-describe('a request', () => {
-  let api: Api;
-  let key: string;
-  let run: string;
-  beforeAll(async () => {
-    api = await Api.open();
-    key = api.key({ policies: 'any' });
-    run = (await api.open(key)).id;
-  });
-  afterAll(() => api.close());
+describe('a request', async () => {
+  const { api, key, run } = await openApiWithRun({ policies: 'any' });
 
   const strict = allRoutes().flatMap((route) =>
     route.kind === 'http' && route.body?.kind === 'json' && route.operation !== 'makeCall' ? [route] : [],
@@ -128,16 +120,8 @@ describe('a request', () => {
   });
 });
 
-describe('a call', () => {
-  let api: Api;
-  let key: string;
-  let run: string;
-  beforeAll(async () => {
-    api = await Api.open();
-    key = api.key();
-    run = (await api.open(key)).id;
-  });
-  afterAll(() => api.close());
+describe('a call', async () => {
+  const { api, key, run } = await openApiWithRun();
 
   test('made twice with one id is made once; both are given its answer', async () => {
     const call = { tool: 'exec', argv: ['true'] };

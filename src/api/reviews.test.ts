@@ -2,14 +2,13 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { makeClosedRun, verifyIt, type ClosedRun } from '../bundle/closed-run.fixture.ts';
+import { verifyIt, type ClosedRun } from '../bundle/closed-run.fixture.ts';
 import type { Problem } from '../contract/problem.ts';
 import { ReviewRecordView, ReviewView } from '../contract/review-view.ts';
 import { canonicalJson, digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { Ledger } from '../promotion/ledger.ts';
 import { signWord } from '../promotion/own-word.ts';
-import { syncRuns } from '../store/rebuild.ts';
 import { Api } from './api.fixture.ts';
 
 const kim = generateKeyPairSync('ed25519');
@@ -20,17 +19,10 @@ let run: ClosedRun;
 let kims: string;
 beforeEach(async () => {
   api = await Api.open({ reviewers });
-  run = await closedRun('ann');
+  run = await api.closedRun();
   kims = api.key({ identity: 'kim' });
 });
 afterEach(() => api.close());
-
-async function closedRun(identity: string, team = 'red'): Promise<ClosedRun> {
-  const { dataDir } = api.fake.service;
-  const made = await makeClosedRun(dataDir, { by: { team, identity, key: 'k1' } });
-  await syncRuns(api.fake.store, dataDir);
-  return made;
-}
 
 async function look(key = kims, id = run.dir.id): Promise<ReviewView> {
   return (await (await api.ask(key, 'GET', `/v1/runs/${id}/review`)).json()) as ReviewView;
@@ -88,7 +80,7 @@ describe('a review over HTTP', () => {
     await expect(service.proposals.give(service.local(), run.dir.id, asked)).rejects.toMatchObject({
       code: 'run_not_found',
     });
-    const own = await closedRun(service.local().identity, 'local');
+    const own = await api.closedRun({ team: 'local', identity: service.local().identity });
     const view = await service.proposals.review(service.local(), own.dir.id);
     const give = service.proposals.give(service.local(), own.dir.id, { ...asked, manifest: view.manifest });
     await expect(give).rejects.toMatchObject({ code: 'forbidden' });
@@ -187,8 +179,8 @@ test('a record that was changed is told with a code, and no path of this machine
 test('what was rolled back on the same files is told, of the own team alone', async () => {
   const { dataDir } = api.fake.service;
   const ledger = new Ledger(dataDir);
-  const theirs = await closedRun('bob', 'blue');
-  const earlier = await closedRun('ann');
+  const theirs = await api.closedRun({ team: 'blue', identity: 'bob' });
+  const earlier = await api.closedRun();
   for (const [at, one] of [earlier, theirs].entries()) {
     const id = `${'0'.repeat(25)}${at}`;
     const when = '2026-01-02T03:04:05.678Z';

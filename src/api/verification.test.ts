@@ -1,21 +1,12 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makeClosedRun } from '../bundle/closed-run.fixture.ts';
-import type { RunDir } from '../data-dir/data-dir.ts';
-import { syncRuns } from '../store/rebuild.ts';
+import { afterAll, expect, test } from 'vitest';
 import { someVerification } from '../verify/verification.fixture.ts';
 import { writeVerification } from '../verify/verification-files.ts';
 import { Api } from './api.fixture.ts';
 
-let api: Api;
-let dir: RunDir;
-beforeAll(async () => {
-  api = await Api.open();
-  const { dataDir } = api.fake.service;
-  ({ dir } = await makeClosedRun(dataDir, { by: { team: 'red', identity: 'ann', key: 'k1' } }));
-  await syncRuns(api.fake.store, dataDir);
-});
+const api = await Api.open();
+const { dir } = await api.closedRun();
 afterAll(() => api.close());
 
 const ask = (team = 'red'): Promise<Response> =>

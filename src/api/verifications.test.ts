@@ -1,11 +1,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { makeClosedRun, verifyIt, type ClosedRun } from '../bundle/closed-run.fixture.ts';
+import { verifyIt, type ClosedRun } from '../bundle/closed-run.fixture.ts';
 import type { Problem } from '../contract/problem.ts';
 import { VerificationList, VerificationState } from '../contract/verification-view.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
-import { syncRuns } from '../store/rebuild.ts';
 import { someVerification } from '../verify/verification.fixture.ts';
 import { writeVerification } from '../verify/verification-files.ts';
 import type { VerifyOptions } from '../verify/verify.ts';
@@ -32,7 +31,7 @@ beforeEach(async () => {
   api = await Api.open();
   judging = [];
   ann = api.key();
-  run = await closedRun();
+  run = await api.closedRun();
   api.fake.runner.verify = (id, options) =>
     new Promise((resolve, reject) => {
       const dir = api.fake.service.dataDir.runDir(id);
@@ -45,13 +44,6 @@ beforeEach(async () => {
     });
 });
 afterEach(() => api.close());
-
-async function closedRun(): Promise<ClosedRun> {
-  const { dataDir } = api.fake.service;
-  const made = await makeClosedRun(dataDir, { by: { team: 'red', identity: 'ann', key: 'k1' } });
-  await syncRuns(api.fake.store, dataDir);
-  return made;
-}
 
 type Answered = Partial<VerificationState & Problem>;
 
@@ -163,7 +155,7 @@ describe('a verification over HTTP', () => {
 describe('a verification takes the place of a run', () => {
   test('of its key, until it has ended however it ends', async () => {
     const small = api.key({ identity: 'eve', quota: { openRuns: 1 } });
-    const other = await closedRun();
+    const other = await api.closedRun();
     const [, { id = '' }] = await ask('POST', '', {}, small);
     expect(await ask('POST', '', {}, small, other.dir.id)).toMatchObject([429, { code: 'rate_limited' }]);
     expect((await api.ask(small, 'POST', '/v1/runs', {})).status).toBe(429);
@@ -213,13 +205,11 @@ describe('nothing is verified', () => {
     expect(await ask('GET', `/${id}`, undefined, blue)).toMatchObject(wanted);
     expect(await ask('POST', `/${id}/cancel`, undefined, blue)).toMatchObject(wanted);
     // By way of a run of one's own it is none either.
-    const { dataDir } = api.fake.service;
-    const own = await makeClosedRun(dataDir, { by: { team: 'blue', identity: 'bob', key: 'k2' } });
-    await syncRuns(api.fake.store, dataDir);
+    const own = await api.closedRun({ team: 'blue', identity: 'bob' });
     expect(await ask('GET', `/${id}`, undefined, blue, own.dir.id)).toMatchObject([404, { code: 'not_found' }]);
     expect(await ask('POST', `/${id}/cancel`, undefined, blue, own.dir.id)).toMatchObject([404, { code: 'not_found' }]);
     expect(judged().options.signal?.aborted).toBe(false);
-    await verifyIt(dataDir, own);
+    await verifyIt(api.fake.service.dataDir, own);
     expect((await ask('GET', '', undefined, blue, own.dir.id))[0]).toBe(200);
   });
 });
