@@ -1,9 +1,10 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { RunnerError } from '../errors.ts';
+import { whatIsWrong } from '../tools/parse-call.ts';
 import type { BodySpec } from './route.ts';
+import { refuseVast } from './vast-json.ts';
 
 const jsonBytesMax = 1_048_576;
-const depthMax = 64;
 const atOnceMax = 262_144;
 
 /** What the bodies of all requests together may hold while they arrive and are worked on; those of one team half of it. */
@@ -109,12 +110,10 @@ async function arriving(request: Request, bytes: number): Promise<Buffer> {
 function parse(bytes: Buffer, spec: BodySpec): unknown {
   if (spec.kind !== 'json') return bytes;
   if (bytes.length === 0 && spec.optional === true) return check({}, spec);
-  const text = bytes.toString('utf8');
-  if (spec.checkedLater !== true && isDeep(text))
-    throw new RunnerError('invalid_request', `the body is JSON of more than ${depthMax} levels`);
+  refuseVast(bytes);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(bytes.toString('utf8'));
   } catch {
     throw new RunnerError('invalid_request', 'the body is not JSON');
   }
@@ -131,33 +130,8 @@ function check(value: unknown, spec: BodySpec & { kind: 'json' }): unknown {
 export function parseAs<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new RunnerError('invalid_request', `${what}: ${z.prettifyError(parsed.error).slice(0, 2_000)}`);
+  throw new RunnerError('invalid_request', `${what}: ${whatIsWrong(parsed.error).slice(0, 2_000)}`);
 }
-
-/** Counts brackets outside of strings. */
-function isDeep(text: string): boolean {
-  let depth = 0;
-  let inString = false;
-  for (let at = 0; at < text.length; at++) {
-    const code = text.charCodeAt(at);
-    if (inString) {
-      if (code === backslash) at++;
-      else if (code === quote) inString = false;
-    } else if (code === quote) inString = true;
-    else if (code === openBrace || code === openBracket) {
-      depth += 1;
-      if (depth > depthMax) return true;
-    } else if (code === closeBrace || code === closeBracket) depth -= 1;
-  }
-  return false;
-}
-
-const backslash = 0x5c;
-const quote = 0x22;
-const openBrace = 0x7b;
-const openBracket = 0x5b;
-const closeBrace = 0x7d;
-const closeBracket = 0x5d;
 
 function refuseType(request: Request, spec: BodySpec): void {
   const [given = ''] = (request.headers.get('content-type') ?? '').split(';');

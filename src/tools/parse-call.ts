@@ -11,6 +11,13 @@ export function parseCall(callId: string, input: ToolCallInput): ToolCall {
       `call id ${JSON.stringify(callId.slice(0, 80))} must match ${callIdPattern.source}`,
     );
   const parsed = ToolCall.safeParse(input);
-  if (!parsed.success) throw new RunnerError('invalid_request', `call ${callId}: ${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) throw new RunnerError('invalid_request', `call ${callId}: ${whatIsWrong(parsed.error)}`);
   return parsed.data;
 }
+
+/** The first of it: there may be as much as the input has values, and it is sorted. */
+export function whatIsWrong({ issues }: z.ZodError): string {
+  return z.prettifyError({ issues: issues.slice(0, issuesMax) });
+}
+
+const issuesMax = 20;

@@ -6,6 +6,7 @@ import { version } from '../../version.ts';
 import { pulledStream } from '../event-stream.ts';
 import { json, route, type Asked, type Reply, type Route } from '../route.ts';
 import { ServiceRun } from '../service-run.ts';
+import { refuseVast } from '../vast-json.ts';
 
 /** Of JSON, which is understood at once while everybody waits. */
 const bytesMax = 4 * 1024 * 1024;
@@ -44,6 +45,7 @@ export function mcpRoutes(): readonly Route[] {
       },
       handle: async (asked) => {
         const { service, principal, params } = asked;
+        refuseVast(asked.body);
         const run = new ServiceRun(service, principal, params.run);
         // Loaded for the first who asks for it: a service without such clients never needs it.
         const [{ McpRun }, { McpHttp }, { WaitingCalls: Waiting }] = await Promise.all([
