@@ -66,6 +66,19 @@ describe('who wrote a line', () => {
     expect(await told('a\n', Buffer.from([65, 0, 10]), 'a\nb\n')).toEqual(['base a', 'c1/c2 b']);
   });
 
+  test('is told of the newest versions, as many as fit in a bound, and others have their turn in between', async () => {
+    let turns = 0;
+    const clock = setInterval(() => (turns += 1), 1);
+    const large = Array.from({ length: 34 }, (_, at) => `${'x'.repeat(1_000_000)}\n${at}\n`);
+    const found = await told('first\n', ...large, 'last\n', `${'x'.repeat(1_000_000)}\n34\n`);
+    clearInterval(clock);
+    expect(found.map((line) => line.slice(0, 40))).toEqual(['c36 xxx'.padEnd(40, 'x'), 'c36 34']);
+    expect(turns).toBeGreaterThan(5);
+    const kept = await told('first\n', ...large);
+    expect(kept[0]?.slice(0, 60)).toContain('base/c1/');
+    expect(kept[1]).toBe('c34 33');
+  });
+
   test('keeps every byte of a line that is no UTF-8', async () => {
     const found = await blameOf([Buffer.from([0xff, 0xfe, 10, 0xc3, 10])]);
     expect(

@@ -1,5 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../digest.ts';
-import { keptLines } from './line-diff.ts';
+import { DiffWork, keptLines } from './line-diff.ts';
 import type { Author, Version } from './versions.ts';
 
 /** A line, without what ends it but for a carriage return. */
@@ -18,8 +19,11 @@ export type Blame =
 /** Of a file whose lines are told apart. */
 export const blameBytesMax = 1024 * 1024;
 const authorsMax = 8;
-/** Versions that are compared, the newest; of those before it is not told apart what they wrote. */
-const loadedMax = 1_000;
+/** Versions that are compared, the newest, and their bytes; of those before it is not told apart what they wrote. */
+const comparedMax = 1_000;
+const comparedBytesMax = 32 * 1024 * 1024;
+/** Of all comparisons together: a second or so. */
+const stepsMax = 20_000_000;
 
 /**
  * Who wrote each line of a file, from its versions. A line belongs to the version in which it came, as long as it stays; one that goes
@@ -30,16 +34,37 @@ export async function blame(last: Version, load: (digest: Digest) => Promise<Buf
   const found = await contentOf(last, load);
   if (typeof found === 'string') return { kind: 'whole', why: found, author: last.author };
   const versions = versionsOf(last);
-  let lines: readonly BlamedLine[] = [];
-  let unknown: Author[] = [];
-  for (const [at, version] of versions.entries()) {
-    const content = versions.length - at > loadedMax ? undefined : await contentOf(version, load);
-    if (Buffer.isBuffer(content)) {
-      lines = next(lines, linesOf(content), severalOf([...unknown, version.author]));
+  const contents = await newestOf(versions, load);
+  let [lines, unknown, stepsLeft]: [readonly BlamedLine[], Author[], number] = [[], [], stepsMax];
+  for (const version of versions) {
+    const content = contents.get(version);
+    if (content === undefined) unknown.push(version.author);
+    else {
+      const work = new DiffWork(stepsLeft);
+      lines = next(lines, linesOf(content), severalOf([...unknown, version.author]), work);
+      stepsLeft -= work.stepsTaken;
       unknown = [];
-    } else unknown.push(version.author);
+      await setImmediate(); // others have their turn
+    }
   }
   return { kind: 'lines', lines };
+}
+
+/** Of those that are compared, as far as they are kept. */
+async function newestOf(
+  versions: readonly Version[],
+  load: (digest: Digest) => Promise<Buffer | undefined>,
+): Promise<ReadonlyMap<Version, Buffer>> {
+  const contents = new Map<Version, Buffer>();
+  let bytes = 0;
+  for (const version of versions.slice(-comparedMax).reverse()) {
+    const content = await contentOf(version, load);
+    if (!Buffer.isBuffer(content)) continue;
+    bytes += content.length;
+    if (bytes > comparedBytesMax) break;
+    contents.set(version, content);
+  }
+  return contents;
 }
 
 /** Oldest first. */
@@ -68,10 +93,11 @@ function linesOf(content: Buffer): readonly string[] {
   return lines;
 }
 
-function next(before: readonly BlamedLine[], now: readonly string[], authors: readonly Author[]): BlamedLine[] {
+function next(before: readonly BlamedLine[], now: readonly string[], authors: readonly Author[], work: DiffWork): BlamedLine[] {
   const kept = keptLines(
     before.map(({ bytes }) => bytes),
     now,
+    work,
   );
   return now.map((bytes, at) => before[kept[at] ?? -1] ?? { bytes, authors });
 }

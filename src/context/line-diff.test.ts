@@ -1,6 +1,6 @@
 import { array, assert, boolean, constantFrom, property } from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { keptLines } from './line-diff.ts';
+import { DiffWork, keptLines } from './line-diff.ts';
 
 /** Few different lines, so that many stand more than once. */
 const text = array(constantFrom('a', 'b', 'c', '', '}'), { maxLength: 40 });
@@ -47,5 +47,23 @@ describe('lines that were kept', () => {
     const started = performance.now();
     expect(keptLines(many('a'), many('b')).every((origin) => origin === -1)).toBe(true);
     expect(performance.now() - started).toBeLessThan(2_000);
+  });
+
+  /** Parts of which none has a line in common with its like on the other side, between lines that both have. */
+  const apart = (letter: string, parts: number, each: number): string[] =>
+    Array.from({ length: parts }, (_, part) => [`${part}`, ...Array<string>(each).fill(letter)]).flat();
+
+  test('of many parts that have nothing in common cost no more than a bound, and the lines between them are told', () => {
+    const work = new DiffWork();
+    const kept = keptLines(apart('a', 500, 1_000), apart('b', 500, 1_000), work);
+    expect(work.stepsTaken).toBeGreaterThan(1_000_000);
+    expect(work.stepsTaken).toBeLessThanOrEqual(2_000_000);
+    expect(kept.filter((origin) => origin >= 0)).toHaveLength(500);
+  });
+
+  test('cost no more than others have left', () => {
+    const work = new DiffWork(1_000);
+    keptLines(apart('a', 10, 100), apart('b', 10, 100), work);
+    expect(work.stepsTaken).toBeLessThanOrEqual(1_000);
   });
 });

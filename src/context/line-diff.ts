@@ -1,9 +1,10 @@
 /**
  * For each line of `now` the line of `before` that it is, or -1 where it is new. What is given is in order on both sides: no two
  * lines have one origin, and none cross. Lines that stand once on either side anchor the rest (patience), between them the
- * shortest way is taken (Myers). Time and memory are bounded: of a part with more than `editsMax` edits nothing is told apart.
+ * shortest way is taken (Myers). Time and memory are bounded: of a part with more than `editsMax` edits nothing is told apart, nor of
+ * one that is looked at when `work` is done.
  */
-export function keptLines(before: readonly string[], now: readonly string[]): Int32Array {
+export function keptLines(before: readonly string[], now: readonly string[], work = new DiffWork()): Int32Array {
   const kept = new Int32Array(now.length).fill(-1);
   const ids = new Map<string, number>();
   const idOf = (line: string): number => {
@@ -18,13 +19,34 @@ export function keptLines(before: readonly string[], now: readonly string[]): In
     const middle = trimmed(sides, part, kept);
     if (middle.a === middle.aEnd || middle.b === middle.bEnd) continue;
     const anchors = anchorsIn(sides, middle);
-    if (anchors.length === 0) shortestWay(sides, middle, kept);
+    if (anchors.length === 0) shortestWay(sides, middle, kept, work);
     else parts.push(...between(middle, anchors));
   }
   return kept;
 }
 
 const editsMax = 1_000;
+
+/** Of one comparison: four parts of which nothing can be told apart, or thousands of hunks. */
+const stepsMax = 2_000_000;
+
+/** Steps of shortest ways that may be taken yet: many parts, each within its own bound, would take half a minute. */
+export class DiffWork {
+  readonly #most: number;
+  stepsTaken = 0;
+
+  /** `within`: what comparisons before this one have left of a bound on all of them. */
+  constructor(within = stepsMax) {
+    this.#most = Math.min(within, stepsMax);
+  }
+
+  /** False: they are more than there are left. */
+  take(steps: number): boolean {
+    if (this.stepsTaken + steps > this.#most) return false;
+    this.stepsTaken += steps;
+    return true;
+  }
+}
 
 interface Sides {
   readonly before: Int32Array;
@@ -98,12 +120,13 @@ function* between(part: Part, anchors: readonly (readonly [number, number])[]): 
 }
 
 /** An O(ND) Difference Algorithm and Its Variations, Myers 1986: the greedy one, with a trace to go back by. */
-function shortestWay({ before, now }: Sides, { a, aEnd, b, bEnd }: Part, kept: Int32Array): void {
+function shortestWay({ before, now }: Sides, { a, aEnd, b, bEnd }: Part, kept: Int32Array, work: DiffWork): void {
   const [n, m] = [aEnd - a, bEnd - b];
   const max = Math.min(n + m, editsMax);
   const furthest = new Int32Array(2 * max + 3);
   const trace: Int32Array[] = [];
   for (let edits = 0; edits <= max; edits++) {
+    if (!work.take(edits + 1)) return;
     for (let k = -edits; k <= edits; k += 2) {
       const down = k === -edits || (k !== edits && reach(furthest, max, k - 1) < reach(furthest, max, k + 1));
       let x = down ? reach(furthest, max, k + 1) : reach(furthest, max, k - 1) + 1;
