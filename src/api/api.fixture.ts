@@ -1,9 +1,7 @@
 import { afterAll } from 'vitest';
-import { makeClosedRun, type ClosedRun } from '../bundle/closed-run.fixture.ts';
 import type { RunView } from '../contract/run-view.ts';
 import { FakeService } from '../service/fake-runner.fixture.ts';
 import type { ServiceOptions } from '../service/service.ts';
-import { syncRuns } from '../store/rebuild.ts';
 import { standardQuota, scopes, type Quota, type Scope } from '../store/key-row.ts';
 import type { Admission, AdmissionLimits } from './admission.ts';
 import type { App } from './app.ts';
@@ -89,14 +87,6 @@ export class Api {
     const answer = await this.ask(key, 'POST', '/v1/runs', body);
     if (answer.status !== 201) throw new Error(await answer.text());
     return (await answer.json()) as RunView;
-  }
-
-  /** One that was closed before the service knew of it. */
-  async closedRun({ team = 'red', identity = 'ann' }: Pick<KeyOptions, 'team' | 'identity'> = {}): Promise<ClosedRun> {
-    const { dataDir } = this.fake.service;
-    const made = await makeClosedRun(dataDir, { by: { team, identity, key: 'k1' } });
-    await syncRuns(this.fake.store, dataDir);
-    return made;
   }
 
   async close(): Promise<void> {

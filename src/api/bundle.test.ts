@@ -8,7 +8,7 @@ import { openSigningKey } from '../bundle/signing-key.ts';
 import { Api } from './api.fixture.ts';
 
 const api = await Api.open();
-const run = (await api.closedRun()).dir.id;
+const run = (await api.fake.closedRun()).dir.id;
 afterAll(() => api.close());
 
 test('a key of the team takes the whole bundle of a closed run, which the public key of the service verifies', async () => {
@@ -35,7 +35,7 @@ test('a run that is open has none, and a run of another team is one that does no
 
 test('a content that is lost is told with a code, and no path of this machine', async () => {
   const { dataDir } = api.fake.service;
-  const { dir } = await api.closedRun();
+  const { dir } = await api.fake.closedRun();
   await rm(dir.patch);
   const answer = await api.ask(api.key(), 'GET', `/v1/runs/${dir.id}/bundle`);
   const text = await answer.text();

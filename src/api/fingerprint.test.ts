@@ -7,7 +7,7 @@ import { findNewestFingerprint } from '../drift/recorded.ts';
 import { Api } from './api.fixture.ts';
 
 const api = await Api.open();
-const { dir } = await api.closedRun();
+const { dir } = await api.fake.closedRun();
 afterAll(() => api.close());
 
 const ask = (run: string, team = 'red'): Promise<Response> =>

@@ -19,7 +19,7 @@ let run: ClosedRun;
 let kims: string;
 beforeEach(async () => {
   api = await Api.open({ reviewers });
-  run = await api.closedRun();
+  run = await api.fake.closedRun();
   kims = api.key({ identity: 'kim' });
 });
 afterEach(() => api.close());
@@ -80,7 +80,7 @@ describe('a review over HTTP', () => {
     await expect(service.proposals.give(service.local(), run.dir.id, asked)).rejects.toMatchObject({
       code: 'run_not_found',
     });
-    const own = await api.closedRun({ team: 'local', identity: service.local().identity });
+    const own = await api.fake.closedRun({ team: 'local', identity: service.local().identity });
     const view = await service.proposals.review(service.local(), own.dir.id);
     const give = service.proposals.give(service.local(), own.dir.id, { ...asked, manifest: view.manifest });
     await expect(give).rejects.toMatchObject({ code: 'forbidden' });
@@ -179,8 +179,8 @@ test('a record that was changed is told with a code, and no path of this machine
 test('what was rolled back on the same files is told, of the own team alone', async () => {
   const { dataDir } = api.fake.service;
   const ledger = new Ledger(dataDir);
-  const theirs = await api.closedRun({ team: 'blue', identity: 'bob' });
-  const earlier = await api.closedRun();
+  const theirs = await api.fake.closedRun({ team: 'blue', identity: 'bob' });
+  const earlier = await api.fake.closedRun();
   for (const [at, one] of [earlier, theirs].entries()) {
     const id = `${'0'.repeat(25)}${at}`;
     const when = '2026-01-02T03:04:05.678Z';

@@ -6,7 +6,7 @@ import { writeVerification } from '../verify/verification-files.ts';
 import { Api } from './api.fixture.ts';
 
 const api = await Api.open();
-const { dir } = await api.closedRun();
+const { dir } = await api.fake.closedRun();
 afterAll(() => api.close());
 
 const ask = (team = 'red'): Promise<Response> =>

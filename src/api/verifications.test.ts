@@ -31,7 +31,7 @@ beforeEach(async () => {
   api = await Api.open();
   judging = [];
   ann = api.key();
-  run = await api.closedRun();
+  run = await api.fake.closedRun();
   api.fake.runner.verify = (id, options) =>
     new Promise((resolve, reject) => {
       const dir = api.fake.service.dataDir.runDir(id);
@@ -155,7 +155,7 @@ describe('a verification over HTTP', () => {
 describe('a verification takes the place of a run', () => {
   test('of its key, until it has ended however it ends', async () => {
     const small = api.key({ identity: 'eve', quota: { openRuns: 1 } });
-    const other = await api.closedRun();
+    const other = await api.fake.closedRun();
     const [, { id = '' }] = await ask('POST', '', {}, small);
     expect(await ask('POST', '', {}, small, other.dir.id)).toMatchObject([429, { code: 'rate_limited' }]);
     expect((await api.ask(small, 'POST', '/v1/runs', {})).status).toBe(429);
@@ -205,7 +205,7 @@ describe('nothing is verified', () => {
     expect(await ask('GET', `/${id}`, undefined, blue)).toMatchObject(wanted);
     expect(await ask('POST', `/${id}/cancel`, undefined, blue)).toMatchObject(wanted);
     // By way of a run of one's own it is none either.
-    const own = await api.closedRun({ team: 'blue', identity: 'bob' });
+    const own = await api.fake.closedRun({ team: 'blue', identity: 'bob' });
     expect(await ask('GET', `/${id}`, undefined, blue, own.dir.id)).toMatchObject([404, { code: 'not_found' }]);
     expect(await ask('POST', `/${id}/cancel`, undefined, blue, own.dir.id)).toMatchObject([404, { code: 'not_found' }]);
     expect(judged().options.signal?.aborted).toBe(false);

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, type Duplex } from 'node:stream';
+import { makeClosedRun, type ClosedRun } from '../bundle/closed-run.fixture.ts';
 import { digestOfContext, parseContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import { digestOf } from '../digest.ts';
@@ -11,6 +12,7 @@ import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { ForkRequest, OpenRequest, RunSnapshot } from '../runner.ts';
+import { syncRuns } from '../store/rebuild.ts';
 import { Store } from '../store/store.ts';
 import { describeTools } from '../tools/describe.ts';
 import { parseCall } from '../tools/parse-call.ts';
@@ -262,6 +264,14 @@ export class FakeService {
     const verify: Verify = (...asked) => runner.verify(...asked);
     const service = await Service.open({ runner, desk, dataDir, store, policies, disk, verify, options });
     return new FakeService(service, runner, desk, store, directory, clock);
+  }
+
+  /** A run that was closed before the service knew of it. */
+  async closedRun({ team = 'red', identity = 'ann' } = {}): Promise<ClosedRun> {
+    const { dataDir } = this.service;
+    const made = await makeClosedRun(dataDir, { by: { team, identity, key: 'k1' } });
+    await syncRuns(this.store, dataDir);
+    return made;
   }
 
   async close(): Promise<void> {
