@@ -1,24 +1,26 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { execa } from 'execa';
+import { beside } from './suite/beside.ts';
 import { temporaryFolder } from './suite/temporary-folder.ts';
 import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
 
 /**
- * Unit and engine tests, and what they come to together with the supervisor's (0: they passed). A file that failed is run once more
- * when nothing else runs on the machine; what passes only then is named in the last lines. Arguments: the exit code of the
- * supervisor's tests, and which files, all of them where none is named.
+ * Everything that must hold for a change: types, lint, format and dead code, the supervisor's tests, unit and engine tests, and what
+ * they come to (0: all of it holds). What the check finds ends it at once. The supervisor's tests mostly wait: they run beside the
+ * check and the first of the others. A file that failed is run once more when nothing else runs on the machine; what passes only
+ * then is named in the last lines. Arguments: files, which then are run alone.
  */
-const [supervisor, ...only] = process.argv.slice(2);
+const only = process.argv.slice(2);
 const folder = temporaryFolder();
 const projects = ['unit', 'together', 'timed', 'engine'].flatMap((name) => ['--project', name]);
 
 /** Undefined where vitest ended before it could say anything, or with an error that it did not report. */
-function vitest(files: readonly string[]): Report | undefined {
+async function vitest(files: readonly string[]): Promise<Report | undefined> {
   const path = join(folder.path, 'report.json');
   rmSync(path, { force: true });
   const env = { GLOVEBOX_TEST_REPORT: path, TMPDIR: folder.path };
-  const { exitCode } = execaSync('npx', ['vitest', 'run', ...projects, ...files], {
+  const { exitCode } = await execa('npx', ['vitest', 'run', ...projects, ...files], {
     env,
     stdio: 'inherit',
     reject: false,
@@ -34,21 +36,46 @@ function vitest(files: readonly string[]): Report | undefined {
   }
 }
 
-// Whoever interrupts the tests ends vitest; what is in memory is still to be given back.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
+/** Gives way to what is held to a time. */
+async function checks(): Promise<boolean> {
+  console.log('== types, lint, format, dead code');
+  const check = ['-n', '5', 'make', '--no-print-directory', 'check'];
+  return (await execa('nice', check, { stdio: 'inherit', reject: false })).exitCode === 0;
+}
 
-try {
-  const first = vitest(only) ?? { files: [], errors: ['vitest left no report'] };
+/** Of all that vitest runs, with what failed run once more. */
+async function tests(): Promise<{ first: Report; again: ReadonlyMap<string, Report | undefined> }> {
+  console.log('== unit and engine tests');
+  const first = (await vitest(only)) ?? { files: [], errors: ['vitest left no report'] };
   const again = new Map<string, Report | undefined>();
   for (const file of filesToRepeat(first)) {
     console.log(`== ${file} once more, alone`);
-    again.set(file, vitest([file]));
+    again.set(file, await vitest([file]));
   }
-  const verdict = judge(first, again);
-  const passed = verdict.passed + (supervisor === '0' ? 1 : 0);
-  const failed = verdict.failed + (supervisor === '0' ? 0 : 1);
-  for (const line of linesOf({ ...verdict, passed, failed })) console.log(line);
-  process.exitCode = failed === 0 ? 0 : 1;
+  return { first, again };
+}
+
+// Whoever interrupts the tests ends vitest; what is in memory is still to be given back.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
+
+const whole = only.length === 0;
+const program = ['images/supervisor/test.sh'];
+const supervisor = whole ? beside('the supervisor: driver, sanitizers, fuzzer', 'sh', program, folder.path) : undefined;
+try {
+  if (whole && !(await checks())) {
+    for (const line of linesOf({ passed: 0, failed: 1, skipped: 0, onlyAlone: [], notes: [] })) console.log(line);
+    process.exitCode = 1;
+  } else {
+    const shown = supervisor?.shown();
+    const { first, again } = await tests();
+    const verdict = judge(first, again);
+    const held = await shown;
+    const passed = verdict.passed + (held === true ? 1 : 0);
+    const failed = verdict.failed + (held === false ? 1 : 0);
+    for (const line of linesOf({ ...verdict, passed, failed })) console.log(line);
+    process.exitCode = failed === 0 ? 0 : 1;
+  }
 } finally {
+  supervisor?.end();
   folder.remove();
 }
