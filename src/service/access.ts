@@ -1,5 +1,6 @@
 import { RunnerError } from '../errors.ts';
 import { idPattern } from '../ids.ts';
+import { personOf } from '../promotion/review.ts';
 import type { Scope } from '../store/key-row.ts';
 import type { RunRow, Runs } from '../store/runs.ts';
 import type { Principal } from './principal.ts';
@@ -8,7 +9,8 @@ import type { Principal } from './principal.ts';
  * Who may do what. Promises:
  *  - a team sees its own runs; another team's is answered as one that does not exist: the same words, after the same work;
  *  - a scope is asked for before anything is looked up;
- *  - who opened a run, or takes part in it (`participants.ts`), answers no approval of it, whatever its scopes.
+ *  - who opened a run, or takes part in it (`participants.ts`), answers no approval of it, whatever its scopes, its keys, and the
+ *    spelling of its name.
  */
 export class Access {
   readonly #runs: Runs;
@@ -52,12 +54,14 @@ export class Access {
   }
 }
 
-/** What stands against this identity's answering for that run. */
+/** What stands against this identity's answering for that run, however its name is spelled. */
 export function whyNotDecide(
   { identity }: Pick<Principal, 'identity'>,
   run: Pick<RunRow, 'id' | 'identity'>,
   callers: ReadonlySet<string>,
 ): string | undefined {
-  const what = run.identity === identity ? 'opened' : callers.has(identity) ? 'takes part in' : undefined;
+  const person = personOf(identity);
+  const isIn = [...callers].some((caller) => personOf(caller) === person);
+  const what = personOf(run.identity) === person ? 'opened' : isIn ? 'takes part in' : undefined;
   return what && `${identity} ${what} run ${run.id}, so somebody else has to answer for it`;
 }

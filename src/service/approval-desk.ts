@@ -1,6 +1,7 @@
 import type { ApprovalRequest, Approver, Verdict } from '../approvals/approval.ts';
 import type { ApprovalFilter, ApprovalView, DecideApproval } from '../contract/approval-view.ts';
 import { RunnerError } from '../errors.ts';
+import { personOf } from '../promotion/review.ts';
 import type { RunRow, Runs } from '../store/runs.ts';
 import type { VerdictRow, Verdicts } from '../store/verdicts.ts';
 import { whyNotDecide } from './access.ts';
@@ -21,7 +22,7 @@ const listedMax = 500;
 
 /**
  * Where a service's runs ask people. Promises:
- *  - an answer is in the store before it counts, and counts once for each identity;
+ *  - an answer is in the store before it counts, and counts once for each person, under however many spellings;
  *  - nobody who opened the run or takes part in it counts, whenever they did it;
  *  - another team's approval is answered as one that does not exist.
  */
@@ -97,7 +98,8 @@ export class ApprovalDesk {
     const counted = this.#counted(entry);
     const verdicts = counted.map(({ approve, identity, reason }) => ({ approve, by: identity, reason }));
     if (counted.some(({ approve }) => !approve)) this.#finish(entry, 'denied', verdicts);
-    else if (counted.length >= entry.request.quorum) this.#finish(entry, 'approved', verdicts);
+    else if (new Set(verdicts.map(({ by }) => personOf(by))).size >= entry.request.quorum)
+      this.#finish(entry, 'approved', verdicts);
   }
 
   #finish(entry: Pending, state: 'approved' | 'denied' | 'expired', verdicts: readonly Verdict[]): void {
