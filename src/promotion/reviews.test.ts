@@ -82,8 +82,18 @@ test('the same word once more is the one that is there; another word of the same
 });
 
 test('there are so many of one manifest and no more', async () => {
-  await Promise.all(Array.from({ length: 64 }, (_, n) => reviews.add({ ...review, reason: `${n}` }, [], key)));
+  const by = (n: number): string => `reviewer ${n}`;
+  await Promise.all(Array.from({ length: 64 }, (_, n) => reviews.add({ ...review, by: by(n) }, [], key)));
   await expect(reviews.add(review, [], key)).rejects.toMatchObject({ code: 'limit_exceeded' });
+});
+
+test('nobody says so much, under however many spellings, that a rejection by another has no room', async () => {
+  const say = (n: number): Promise<Review> =>
+    reviews.add({ ...review, by: n % 2 === 0 ? 'eve' : 'Eve', reason: `${n}` }, [], key);
+  for (let n = 0; n < 8; n++) await say(n);
+  await expect(say(8)).rejects.toMatchObject({ code: 'limit_exceeded' });
+  await reviews.add({ ...review, verdict: 'rejected', reason: 'it phones home' }, [], key);
+  expect(outcomeOf(await reviews.list(bundle)).rejected.map(({ by }) => by)).toEqual(['ada']);
 });
 
 describe('signed by the reviewer', () => {

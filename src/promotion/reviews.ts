@@ -30,6 +30,8 @@ export interface ReviewDraft extends Omit<Review, 'id' | 'at' | 'known'> {
 
 /** Of one manifest; far more than people who review. */
 const reviewsMax = 64;
+/** Of one person: whoever says more would leave no room for the words of others. */
+const wordsMax = 8;
 /** How far the clock of who signs may be from ours. */
 const clockMs = 10 * 60_000;
 
@@ -39,6 +41,7 @@ const clockMs = 10 * 60_000;
  *  - whoever had a hand in the run reviews nothing of it;
  *  - it says how its person was known; what they have signed themselves is held against their keys whenever it is read;
  *  - what a person has signed counts once, when it was signed: an old word does not come back;
+ *  - nobody says so much that another person is not heard;
  *  - a record that is not what was signed stops whatever asks for the reviews: it is never passed over.
  */
 export class Reviews {
@@ -65,6 +68,11 @@ export class Reviews {
     if (last !== undefined && isSame(draft, last)) return last.review;
     if (draft.own !== undefined) this.#refuseOwn(draft, draft.own, theirs, nowMs);
     const known = draft.own === undefined ? draft.known : 'signed';
+    if (theirs.length >= wordsMax)
+      throw new RunnerError(
+        'limit_exceeded',
+        `${draft.by} has said ${theirs.length} things of manifest ${draft.bundle}, as many as one person may; the last one stands`,
+      );
     if (kept.length >= reviewsMax)
       throw new RunnerError(
         'limit_exceeded',
