@@ -45,4 +45,11 @@ describe('isJson', () => {
     expect(isJson({ a: ['x'.repeat(10)] }, 10)).toBe(true);
     expect(isJson({ a: ['x'.repeat(11)] }, 10)).toBe(false);
   });
+
+  test('is not so of what is deeper than a bound, and asking that takes no stack', () => {
+    const deep = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
+    expect(isJson(deep(64))).toBe(true);
+    expect(isJson(deep(65))).toBe(false);
+    expect(isJson({ a: deep(1_000_000) })).toBe(false);
+  });
 });

@@ -172,3 +172,9 @@ test('a journal that goes on says more, and never less', () => {
   }
   expect(last).toEqual({ calls: 30, denied: 10, cpuMs: 30 });
 });
+
+test('tokens that are claimed beyond all counting leave facts that can be read again', () => {
+  const most = { input: Number.MAX_SAFE_INTEGER, output: Number.MAX_SAFE_INTEGER };
+  const facts = factsOf([opened, attached(1, { tokens: most }), attached(2, { tokens: most })]);
+  expect(RunFacts.parse(facts)).toMatchObject({ tokens: most });
+});

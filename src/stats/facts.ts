@@ -2,6 +2,7 @@ import { RunFailures } from '../failures/run-failures.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
 import { printable } from '../journal/printable.ts';
 import type { Verification } from '../verify/verification.ts';
+import { plus } from './numbers.ts';
 import { currenciesMax, factsVersion, modelsMax, waitsMax, type RunFacts } from './run-facts.ts';
 
 /**
@@ -108,7 +109,7 @@ export class FactsOfRun {
     this.#worked(model);
     if (tokens !== undefined) {
       const { input, output } = this.#tokens ?? { input: 0, output: 0 };
-      this.#tokens = { input: input + tokens.input, output: output + tokens.output };
+      this.#tokens = { input: plus(input, tokens.input), output: plus(output, tokens.output) };
     }
     if (cost === undefined || (this.#micros.size >= currenciesMax && !this.#micros.has(cost.currency))) return;
     const micros = Math.round(cost.amount * 1e6);

@@ -244,3 +244,12 @@ test('whatever the runs are, every number is finite, groups add up to all, and t
     { numRuns: 50 },
   );
 });
+
+test('what harnesses claim beyond all counting leaves numbers that are counts', () => {
+  const lanes = new Lanes({ nowMs: Date.now() });
+  const claimed = { input: Number.MAX_SAFE_INTEGER, output: Number.MAX_SAFE_INTEGER };
+  for (let run = 0; run < 3; run++) lanes.add(someFacts({ tokens: claimed, money: { EUR: 1e300 } }), unjudged);
+  const stats = lanes.stats('lane');
+  expect(Stats.parse(stats)).toEqual(stats);
+  expect(stats.all.cost.tokens).toMatchObject({ runs: 3, ...claimed });
+});

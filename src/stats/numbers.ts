@@ -58,3 +58,8 @@ const z2 = z * z;
 function rounded(share: number): number {
   return Math.round(share * 10_000) / 10_000;
 }
+
+/** Of counts that others say: what is beyond all counting stays the largest count there is, and no count is none. */
+export function plus(count: number, more: number): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, count + more);
+}

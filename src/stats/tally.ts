@@ -2,7 +2,7 @@ import { bucketAt, type Buckets } from './buckets.ts';
 import { growthOf } from './growth.ts';
 import { failuresAmong, type Judgement } from './judgement.ts';
 import type { ReviewedChange } from './lineage.ts';
-import { per, shareOf, spreadOf } from './numbers.ts';
+import { per, plus, shareOf, spreadOf } from './numbers.ts';
 import type { RunFacts } from './run-facts.ts';
 import type { Numbers } from './stats.ts';
 
@@ -170,7 +170,7 @@ function pair(): [number, number] {
 }
 
 function addTo<K extends string>(sums: Record<K, number>, more: Readonly<Record<K, number>>): void {
-  for (const key of Object.keys(more) as K[]) sums[key] += more[key];
+  for (const key of Object.keys(more) as K[]) sums[key] = plus(sums[key], more[key]);
 }
 
 function raise(found: Map<string, number>, name: string, n: number): void {
