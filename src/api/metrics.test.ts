@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { Lanes } from '../stats/lanes.ts';
 import { someFacts } from '../stats/some-facts.fixture.ts';
 import { groupings, type Stats } from '../stats/stats.ts';
+import { Api } from './api.fixture.ts';
 import { Metrics } from './metrics.ts';
 import { registerStats } from './stats-metrics.ts';
 
@@ -46,4 +47,22 @@ test('statistics are gauges of the ten largest groups of each grouping, and noth
   expect(lanes).toHaveLength(10);
   seen = [];
   expect(await registry.metrics()).not.toMatch(/^glovebox_stats/m); // no group stays behind
+});
+
+test('a client that sends a policy with another lane each time makes no row for each of them', async () => {
+  const api = await Api.open();
+  const key = api.key({ policies: 'any', quota: { openRuns: 1_000 } });
+  const policyOf = (lane: string): string =>
+    `apiVersion: glovebox/v1\nkind: Policy\nname: sent\nimages: [base]\nfiles: { read: ["**"] }\n` +
+    `lanes: { ${lane}: {} }\nclasses: { c-${lane}: { lane: ${lane} } }\n`;
+  for (let at = 0; at < 80; at++) {
+    const { id } = await api.open(key, { policy: { text: policyOf(`lane-${at}`) }, taskClass: `c-lane-${at}` });
+    await api.ask(key, 'POST', `/v1/runs/${id}/close`, {});
+  }
+  const text = await (await api.ask(key, 'GET', '/metrics')).text();
+  const rows = text.match(/^glovebox_runs_closed_total\{.*$/gm) ?? [];
+  expect(rows).toContain('glovebox_runs_closed_total{lane="lane-0",class="c-lane-0",outcome="finished"} 1');
+  expect(rows).toContain('glovebox_runs_closed_total{lane="(others)",class="(others)",outcome="finished"} 16');
+  expect(rows).toHaveLength(65);
+  await api.close();
 });

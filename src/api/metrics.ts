@@ -22,8 +22,8 @@ interface MadeAhead {
 }
 
 /**
- * What Prometheus reads. Every label is of a bounded set: names of tools, lanes, classes and outcomes that policies and code know,
- * never an id of a run, a key or a call.
+ * What Prometheus reads. Every label is of a bounded set: names of tools and outcomes that code knows, lanes and classes of policies up
+ * to a bound, never an id of a run, a key or a call.
  */
 export class Metrics {
   readonly #registry = new Registry();
@@ -92,8 +92,9 @@ export class Metrics {
 
   /** Counts what happens in a service, and reads from it what stands. */
   follow(service: Service, admission: Admission): void {
+    const [lanes, classes] = [new LabelNames(), new LabelNames()];
     service.events.listen((event, row) => {
-      const labels = { lane: row.lane ?? '', class: row.class ?? '' };
+      const labels = { lane: lanes.of(row.lane ?? ''), class: classes.of(row.class ?? '') };
       if (event.type === 'call.ended') {
         this.#calls.inc({ tool: event.tool, ...labels, outcome: event.outcome });
         this.#callSeconds.observe({ tool: event.tool }, event.ms / 1000);
@@ -199,5 +200,18 @@ export class Metrics {
 
   text(): Promise<string> {
     return this.#registry.metrics();
+  }
+}
+
+/** Of lanes, and of classes: each is a row of every metric for as long as the process lives. */
+const namesMax = 64;
+
+/** The names that came first; a policy that a client sends along may have any, and another one each time. */
+class LabelNames {
+  readonly #known = new Set<string>();
+
+  of(name: string): string {
+    if (this.#known.size < namesMax) this.#known.add(name);
+    return this.#known.has(name) ? name : '(others)';
   }
 }
