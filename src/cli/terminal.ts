@@ -1,18 +1,31 @@
 import pc from 'picocolors';
-import { printable } from '../journal/printable.ts';
+import { printable, printableJson } from '../journal/printable.ts';
 
-/** Lines for people, on stderr where stdout belongs to a command or to a machine. */
+/**
+ * Lines for people, on stderr where stdout belongs to a command or to a machine. Whatever came into them, from a sandbox or from a
+ * service that is somebody else's: of what a terminal obeys they hold tabs, colours and ends of lines.
+ */
 export function say(text: string): void {
-  process.stderr.write(`${text}\n`);
+  process.stderr.write(`${harmless(text)}\n`);
 }
 
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${harmless(text)}\n`);
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  process.stdout.write(`${printableJson(JSON.stringify(value))}\n`);
 }
+
+/** `colours`: whether ours may be among it. */
+export function harmless(text: string, colours: boolean = pc.isColorSupported): string {
+  const parts = text.split(colours ? tabOrColour : /(\t)/);
+  return parts.map((part, at) => (at % 2 === 1 ? part : printable(part, { newlines: 'keep' }))).join('');
+}
+
+/** Colours as picocolors writes them: bold, dim, those of a terminal, and their ends. */
+// oxlint-disable-next-line no-control-regex
+const tabOrColour = /(\t|\u001b\[(?:1|2|22|39|3[1-6])m)/;
 
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];

@@ -13,6 +13,17 @@ export function asciiJson(json: string): string {
   return json.replaceAll(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** The same for JSON text that people read too: what a terminal would obey is escaped as JSON has it, letters of all alphabets stay. */
+export function printableJson(json: string): string {
+  return json.replaceAll(unsafe, escapeUnits);
+}
+
+function escapeUnits(char: string): string {
+  return Array.from({ length: char.length }, (_, at) => `\\u${char.charCodeAt(at).toString(16).padStart(4, '0')}`).join(
+    '',
+  );
+}
+
 // Cc, Cf (bidi, zero width, tags, soft hyphen), Zl, Zp, Cs; Hangul fillers and variation selectors look like nothing too.
 const unsafe = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u115f\u1160\u3164\uffa0\p{Variation_Selector}]/gu;
 
