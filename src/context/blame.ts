@@ -93,7 +93,12 @@ function linesOf(content: Buffer): readonly string[] {
   return lines;
 }
 
-function next(before: readonly BlamedLine[], now: readonly string[], authors: readonly Author[], work: DiffWork): BlamedLine[] {
+function next(
+  before: readonly BlamedLine[],
+  now: readonly string[],
+  authors: readonly Author[],
+  work: DiffWork,
+): BlamedLine[] {
   const kept = keptLines(
     before.map(({ bytes }) => bytes),
     now,
