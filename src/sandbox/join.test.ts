@@ -1,53 +1,13 @@
-import { EventEmitter } from 'node:events';
-import type { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import type { ContainerStream, PipesOfPid1 } from '../engine/engine.ts';
-import { encodeFrame } from './frames.ts';
+import type { PipesOfPid1 } from '../engine/engine.ts';
+import { FakePid1, streams } from './fake-pid1.fixture.ts';
 import { open } from './join.ts';
-import { fromSupervisor, toSupervisor } from './wire.ts';
-
-/** A supervisor that answers every HELLO, and offers pipes to whom asks. */
-class End extends EventEmitter {
-  readonly heard: number[] = [];
-  readonly asked: number[] = [];
-  writableNeedDrain = false;
-  destroyed = false;
-
-  write(bytes: Buffer): boolean {
-    const [type, flags] = [bytes.readUInt8(2), bytes.readUInt8(3)];
-    this.heard.push(type);
-    if (type !== toSupervisor.hello) return true;
-    this.asked.push(flags);
-    const nonce = bytes.subarray(12, 28);
-    const facts = Buffer.from(
-      new Uint32Array([1, flags, 0, 0, 0, ...(flags === 1 ? [20, 21, 7, 0, 8, 0] : [])]).buffer,
-    );
-    const welcome = encodeFrame(nonce.readUInt32LE(0), fromSupervisor.welcome, 0, Buffer.concat([nonce, facts]));
-    queueMicrotask(() => this.emit('data', welcome));
-    return true;
-  }
-
-  destroy(): void {
-    if (this.destroyed) return;
-    this.destroyed = true;
-    this.emit('close');
-  }
-
-  get duplex(): Duplex {
-    return this as unknown as Duplex;
-  }
-}
+import { toSupervisor } from './wire.ts';
 
 const options = { orphanMs: 1000, timeoutMs: 1000, pingEveryMs: 1_000_000 };
 
-function streams(openPipes?: (pipes: PipesOfPid1) => Duplex | undefined): { attached: End; stream: ContainerStream } {
-  const attached = new End();
-  const stream = { duplex: attached.duplex, stderrTail: () => 'last words' };
-  return { attached, stream: openPipes === undefined ? stream : { ...stream, openPipes } };
-}
-
 test('the stream goes on in the pipes that PID 1 offers; the attached one is closed with them', async () => {
-  const direct = new End();
+  const direct = new FakePid1();
   const opened: PipesOfPid1[] = [];
   const { attached, stream } = streams((pipes) => {
     opened.push(pipes);

@@ -3,7 +3,7 @@ import { RunnerError } from '../errors.ts';
 
 /** A PID 1 that somebody has restarted answers as if nothing had been: an empty workspace must not pass for ours. */
 export async function refuseRestarted(
-  engine: Engine,
+  engine: Pick<Engine, 'inspect'>,
   containerId: string,
   startedAt: string | undefined,
 ): Promise<void> {

@@ -22,9 +22,9 @@ export const defaults = {
   engineAwayMs: 20_000,
 } as const;
 
-export function linkOptions(options: SandboxOptions): { orphanMs: number; timeoutMs: number } {
-  return {
-    orphanMs: options.orphanMs ?? defaults.orphanMs,
-    timeoutMs: options.openTimeoutMs ?? defaults.openTimeoutMs,
-  };
+export function linkOptions({
+  orphanMs = defaults.orphanMs,
+  openTimeoutMs = defaults.openTimeoutMs,
+}: Pick<SandboxOptions, 'orphanMs' | 'openTimeoutMs'>): { orphanMs: number; timeoutMs: number } {
+  return { orphanMs, timeoutMs: openTimeoutMs };
 }
