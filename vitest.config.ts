@@ -71,6 +71,11 @@ const together = [
   'workspace',
 ].map((name) => `test/${name}.test.ts`);
 
+/** They wait for what does not answer, most of the time, and are held to seconds: two at once, each with a processor. */
+const byTwos = ['context', 'deep-tree', 'faults', 'sandbox-loss', 'security/egress-limits'].map(
+  (name) => `test/${name}.test.ts`,
+);
+
 /** Pure code that is held to a time. */
 const timed = [
   'bundle/hostile',
@@ -119,6 +124,17 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      {
+        test: {
+          name: 'by-twos',
+          setupFiles,
+          include: byTwos,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
       { test: { name: 'timed', setupFiles, include: timed, fileParallelism: false, testTimeout: 30_000 } },
       // What else needs a real engine. One file at a time: the engine is shared and timings matter.
       {
@@ -126,7 +142,7 @@ export default defineConfig({
           name: 'engine',
           setupFiles,
           include: ['test/**/*.test.ts'],
-          exclude: ['test/tidy.test.ts', 'test/soak/**', ...together],
+          exclude: ['test/tidy.test.ts', 'test/soak/**', ...together, ...byTwos],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,

@@ -13,7 +13,7 @@ import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
  */
 const only = process.argv.slice(2);
 const folder = temporaryFolder();
-const projects = ['unit', 'together', 'timed', 'engine'].flatMap((name) => ['--project', name]);
+const projects = ['unit', 'together', 'by-twos', 'timed', 'engine'].flatMap((name) => ['--project', name]);
 
 /** Undefined where vitest ended before it could say anything, or with an error that it did not report. */
 async function vitest(files: readonly string[]): Promise<Report | undefined> {
