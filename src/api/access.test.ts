@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Problem } from '../contract/problem.ts';
 import { newId } from '../ids.ts';
@@ -23,6 +24,24 @@ describe('who asks', async () => {
     expect(broken.fake.service.isLive(principal)).toBe(true);
     await broken.close();
     expect(broken.fake.service.isLive(principal)).toBe(false);
+  });
+
+  test('is answered nothing that took longer than the key was one, and what was asked is done', async () => {
+    const own = await Api.open();
+    const key = own.key();
+    const { id } = await own.open(key);
+    const fake = own.fake.runner.runs.get(id);
+    let open = (): void => undefined;
+    if (fake !== undefined) fake.gate = new Promise((resolve) => (open = resolve));
+    const asked = own.ask(key, 'PUT', `/v1/runs/${id}/calls/c1`, { tool: 'list', path: '.' });
+    await sleep(1_050); // so long an answer may take before the key is looked at again
+    own.fake.store.keys.revoke(key.split('_')[1] ?? '');
+    open();
+    expect((await asked).status).toBe(401);
+    expect(fake?.made).toEqual(['c1']);
+    const again = await own.ask(own.key(), 'GET', `/v1/runs/${id}/calls/c1`);
+    expect(again.status).toBe(200);
+    await own.close();
   });
 
   test('is known by a key in Authorization alone: whatever else is given is answered with one and the same 401', async () => {

@@ -49,6 +49,8 @@ interface Request_ {
 }
 
 const keyWatchMs = 15_000;
+/** Whoever waited longer for an answer may have lost their key meanwhile. */
+const keyHoldsMs = 1_000;
 const pathSafe = /^[^\0\\]*$/;
 
 /**
@@ -134,6 +136,7 @@ export class App {
         this.#parts.watch.metrics.bytes('in', given.bytes);
       }
       const reply = await route.handle({ ...asked, body: given?.body });
+      if (route.scope !== 'none' && reply.kind !== 'stream') this.#refuseLost(principal, about);
       lasts = reply.kind === 'stream';
       if (lasts) stopWatching = this.#watchKey(principal, arrival);
       const response = this.#respond(about, reply);
@@ -155,6 +158,12 @@ export class App {
 
   #enter(principal: Principal, route: Route): () => void {
     return this.#parts.admission.enter(principal, route.lasting);
+  }
+
+  /** A long poll, or a call that took long, is answered to nobody who may not ask for it any more; what was done is on record. */
+  #refuseLost(principal: Principal, { startedMs }: Request_): void {
+    if (performance.now() - startedMs < keyHoldsMs || this.#parts.service.isLive(principal)) return;
+    throw new RunnerError('unauthenticated', 'the key is expired or revoked, since it was asked with');
   }
 
   /** What lasts ends when its key does. */
