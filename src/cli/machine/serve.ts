@@ -15,6 +15,7 @@ import type { Service } from '../../service/service.ts';
 import { exitCodes, type CliContext } from '../context.ts';
 import { wholeNumber } from '../numbers.ts';
 import { printJson, say } from '../terminal.ts';
+import { compileSooner } from './compile-sooner.ts';
 
 interface Options {
   readonly listen: readonly ListenOn[];
@@ -119,6 +120,7 @@ async function serve(context: CliContext, options: Options): Promise<void> {
     store: opened.store,
     onFailed: (reason) => log.warn(`retention: ${reason}`),
   });
+  compileSooner();
   try {
     const socket: ListenOn = { kind: 'unix', path: join(dataDir.path, 'service.sock') };
     retention.start();
