@@ -40,7 +40,7 @@ const pieceBytes = 768 * 1024;
  * `argsDigest` names the whole: sha256 of the canonical JSON, where bytes stand as base64.
  */
 export async function boundArguments(value: unknown): Promise<Bounded> {
-  const large = [...largeIn(value)];
+  const large = largeIn(value);
   const known = new Map<Uint8Array, Outline>();
   for (const bytes of large) known.set(bytes, await outlineOf([bytes]));
   const bounding = { known, wholly: large.length === 0 };
@@ -69,11 +69,12 @@ function canonicalBase64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
-function* largeIn(value: unknown): Generator<Uint8Array> {
+function largeIn(value: unknown, found: Uint8Array[] = []): readonly Uint8Array[] {
   if (value instanceof Uint8Array) {
-    if (value.length > pieceBytes) yield value;
+    if (value.length > pieceBytes) found.push(value);
   } else if (typeof value === 'object' && value !== null)
-    for (const member of Object.values(value)) yield* largeIn(member);
+    for (const member of Object.values(value)) largeIn(member, found);
+  return found;
 }
 
 /** Canonical JSON piece by piece, where the large ones stand as base64. */

@@ -118,6 +118,7 @@ export class Service {
   readonly #quotas: Quotas;
   readonly #participants: Participants;
   readonly #records = new RunRecords();
+  readonly #owner = localPrincipal(process.getuid?.() ?? 0, ownerQuota);
   #draining = false;
 
   private constructor(parts: ServiceParts) {
@@ -197,8 +198,7 @@ export class Service {
 
   /** The owner of the data directory, by its socket; `as`: one of several people there, where they are trusted. */
   local(as?: string): Principal {
-    const owner = localPrincipal(process.getuid?.() ?? 0, ownerQuota);
-    return as === undefined ? owner : { ...owner, identity: `local:${as}` };
+    return as === undefined ? this.#owner : { ...this.#owner, identity: `local:${as}` };
   }
 
   /** How long the engine took to answer, in milliseconds. Throws `engine_timeout` and what the engine throws. */

@@ -22,6 +22,11 @@ export class CommandRules {
     this.#layers = layers.map(({ layer, rules }) => ({ name: layer, byProgram: index(rules) }));
   }
 
+  /** No layer has rules for commands: what a command line runs need not be read. */
+  get isEmpty(): boolean {
+    return this.#layers.length === 0;
+  }
+
   /** The strictest that any layer says of any of the commands; undefined where no layer has rules for commands. */
   decide(commands: readonly CanonicalCommand[]): CommandDecision | undefined {
     const found = this.#layers.flatMap(({ name, byProgram }) =>

@@ -104,19 +104,21 @@ function decideCall(rules: Rules, call: Extract<Question, { kind: 'call' }>): De
       reason: `the policy "${policy.name}" does not allow the tool ${call.tool}`,
       hint: `Allowed are: ${policy.tools.allow.join(', ')}.`,
     });
-  const commands = call.command === undefined ? undefined : rules.commands.decide(canonicalCommands(call.command));
+  const commands =
+    call.command === undefined || rules.commands.isEmpty
+      ? undefined
+      : rules.commands.decide(canonicalCommands(call.command));
   const tags = commands?.tags ?? [];
+  const fired = firedBy(rules, { writes: inside(call.writes ?? []), tags });
   const kind = directoryTools.has(call.tool) ? 'directory' : 'file';
   const findings = [
     ...[...(call.reads ?? []), ...(call.writes ?? [])].flatMap((path) => absentFinding(rules, path, kind)),
     ...(call.reads ?? []).flatMap((path) => readFinding(rules, path)),
     ...(call.writes ?? []).flatMap((path) => writeFinding(rules, path, kind)),
     ...(commands === undefined ? [] : commandFinding(commands, policy)),
-    ...firedBy(rules, { writes: inside(call.writes ?? []), tags }).approvals.flatMap((needed) =>
-      approvalFinding(policy, needed),
-    ),
+    ...fired.approvals.flatMap((needed) => approvalFinding(policy, needed)),
   ];
-  const risk = highestRisk([policy.risk, firedBy(rules, { writes: inside(call.writes ?? []), tags }).risk]);
+  const risk = highestRisk([policy.risk, fired.risk]);
   return decision(rules, strictest(findings), { findings, risk, tags, setEnv: commands?.setEnv ?? {} });
 }
 
