@@ -165,6 +165,19 @@ test('of two reviewers at once both are heard, and of one person at once the wor
   expect((await look()).reviews.map(({ by }) => by).sort()).toEqual(['kim', 'kim', 'lea', 'lea']);
 });
 
+test('a team that asks for many descriptions at once keeps another waiting for one of them, not for all', async () => {
+  const own = await api.fake.closedRun({ team: 'blue', identity: 'bob' });
+  const answered: string[] = [];
+  const ask = async (team: string, id: string, key: string): Promise<void> => {
+    const { status } = await api.ask(key, 'GET', `/v1/runs/${id}/review`);
+    answered.push(`${team} ${status}`);
+  };
+  const many = Array.from({ length: 12 }, () => ask('red', run.dir.id, kims));
+  await Promise.all([...many, ask('blue', own.dir.id, api.key({ team: 'blue', identity: 'lea' }))]);
+  expect(answered).toHaveLength(13);
+  expect(answered.indexOf('blue 200')).toBeLessThanOrEqual(2);
+});
+
 test('a record that was changed is told with a code, and no path of this machine', async () => {
   await say({});
   const { dataDir } = api.fake.service;

@@ -9,13 +9,13 @@ import type { ReviewerKeys } from '../promotion/own-word.ts';
 import { reviewDocument } from '../promotion/review-document.ts';
 import { Reviews, type ReviewDraft } from '../promotion/reviews.ts';
 import { setbacksOfRun, type Setback } from '../promotion/rolled-back.ts';
-import { Slots } from '../slots.ts';
 import type { Scope } from '../store/key-row.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import { recordIdsIn } from '../data-dir/names-in.ts';
 import { whyNotDecide, type Access } from './access.ts';
 import type { EventLog } from './event-log.ts';
+import { FairTurns } from './fair-turns.ts';
 import { localKeyId, type Principal } from './principal.ts';
 
 export interface ProposalParts {
@@ -31,17 +31,21 @@ export interface ProposalParts {
   readonly reviewers?: ReviewerKeys | undefined;
 }
 
+/** Of descriptions: one after the other, and team after team. */
+const turns = { atOnce: 1, waitingMax: 256, waitMaxMs: 60_000 };
+
 /**
  * What closed runs propose, for those who decide on it. Promises:
  *  - a review is bound to the manifest that was looked at: where it is another by now, nothing is kept;
  *  - who opened the run, or takes part in it, reviews nothing of it, whatever the scopes of the key;
  *  - a review says that a service has signed it on behalf of an identity; only the owner of the socket is merely named;
- *  - what other teams have promoted and rolled back is not told.
+ *  - what other teams have promoted and rolled back is not told;
+ *  - however much one team asks for, another waits for one of its descriptions at most.
  */
 export class Proposals {
   readonly #parts: ProposalParts;
   /** Describing a run reads all that it has left. */
-  readonly #described = new Slots(1);
+  readonly #described = new FairTurns(turns);
 
   constructor(parts: ProposalParts) {
     this.#parts = parts;
@@ -135,6 +139,6 @@ export class Proposals {
     const row = access.find(principal, runId);
     if (row.state !== 'closed')
       throw new RunnerError('run_not_open', `run ${row.id} is ${row.state}, and proposes nothing before it is closed`);
-    return this.#described.run(async () => work(await describeRun(dataDir, row.id), row));
+    return this.#described.run(principal.team, async () => work(await describeRun(dataDir, row.id), row));
   }
 }

@@ -144,3 +144,17 @@ test('for who scrapes there is what was counted before, and never a wait', async
   aheadMs += 120_000;
   expect(desk.scraped()).toBe(first);
 });
+
+test('a team that asks for many windows at once keeps another waiting for one count, not for all', async () => {
+  await makeRun(dataDir, { by: bob });
+  await syncRuns(store, dataDir);
+  const desk = open();
+  const answered: string[] = [];
+  const ask = async (name: string, minute: number): Promise<void> => {
+    await desk.stats(team(name), { since: new Date(fromMs + minute * minuteMs).toISOString() });
+    answered.push(name);
+  };
+  const many = Array.from({ length: 12 }, (_, minute) => ask('a', minute));
+  await Promise.all([...many, ask('b', 0)]);
+  expect(answered.indexOf('b')).toBeLessThanOrEqual(2);
+});

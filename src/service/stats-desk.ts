@@ -4,7 +4,6 @@ import type { StatsQuery } from '../contract/stats-view.ts';
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { isRunnerError, messageOf } from '../errors.ts';
 import type { ReviewerKeys } from '../promotion/own-word.ts';
-import { Slots } from '../slots.ts';
 import { Lanes } from '../stats/lanes.ts';
 import { readFacts, stampOf } from '../stats/read-facts.ts';
 import { readJudgements, type Judged } from '../stats/read-judgements.ts';
@@ -13,6 +12,7 @@ import { groupings, type Grouping, type Stats } from '../stats/stats.ts';
 import type { FactsRow } from '../store/facts-rows.ts';
 import type { Scope } from '../store/key-row.ts';
 import type { Store } from '../store/store.ts';
+import { FairTurns } from './fair-turns.ts';
 import type { Principal } from './principal.ts';
 
 export interface StatsParts {
@@ -42,6 +42,9 @@ const keptMax = 32;
 /** For who scrapes; less often where counting takes long, so that it never takes more than a thirtieth of a processor. */
 const scrapedMs = 60_000;
 const scrapedTimes = 30;
+/** Of counts: one after the other, and team after team; whoever scrapes is one of them. */
+const turns = { atOnce: 1, waitingMax: 256, waitMaxMs: 60_000 };
+const everybody = '';
 const pageRows = 500;
 const atOnce = 4;
 /** After every id there is. */
@@ -51,11 +54,12 @@ const last = '~';
  * What the runs of a service took, and what became of them. Promises:
  *  - a team is told of its own runs alone;
  *  - the store keeps what was read, and nothing else is ever told: the numbers are those that the journals give when they are read anew;
+ *  - however much one team asks, another waits for one of its counts at most;
  *  - one answer reads journals for a few seconds at most, and says how many it has not read yet.
  */
 export class StatsDesk {
   readonly #parts: StatsParts;
-  readonly #counting = new Slots(1);
+  readonly #counting = new FairTurns(turns);
   readonly #kept = new Map<string, Counted>();
   readonly #stop = new AbortController();
   #scraped: { readonly againMs: number; readonly all?: readonly Stats[] } = { againMs: 0 };
@@ -105,7 +109,7 @@ export class StatsDesk {
 
   /** One after the other: of each page a few journals side by side. */
   #count(team: string | undefined, sinceMs: number, by: readonly Grouping[]): Promise<Lanes> {
-    return this.#counting.run(async () => {
+    return this.#counting.run(team ?? everybody, async () => {
       const { store, dataDir, signing, reviewers, readMs = 5_000 } = this.#parts;
       const lanes = new Lanes({ by, nowMs: this.#nowMs() });
       const machine = await machineKeys(dataDir.path, signing);
