@@ -25,7 +25,7 @@ SET_FLAGS, UP = 0x8914, 1
 class Sandbox:
     """A supervisor on two FIFOs, which outlive any one runner, and a workspace of the tools' user."""
 
-    def __init__(self, orphan_ms=60000, descriptors=None):
+    def __init__(self, descriptors=None):
         self.root = tempfile.mkdtemp(prefix="supervisor-test-")
         os.chmod(self.root, 0o755)
         self.workspace = self.root + "/workspace"
@@ -44,7 +44,7 @@ class Sandbox:
                                         preexec_fn=lambda: bound_descriptors(descriptors))
         os.close(reading)
         self.number = 0
-        self.link = self.attach(orphan_ms=orphan_ms, zeros=False)
+        self.link = self.attach(zeros=False)
         self.space = os.open(f"/proc/{self.pid()}/ns/net", os.O_RDONLY)
         self.set_up_loopback()
 

@@ -184,9 +184,10 @@ def test_a_flood_of_pings_is_answered_whole_to_a_runner_that_reads_late(sandbox)
 
 
 def test_without_a_heartbeat_everything_ends(sandbox):
-    own = Sandbox(orphan_ms=300)
+    own = Sandbox()
     own.start(["sleep", "60"])
     started = time.monotonic()
+    own.attach(orphan_ms=300)  # after all that takes time here
     equal(own.process.wait(5), 0)
     assert 0.2 < time.monotonic() - started < 2
     own.close()
