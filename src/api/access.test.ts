@@ -261,12 +261,12 @@ describe('who had a hand in a run', () => {
   });
 
   const acts: readonly (readonly [string, string, (service: Service, who: Principal, run: string) => unknown])[] = [
-    ['ending a call', 'stopped_call', (service, who, run) => service.cancel(who, run, 'c1')],
+    ['ending a call', 'stopped_call', (service, who, run) => service.calls.cancel(who, run, 'c1')],
     ['ending a call over MCP', 'stopped_call', (service, who, run) => new ServiceRun(service, who, run).cancel('c1')],
     ['narrowing its egress', 'narrowed', (service, who, run) => service.narrowEgress(who, run, ['a'])],
     ['revoking a credential', 'revoked', (service, who, run) => service.revokeCredential(who, run, 'gh')],
     ['a connection to a port inside', 'connected', (service, who, run) => service.forward(who, run, 80)],
-    ['looking on by a tool', 'looked', (service, who, run) => service.call(who, run, 'p1', poll)],
+    ['looking on by a tool', 'looked', (service, who, run) => service.calls.make(who, run, 'p1', poll)],
     ['closing it', 'closed', (service, who, run) => service.closeRun(who, run, { reason: 'finished', summary: '' })],
   ];
   test.each(acts)('by %s does not answer for it, and the journal says so once', async (_, how, act) => {
@@ -292,7 +292,7 @@ describe('who had a hand in a run', () => {
     run.command = { kill: () => (killed += 1), ended: Promise.resolve() };
     const { service } = api.fake;
     const who = service.authenticate(bob);
-    await service.cancel(who, id, 'c1');
+    await service.calls.cancel(who, id, 'c1');
     await service.narrowEgress(who, id, ['a']);
     await expect(service.forward(who, id, 80)).rejects.toThrow('the disk is full');
     await service.closeRun(who, id, { reason: 'cancelled', summary: '' });

@@ -30,7 +30,7 @@ export class ServiceRun implements DelegatedRun {
   }
 
   call(callId: string, input: ToolCallInput): Promise<ToolResult> {
-    return this.#service.call(this.#principal, this.id, callId, input);
+    return this.#service.calls.make(this.#principal, this.id, callId, input);
   }
 
   attachContext(snapshot: unknown): Promise<AttachedView> {
@@ -38,13 +38,13 @@ export class ServiceRun implements DelegatedRun {
   }
 
   poll(callId: string, yieldMs: number): Promise<ToolResult> {
-    return this.#service.answer(this.#principal, this.id, callId, yieldMs);
+    return this.#service.calls.answer(this.#principal, this.id, callId, yieldMs);
   }
 
   async output(callId: string, offset: number, maxBytes: number, waitMs: number): Promise<OutputPart | undefined> {
     if (this.#service.find(this.#principal, this.id, 'call').run.findCommand(callId) === undefined) return undefined;
     const nobodyLeaves = (): AbortSignal => new AbortController().signal;
-    const output = await this.#service.output(this.#principal, this.id, callId, { waitMs, signal: nobodyLeaves });
+    const output = await this.#service.calls.output(this.#principal, this.id, callId, { waitMs, signal: nobodyLeaves });
     const part = await output.read(offset, maxBytes, 'merged', waitMs);
     return { ...part, totalBytes: output.size('merged') };
   }
@@ -52,16 +52,16 @@ export class ServiceRun implements DelegatedRun {
   async cancel(callId: string): Promise<void> {
     const command = this.#service.find(this.#principal, this.id, 'call').run.findCommand(callId);
     if (command === undefined || command.result !== undefined) return;
-    await this.#service.cancel(this.#principal, this.id, callId);
+    await this.#service.calls.cancel(this.#principal, this.id, callId);
     await command.ended;
   }
 
   async diff(): Promise<{ document: Record<string, unknown>; patch: Uint8Array }> {
-    const document = (await this.#service.diff(this.#principal, this.id)) as Record<string, unknown>;
-    return { document, patch: await this.#service.patch(this.#principal, this.id) };
+    const document = (await this.#service.exports.diff(this.#principal, this.id)) as Record<string, unknown>;
+    return { document, patch: await this.#service.exports.patch(this.#principal, this.id) };
   }
 
   journal(fromSeq: number): AsyncIterable<unknown> {
-    return readEntries(this.#service.journal(this.#principal, this.id), { fromSeq });
+    return readEntries(this.#service.exports.journal(this.#principal, this.id), { fromSeq });
   }
 }

@@ -58,7 +58,7 @@ export class Terminal {
     this.#offset = offset;
   }
 
-  /** Throws what `Service.call` does, and `policy_denied` where nothing may be typed. */
+  /** Throws what `CallDesk.make` does, and `policy_denied` where nothing may be typed. */
   static async attach(
     service: Service,
     principal: Principal,
@@ -66,11 +66,11 @@ export class Terminal {
   ): Promise<Terminal> {
     const { run: opened } = service.find(principal, run, 'call');
     const never = new AbortController().signal;
-    const output = await service.output(principal, run, callId, { waitMs: startWaitMs, signal: () => never });
+    const output = await service.calls.output(principal, run, callId, { waitMs: startWaitMs, signal: () => never });
     const command = opened.findCommand(callId);
     if (command === undefined)
       throw new RunnerError('call_not_found', `call ${callId} of run ${run} does not run any more`);
-    const result = await service.call(principal, run, `pty-${newId()}`, { tool: 'exec_write', callId });
+    const result = await service.calls.make(principal, run, `pty-${newId()}`, { tool: 'exec_write', callId });
     if (result.error !== null)
       throw new RunnerError('policy_denied', `the terminal of call ${callId} cannot be used: ${result.error.message}`);
     return new Terminal(command, output, offset);

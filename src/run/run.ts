@@ -34,12 +34,9 @@ import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import { runTool } from '../tools/run-tool.ts';
 import { ToolContext } from '../tools/tool-context.ts';
-import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
+import { isObserver, ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Base } from '../workspace/base/import.ts';
-
-/** Looking at what is already on record costs nothing and leaves no entry of its own. */
-const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
 
 export type CloseReason = 'finished' | 'failed' | 'cancelled';
 
@@ -114,7 +111,7 @@ export class Run {
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
   async call(callId: string, input: ToolCallInput, told: Told = {}): Promise<ToolResult> {
     const call = parseCall(callId, input);
-    if (observers.has(call.tool)) return this.#observe(callId, { call, told });
+    if (isObserver(call)) return this.#observe(callId, { call, told });
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, (making) => {
       if (this.#parts.resumed?.unanswered.has(callId) === true) return answerLate(this.#context, callId, call, making);

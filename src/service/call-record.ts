@@ -1,4 +1,4 @@
-import { ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
+import { isObserver, ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { EventLog } from './event-log.ts';
 import { FairTurns } from './fair-turns.ts';
@@ -6,13 +6,6 @@ import type { OpenRun } from './open-run.ts';
 import type { Principal } from './principal.ts';
 
 const tools: ReadonlySet<string> = new Set(ToolCall.options.map((option) => option.shape.tool.value));
-
-/** They look at what is on record already, and are no calls of their own. */
-const observers: ReadonlySet<string> = new Set(['exec_poll', 'exec_list', 'output']);
-
-export function isObserver({ tool }: ToolCallInput): boolean {
-  return observers.has(tool);
-}
 
 /** Of calls that begin: a call that lasts longer than this lets the next one begin. */
 const turns = { atOnce: 32, waitingMax: 1_024, waitMaxMs: 30_000 };

@@ -57,7 +57,7 @@ test('a run that was stopped from within is closed, and its place is free', asyn
   await expect.poll(() => fake.service.openRuns).toBe(0);
   const summary = 'stopped: it asked for too many names';
   expect(fake.service.getRun(who, id)).toMatchObject({ state: 'closed', outcome: 'failed', summary });
-  const late = fake.service.call(who, id, 'late', { tool: 'exec', script: 'true' });
+  const late = fake.service.calls.make(who, id, 'late', { tool: 'exec', script: 'true' });
   await expect(late).rejects.toMatchObject({ code: 'run_not_open', message: /is closed: stopped: it asked/ });
   await open();
 });

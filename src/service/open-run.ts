@@ -1,3 +1,4 @@
+import type { RunDir } from '../data-dir/data-dir.ts';
 import type { RunRow } from '../store/runs.ts';
 import { KeptSnapshots } from './kept-snapshots.ts';
 import type { OpenedRun } from './run-views.ts';
@@ -20,4 +21,10 @@ export class OpenRun {
     this.row = row;
     this.snapshots = new KeptSnapshots(run);
   }
+}
+
+/** One that was found for who asks, whether or not it is still open. */
+export interface KnownRun {
+  readonly dir: RunDir;
+  readonly open: OpenRun | undefined;
 }

@@ -13,30 +13,28 @@ import type { ImageList } from '../contract/service-view.ts';
 import type { WorkspaceView } from '../contract/workspace-view.ts';
 import type { RunState } from '../control/controlled.ts';
 import type { SigningSource } from '../bundle/signing-key.ts';
-import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
+import type { DataDir } from '../data-dir/data-dir.ts';
 import { RunnerError } from '../errors.ts';
 import type { ReviewerKeys } from '../promotion/own-word.ts';
 import type { RunRow } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
-import type { ToolCallInput } from '../tools/tool-call.ts';
-import type { ToolResult } from '../tools/tool-result.ts';
 import { Access } from './access.ts';
 import type { ApprovalDesk } from './approval-desk.ts';
-import { CallRecord, isObserver } from './call-record.ts';
+import { CallDesk } from './call-desk.ts';
+import { CallRecord } from './call-record.ts';
 import { ContextDesk } from './context-desk.ts';
 import { diskOf, DiskRoom, type DiskState } from './disk-room.ts';
 import { EngineProbe } from './engine-probe.ts';
 import { KeyDesk } from './key-desk.ts';
 import { EventLog } from './event-log.ts';
-import type { CallOutput } from './call-output.ts';
 import { LiveRuns } from './live-runs.ts';
-import type { OpenRun } from './open-run.ts';
+import type { KnownRun, OpenRun } from './open-run.ts';
 import { Participants } from './participants.ts';
 import type { PolicySource } from './policy-source.ts';
 import { localKeyId, localPrincipal, principalOf, type Principal } from './principal.ts';
 import { Quotas } from './quota.ts';
 import { Proposals } from './proposals.ts';
-import { RunRecords, type WaitFor } from './run-records.ts';
+import { RunExports } from './run-exports.ts';
 import { RunOpening, type OpenOptions, type RunnerPort } from './run-opening.ts';
 import { runView, type OpenedRun } from './run-views.ts';
 import { StatsDesk } from './stats-desk.ts';
@@ -108,16 +106,17 @@ export class Service {
   readonly room: DiskRoom;
   readonly uploads: Uploads;
   readonly proposals: Proposals;
+  readonly calls: CallDesk;
+  readonly exports: RunExports;
   readonly contexts: ContextDesk;
   readonly verifications: VerificationDesk;
   readonly stats: StatsDesk;
   readonly #probe: EngineProbe;
   readonly #open: LiveRuns;
   readonly #opening: RunOpening;
-  readonly #calls: CallRecord;
+  readonly #underWay: CallRecord;
   readonly #quotas: Quotas;
   readonly #participants: Participants;
-  readonly #records = new RunRecords();
   readonly #owner = localPrincipal(process.getuid?.() ?? 0, ownerQuota);
   #draining = false;
 
@@ -135,7 +134,7 @@ export class Service {
     this.access = new Access(store.runs);
     this.#participants = new Participants(store.runs);
     const terms = new TeamTerms(store);
-    this.#calls = new CallRecord(this.events, (team) => terms.find(team).weight);
+    this.#underWay = new CallRecord(this.events, (team) => terms.find(team).weight);
     this.#quotas = new Quotas({ teamQuota: (team) => terms.find(team).quota });
     this.#open = new LiveRuns({
       rows: store.runs,
@@ -158,12 +157,23 @@ export class Service {
     });
     const { access, events } = this;
     const { signing, reviewers } = options;
-    const closed = { ask: this.#ask.bind(this), access, dataDir, events, store, signing, reviewers };
-    this.contexts = new ContextDesk({ ask: closed.ask, service: this, participants: this.#participants });
-    this.proposals = new Proposals({ ...closed, diff: (principal, run) => this.diff(principal, run) });
-    this.stats = new StatsDesk({ ...closed, onTrouble: parts.onTrouble });
+    const given = { ask: this.#ask.bind(this), access, dataDir, events, store, signing, reviewers };
+    const known = this.#known.bind(this);
+    const find = this.find.bind(this);
+    this.calls = new CallDesk({
+      ...given,
+      live: this.#open,
+      known,
+      find,
+      participants: this.#participants,
+      record: this.#underWay,
+    });
+    this.exports = new RunExports({ ...given, known });
+    this.contexts = new ContextDesk({ ask: given.ask, service: this, participants: this.#participants });
+    this.proposals = new Proposals({ ...given, diff: (principal, run) => this.exports.diff(principal, run) });
+    this.stats = new StatsDesk({ ...given, onTrouble: parts.onTrouble });
     this.verifications = new VerificationDesk({
-      ...closed,
+      ...given,
       hold: (...asked) => this.#opening.hold(...asked),
       verify:
         parts.verify ?? (() => Promise.reject(new RunnerError('service_unavailable', 'nothing is verified here'))),
@@ -229,7 +239,7 @@ export class Service {
 
   /** For the turn of their team. */
   get waitingCalls(): number {
-    return this.#calls.waiting;
+    return this.#underWay.waiting;
   }
 
   async openRun(principal: Principal, asked: OpenAsked, options: OpenOptions = {}): Promise<RunView> {
@@ -299,62 +309,6 @@ export class Service {
     return this.#view(this.access.find(principal, runId));
   }
 
-  /** The same id is the same call, whoever waits for it. A signal is not needed: nobody who stops waiting ends it. */
-  async call(principal: Principal, runId: string, callId: string, input: ToolCallInput): Promise<ToolResult> {
-    this.#ask(principal, 'call');
-    if (this.#open.get(runId) === undefined) {
-      const recorded = await this.#records.recorded(this.#ofRun(principal, runId)[0], callId);
-      if (recorded !== undefined) return recorded;
-    }
-    const entry = this.find(principal, runId, 'call');
-    if (isObserver(input)) await this.#participants.join(principal, entry, 'looked');
-    else this.#participants.joinByCall(principal, entry);
-    return this.#calls.make(entry, principal, callId, input);
-  }
-
-  /** Whoever may call may stop, as `closeRun` does, whatever policy and quotas say; twice is fine. Throws `call_not_found`. */
-  async cancel(principal: Principal, runId: string, callId: string): Promise<ToolResult> {
-    const entry = this.find(principal, runId, 'call');
-    const command = entry.run.findCommand(callId);
-    if (command === undefined) await this.#records.answer(...this.#ofRun(principal, runId), callId, 0);
-    else if (command.result === undefined)
-      await this.#participants.joinBeside(principal, entry, 'stopped_call', async () => command.kill());
-    return { callId, tool: 'exec_kill', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
-  }
-
-  /** A command as it stands now, else what was recorded; throws `call_not_found`. Makes no call. */
-  async answer(principal: Principal, runId: string, callId: string, waitMs: number): Promise<ToolResult> {
-    this.#ask(principal, 'call');
-    return this.#records.answer(...this.#ofRun(principal, runId), callId, waitMs);
-  }
-
-  async output(principal: Principal, runId: string, callId: string, wait: WaitFor): Promise<CallOutput> {
-    this.access.require(principal, 'call');
-    return this.#records.output(...this.#ofRun(principal, runId), callId, wait);
-  }
-
-  async diff(principal: Principal, runId: string): Promise<unknown> {
-    this.#ask(principal, 'read');
-    return this.#records.diff(...this.#ofRun(principal, runId));
-  }
-
-  async patch(principal: Principal, runId: string): Promise<Uint8Array> {
-    this.#ask(principal, 'read');
-    return this.#records.patch(...this.#ofRun(principal, runId));
-  }
-
-  /** Of an open run as it is now, which is put on record; of a closed one as it last was. */
-  async fingerprint(principal: Principal, runId: string): ReturnType<RunRecords['fingerprint']> {
-    this.#ask(principal, 'read');
-    return this.#records.fingerprint(...this.#ofRun(principal, runId));
-  }
-
-  /** Path of the journal of a run. */
-  journal(principal: Principal, runId: string): string {
-    this.#ask(principal, 'read');
-    return this.#ofRun(principal, runId)[0].journal;
-  }
-
   async takeSnapshot(principal: Principal, runId: string, { scratch }: TakeSnapshot): Promise<SnapshotView> {
     this.#ask(principal, 'call');
     const entry = this.find(principal, runId, 'call');
@@ -373,7 +327,7 @@ export class Service {
     this.#draining = true;
     this.stats.stop();
     await Promise.all([this.#opening.stop(), this.verifications.stop(deadlineMs)]);
-    await this.#calls.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
+    await this.#underWay.quiet(deadlineMs, open === 'leave' ? 'answered' : 'ended');
     if (open === 'leave') return;
     await this.#open.closeAll('the service has stopped');
   }
@@ -384,9 +338,9 @@ export class Service {
     this.#quotas.call(principal);
   }
 
-  #ofRun(principal: Principal, runId: string): [RunDir, OpenRun | undefined] {
+  #known(principal: Principal, runId: string): KnownRun {
     const { id } = this.access.find(principal, runId);
-    return [this.dataDir.runDir(id), this.#open.get(id)];
+    return { dir: this.dataDir.runDir(id), open: this.#open.get(id) };
   }
 
   #view(row: RunRow): RunView {

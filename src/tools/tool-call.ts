@@ -34,3 +34,10 @@ export type ToolCall = z.infer<typeof ToolCall>;
 export type ToolCallInput = z.input<typeof ToolCall>;
 
 export type ToolName = ToolCall['tool'];
+
+const observers: ReadonlySet<string> = new Set<ToolName>(['exec_poll', 'exec_list', 'output']);
+
+/** It looks at what is on record already: that costs nothing, and leaves no entry of its own. */
+export function isObserver({ tool }: Pick<ToolCallInput, 'tool'>): boolean {
+  return observers.has(tool);
+}

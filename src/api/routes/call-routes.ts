@@ -30,7 +30,7 @@ export const callRoutes: readonly Route[] = [
     body: { kind: 'json', schema: ToolCall, checkedLater: true, maxBytes: jsonBytesMax },
     reply: { description: 'What came of it: failed commands and denials are results too.', schema: ToolResult },
     handle: async ({ service, principal, params: { run, callId }, body }) =>
-      json(await service.call(principal, run, callId, body)),
+      json(await service.calls.make(principal, run, callId, body)),
   }),
   route({
     method: 'PUT',
@@ -46,7 +46,7 @@ export const callRoutes: readonly Route[] = [
     body: { kind: 'bytes', contentType: 'application/octet-stream', maxBytes: payloadBytesMax },
     reply: { description: 'As of any call.', schema: ToolResult },
     handle: async ({ service, principal, params: { run, callId }, query, body }) =>
-      json(await service.call(principal, run, callId, withPayload(query.call, body))),
+      json(await service.calls.make(principal, run, callId, withPayload(query.call, body))),
   }),
   route({
     method: 'GET',
@@ -61,7 +61,7 @@ export const callRoutes: readonly Route[] = [
     }),
     reply: { description: 'The result so far.', schema: ToolResult },
     handle: async ({ service, principal, params: { run, callId }, query }) =>
-      json(await service.answer(principal, run, callId, query.waitMs ?? 0)),
+      json(await service.calls.answer(principal, run, callId, query.waitMs ?? 0)),
   }),
   control('stdin', 'writeInput', 'Writes to the standard input of a running command.', 'exec_write'),
   route({
@@ -77,7 +77,7 @@ export const callRoutes: readonly Route[] = [
     body: { kind: 'json', schema: z.strictObject({}), optional: true, maxBytes: 1_024 },
     reply: { description: 'It is being ended, or has ended.', schema: ToolResult },
     handle: async ({ service, principal, params: { run, callId } }) =>
-      json(await service.cancel(principal, run, callId)),
+      json(await service.calls.cancel(principal, run, callId)),
   }),
   control('signal', 'signalCall', 'Sends a signal, such as INT for Ctrl-C.', 'exec_signal'),
   control('resize', 'resizeCall', 'Changes the size of the terminal of a call.', 'exec_resize'),
@@ -107,7 +107,7 @@ function control(
     handle: async (asked): Promise<Reply> => {
       const { service, principal, params: of, body } = asked as OfCall;
       const call = { ...(body as object), tool, callId: of.callId } as ToolCallInput;
-      return json(await service.call(principal, of.run, ownCallId(asked.header), call));
+      return json(await service.calls.make(principal, of.run, ownCallId(asked.header), call));
     },
   });
 }

@@ -26,7 +26,7 @@ export const exportRoutes: readonly Route[] = [
     scope: 'read',
     params,
     reply: { description: 'As in `diff.json`.', schema: z.record(z.string(), z.unknown()) },
-    handle: async ({ service, principal, params: { run } }) => json(await service.diff(principal, run)),
+    handle: async ({ service, principal, params: { run } }) => json(await service.exports.diff(principal, run)),
   }),
   route({
     method: 'GET',
@@ -40,7 +40,7 @@ export const exportRoutes: readonly Route[] = [
     handle: async ({ service, principal, params: { run } }) => ({
       kind: 'bytes',
       contentType: 'text/x-diff',
-      bytes: await service.patch(principal, run),
+      bytes: await service.exports.patch(principal, run),
     }),
   }),
   route({
@@ -63,7 +63,7 @@ export const exportRoutes: readonly Route[] = [
     scope: 'read',
     params,
     reply: { description: 'As in drift.md.', schema: z.record(z.string(), z.unknown()) },
-    handle: async ({ service, principal, params: { run } }) => json(await service.fingerprint(principal, run)),
+    handle: async ({ service, principal, params: { run } }) => json(await service.exports.fingerprint(principal, run)),
   }),
   route({
     method: 'GET',
@@ -101,7 +101,7 @@ export const exportRoutes: readonly Route[] = [
     lasting: true,
     reply: { description: 'One entry a line.', also: ['application/x-ndjson', 'text/event-stream'] },
     handle: (asked) => {
-      const path = asked.service.journal(asked.principal, asked.params.run);
+      const path = asked.service.exports.journal(asked.principal, asked.params.run);
       const after = afterOf(asked);
       return (asked.header('accept') ?? '').includes('text/event-stream')
         ? followed(asked, path, after)

@@ -130,7 +130,7 @@ async function asResult(
   { service, principal, params: { run }, header }: OfFile,
   call: ToolCallInput,
 ): Promise<ToolResult> {
-  const result = await service.call(principal, run, ownCallId(header), call);
+  const result = await service.calls.make(principal, run, ownCallId(header), call);
   if (result.error !== null) throw new ToolProblem(result.error);
   return result;
 }

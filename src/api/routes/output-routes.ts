@@ -39,7 +39,7 @@ export const outputRoutes: readonly Route[] = [
       const accept = header('accept') ?? '';
       const streamed = accept.includes('text/event-stream') || accept.includes('application/octet-stream');
       const waitMs = query.waitMs ?? (streamed ? streamWaitMs : 0);
-      const output = await service.output(principal, params.run, params.callId, { waitMs, signal: asked.gone });
+      const output = await service.calls.output(principal, params.run, params.callId, { waitMs, signal: asked.gone });
       const offset = offsetOf(asked);
       if (offset > output.size(query.stream) && output.ended)
         throw new RunnerError('invalid_request', `offset ${offset} is beyond the end, ${output.size(query.stream)}`);

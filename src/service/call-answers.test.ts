@@ -5,13 +5,12 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { RunDir } from '../data-dir/run-dir.ts';
 import { newId } from '../ids.ts';
 import { ledgerName } from '../sandbox/ledger.ts';
-import type { OpenRun } from './open-run.ts';
-import { RunRecords } from './run-records.ts';
+import { answerOf, outputOf } from './call-answers.ts';
+import type { KnownRun, OpenRun } from './open-run.ts';
 
 /** Much longer than a test may take: who waits for it fails. */
 const waitMs = 3_600_000;
 const wait = { waitMs, signal: () => new AbortController().signal };
-const records = new RunRecords();
 let dir: RunDir;
 beforeEach(async () => {
   dir = new RunDir(newId(), await mkdtemp(join(tmpdir(), 'glovebox-records-')));
@@ -20,14 +19,14 @@ beforeEach(async () => {
 afterEach(() => rm(dir.path, { recursive: true, force: true }));
 
 /** A run that was taken up, with no command at hand: `past` has been begun by the runner before, and never answered. */
-function takenUp(past: string): OpenRun {
+function takenUp(past: string): KnownRun {
   const run = {
     findCommand: () => undefined,
     isPast: (callId: string) => callId === past,
     answer: async () => undefined,
     poll: async (callId: string) => ({ callId: 'poll', tool: 'exec_poll', ok: true, text: callId }),
   };
-  return { run } as unknown as OpenRun;
+  return { dir, open: { run } as unknown as OpenRun };
 }
 
 /** What a command that has ended leaves on disk. */
@@ -42,18 +41,18 @@ async function leave(id: string, text: string): Promise<void> {
 
 test('the output of a command that has ended under the runner before is there at once, however long one would wait', async () => {
   await leave('old', 'hello');
-  const output = await records.output(dir, takenUp('old'), 'old', wait);
+  const output = await outputOf(takenUp('old'), 'old', wait);
   expect(await output.read(0, 100, 'merged', 0)).toMatchObject({ bytes: Buffer.from('hello'), ended: true });
 });
 
 test('so is how it ended', async () => {
-  const found = await records.answer(dir, takenUp('old'), 'old', waitMs);
+  const found = await answerOf(takenUp('old'), 'old', waitMs);
   expect(found).toMatchObject({ callId: 'old', tool: 'exec', text: 'old' });
 });
 
 test('for a call that may still begin one waits as long as one has said', async () => {
   const startMs = performance.now();
-  const asked = records.output(dir, takenUp('old'), 'new', { ...wait, waitMs: 60 });
+  const asked = outputOf(takenUp('old'), 'new', { ...wait, waitMs: 60 });
   await expect(asked).rejects.toMatchObject({ code: 'call_not_found' });
   expect(performance.now() - startMs).toBeGreaterThan(50);
 });
