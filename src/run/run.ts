@@ -7,33 +7,25 @@ import type { RunState } from '../control/controlled.ts';
 import { RunnerError, messageOf } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import type { EntryData, Participation } from '../journal/entry.ts';
-import type { Journal } from '../journal/writer.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import type { RunningCall } from '../sandbox/call.ts';
-import { findEndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
-import type { ExecSpec } from '../sandbox/spec.ts';
 import type { RunFingerprints } from './fingerprints.ts';
 import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
-import type { Answers, Making } from './answers.ts';
-import { AskedCalls } from './asked-calls.ts';
+import type { Answers } from './answers.ts';
 import type { AttachedContext } from './contexts.ts';
 import { answerLate } from './late-answer.ts';
 import { CallsUnderWay } from './calls-under-way.ts';
 import { Commands } from './commands.ts';
-import { withWarning } from './gate-results.ts';
-import { endOfVerb } from './entries.ts';
+import { Dispatch } from './dispatch.ts';
 import type { Exported } from './export.ts';
 import { recordLoss } from './record-loss.ts';
-import { boundedSpec } from './bounded-spec.ts';
-import { SessionFiles } from './session-files.ts';
 import { RunFiles } from './run-files.ts';
-import type { Asked, RunParts, Told } from './run-parts.ts';
+import type { RunParts, Told } from './run-parts.ts';
 import { WaitingCall } from './waiting.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import { describeTools, type ToolDescription } from '../tools/describe.ts';
 import { runTool } from '../tools/run-tool.ts';
-import { ToolContext } from '../tools/tool-context.ts';
 import { isObserver, ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Base } from '../workspace/base/import.ts';
@@ -42,9 +34,9 @@ export type CloseReason = 'finished' | 'failed' | 'cancelled';
 
 /**
  * One delegated task, from open to closed. Promises:
- *  - nothing reaches the sandbox before its intent is in the journal, and no answer leaves before its outcome is;
- *  - the same call id twice is the same call: it never runs twice;
- *  - a denied call has no effect, and an effect always has an entry.
+ *  - every call goes its way on record (`dispatch.ts`), and the same call id twice is the same call: it never runs twice;
+ *  - once somebody has asked for its end no call begins;
+ *  - whatever fails as it closes, nothing of its sandbox is left that recovery does not find.
  */
 export class Run {
   readonly id: string;
@@ -62,16 +54,12 @@ export class Run {
   /** As what it is on record as closed. */
   outcome: EntryData<'run.closed'>['outcome'] | undefined;
   readonly #parts: RunParts;
-  readonly #context: ToolContext;
   readonly #files: RunFiles;
   readonly #commands: Commands;
+  readonly #dispatch: Dispatch;
   readonly #underWay = new CallsUnderWay();
   readonly #answers: Answers;
-  readonly #asked: AskedCalls;
   readonly #waiting = new Map<string, WaitingCall>();
-  readonly #setEnv = new Map<string, Readonly<Record<string, string>>>();
-  /** Commands that calls which are being made have started. */
-  readonly #started = new Map<string, RunningCall>();
   readonly #openedMs: number;
   #closing: Promise<void> | undefined;
   #isHandedOver = false;
@@ -82,43 +70,34 @@ export class Run {
     this.#parts = parts;
     this.#files = new RunFiles(parts);
     this.#answers = parts.answers;
-    this.#asked = new AskedCalls(parts);
     this.#openedMs = performance.now() - (parts.resumed?.openedMsAgo ?? 0);
     this.#commands = new Commands(parts, this.#files.attribution);
     this.id = parts.dir.id;
     this.fingerprints = parts.fingerprints;
     ({ dir: this.dir, policy: this.policy, sandbox: this.sandbox, image: this.image, base: this.base } = parts);
-    this.#context = new ToolContext({
-      files: parts.sandbox.files,
-      start: async (callId, spec) => {
-        const command = await this.#start(callId, spec);
-        this.#commands.add(command);
-        this.#started.set(callId, command);
-        await failpoint('call.dispatched');
-        return command;
-      },
-      egressDenied: (callId) => parts.fence?.deniedOf(callId) ?? [],
-      sessions: new SessionFiles(parts.dir.sessionsDir),
-      findEnded: (callId) => findEndedCall(parts.dir.callsDir, callId),
-    });
+    const { attribution } = this.#files;
+    this.#dispatch = new Dispatch(parts, { attribution, commands: this.#commands, underWay: this.#underWay });
     this.over = new Promise((resolve) => {
       this.#tellOver = resolve;
     });
     void recordLoss(parts.sandbox, parts.journal, parts.drift);
-    if (parts.resumed !== undefined) this.#commands.goOn(parts.resumed, this.#context);
+    if (parts.resumed !== undefined) this.#commands.goOn(parts.resumed, this.#dispatch.context);
   }
 
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
   async call(callId: string, input: ToolCallInput, told: Told = {}): Promise<ToolResult> {
     const call = parseCall(callId, input);
-    if (isObserver(call)) return this.#observe(callId, { call, told });
+    if (isObserver(call)) return this.#dispatch.observe(callId, { call, told });
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
     const answer = this.#answers.once(callId, (making) => {
-      if (this.#parts.resumed?.unanswered.has(callId) === true) return answerLate(this.#context, callId, call, making);
+      if (this.#parts.resumed?.unanswered.has(callId) === true)
+        return answerLate(this.#dispatch.context, callId, call, making);
+      this.#refuseClosed();
       this.#waiting.set(callId, waiting);
-      const dispatched = this.#dispatch(callId, { call, told }, waiting, making).finally(() =>
-        this.#waiting.delete(callId),
-      );
+      const asked = { call, told };
+      const dispatched = this.#dispatch
+        .make(callId, asked, waiting.onAsked, making)
+        .finally(() => this.#waiting.delete(callId));
       void waiting.asked.then(() => this.#commands.track(dispatched.then(() => undefined)));
       return dispatched;
     });
@@ -147,14 +126,7 @@ export class Run {
 
   /** How a command stands, for whoever opened the run; what runs inside asks with `exec_poll`, where that is offered. */
   poll(callId: string, yieldMs: number): Promise<ToolResult> {
-    return runTool(this.#context, callId, ToolCall.parse({ tool: 'exec_poll', callId, yieldMs }));
-  }
-
-  async #observe(callId: string, asked: Asked): Promise<ToolResult> {
-    const refused = this.#parts.gate.refuses(asked.call);
-    return refused === undefined
-      ? runTool(this.#context, callId, asked.call)
-      : this.#asked.deny(callId, asked, refused);
+    return runTool(this.#dispatch.context, callId, ToolCall.parse({ tool: 'exec_poll', callId, yieldMs }));
   }
 
   /** A command of this run that runs or has just ended, for reading along. */
@@ -208,73 +180,11 @@ export class Run {
     await this.#parts.journal.append({ type: 'participant.joined', data: { by, how } });
   }
 
-  async #dispatch(callId: string, { call, told }: Asked, waiting: WaitingCall, making: Making): Promise<ToolResult> {
-    this.#refuseClosed();
-    const slot = await this.#parts.gate.admit(callId, call, waiting.onAsked);
-    if (slot.kind === 'refused') return this.#asked.deny(callId, { call, told }, slot);
-    this.#setEnv.set(callId, slot.setEnv);
-
-    try {
-      const end = await this.#asked.intend(callId, { call, told }, slot);
-      making.begun();
-      const started = performance.now();
-      const performed = this.#perform(callId, call, end, started);
-      const result = withWarning(
-        await (call.tool === 'exec' ? performed : this.#underWay.finish(performed)),
-        slot.warning,
-      );
-      const kept = making.keep(result);
-      await kept.catch(() => undefined); // how it ended is told all the same
-      const command = this.#started.get(callId);
-      if (command !== undefined) await this.#commands.record(command, end, slot.release);
-      else {
-        await end({ ...endOfVerb(result, performance.now() - started), ...this.#files.attribution.written(callId) });
-        slot.release();
-      }
-      await failpoint('call.recorded');
-      await kept;
-      return result;
-    } catch (error) {
-      slot.release();
-      throw error;
-    } finally {
-      this.#setEnv.delete(callId);
-      this.#started.delete(callId);
-    }
-  }
-
   #refuseClosed(): void {
     if (this.#underWay.over !== undefined) throw this.#underWay.over;
     const why = this.summary && `: ${this.summary}`;
     if (this.#closing !== undefined)
       throw new RunnerError('run_not_open', `run ${this.id} is closed${why}; open another one`);
-  }
-
-  async #start(callId: string, spec: ExecSpec): Promise<RunningCall> {
-    const { sandbox, fence } = this.#parts;
-    const given = { ours: fence?.environment(callId) ?? {}, ruled: this.#setEnv.get(callId) ?? {} };
-    const bounded = boundedSpec(this.policy.policy, spec, given);
-    if (fence === undefined) return sandbox.start(callId, bounded);
-    return fence.calls.during(callId, () => sandbox.start(callId, bounded));
-  }
-
-  /** A fault of ours in the middle of a call is on record before it is thrown. */
-  async #perform(callId: string, call: ToolCall, end: End, startedMs: number): Promise<ToolResult> {
-    try {
-      await failpoint('call.intended');
-      const result = await this.#files.attribution.perform(this.#context, callId, call);
-      await failpoint('call.ended');
-      return result;
-    } catch (error) {
-      if (this.#underWay.over !== undefined) throw error; // how it ended is for the next runner to tell
-      const code = error instanceof RunnerError ? error.code : 'internal';
-      await end({
-        outcome: code === 'sandbox_lost' ? { kind: 'sandbox_lost', reason: messageOf(error) } : { kind: 'failed' },
-        ms: Math.round(performance.now() - startedMs),
-        error: { code, message: messageOf(error) },
-      });
-      throw error;
-    }
   }
 
   /** The changes so far, in the write scope, with what was refused or stood outside. Call it while no command runs. */
@@ -330,7 +240,7 @@ export class Run {
     await control.close('goes on');
     await sandbox.handOver();
     await this.#answers.handOver();
-    await Promise.all([this.#asked.close(), this.#files.attribution.close()]);
+    await Promise.all([this.#dispatch.close(), this.#files.attribution.close()]);
     await journal.close();
   }
 
@@ -365,7 +275,7 @@ export class Run {
         }
       } finally {
         await this.#answers.close();
-        await Promise.all([this.#asked.close(), this.#files.attribution.close()]);
+        await Promise.all([this.#dispatch.close(), this.#files.attribution.close()]);
         await this.dir.dropKept();
         await journal.close();
       }
@@ -392,5 +302,3 @@ export class Run {
 }
 
 const verbsWithinMs = 5_000;
-
-type End = Awaited<ReturnType<Journal['intend']>>;

@@ -37,7 +37,7 @@ export class RunExports {
     return open === undefined ? readKept(dir, 'changes.patch') : (await open.run.diff()).patch.bytes;
   }
 
-  /** Taken now where the run is open, else the newest on record. Throws `not_found`, and `journal_broken` for one that was changed. */
+  /** Taken now where the run is open, else the newest on record. Throws `not_found`; `journal_broken` where it was changed. */
   async fingerprint(principal: Principal, runId: string): Promise<FingerprintView> {
     const { dir, open } = this.#ask(principal, runId);
     if (open !== undefined) return { at: 'asked', ...(await open.run.fingerprints.take('asked')) };
