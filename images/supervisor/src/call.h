@@ -76,6 +76,7 @@ struct call {
   bool terminal;
   bool keep;
   bool prompt; /* its output waits for no company */
+  bool hand;
   char *home;
   struct start_report *report;
 
@@ -101,7 +102,7 @@ struct call {
   uint64_t graceUs;
   uint64_t drainUs;
   uint64_t drainAtUs;
-  uint64_t watchAtUs; /* its pipes are watched from then on; most commands are over before */
+  uint64_t watchAtUs; /* its pipes are watched from then on: most commands are over before, and much comes in large pieces */
   uint64_t quietAtUs;
   uint64_t drainFrom; /* how much output there was when the leader ended */
 

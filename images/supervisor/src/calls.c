@@ -165,6 +165,7 @@ void calls_ready(struct supervisor *supervisor, struct call *call, unsigned whic
 void calls_acknowledge(struct supervisor *supervisor, struct call *call, uint64_t offset) {
   ring_drop(&call->output, offset < call->sent ? offset : call->sent);
   if (!call->held) {
+    streams_taken(supervisor, call);
     return;
   }
   streams_release(supervisor, call);

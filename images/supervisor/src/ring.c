@@ -6,7 +6,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { RING_FIRST = 4096, RING_GROWTH = 4, SEGMENTS_FIRST = 8 };
+enum { RING_FIRST = 4096, RING_GROWTH = 64, SEGMENTS_FIRST = 8 }; /* of a large one, only the pages that are written exist */
 
 static uint32_t used(const struct ring *ring) {
   return (uint32_t)(ring->end - ring->base);

@@ -32,6 +32,7 @@ static void take_terms(struct supervisor *supervisor, struct call *call, const s
   call->home = home ? strdup(home) : NULL;
   call->keep = spec->keep;
   call->prompt = spec->verb == HAND_GATEWAY;
+  call->hand = spec->verb != 0;
   call->terminal = spec->terminal;
   call->uid = spec->uid;
   call->inGone = !spec->hasStdin && !spec->terminal;

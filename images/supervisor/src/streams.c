@@ -7,8 +7,11 @@
 
 enum {
   PIPE_BYTES = 262144,
-  WIDEN_AFTER = 131072,
+  WIDEN_AFTER = 32768,
   INPUT_ACK_BYTES = 65536,
+  SMALL_PIECE = 16384,
+  MUCH_UNTAKEN = 65536,
+  MOMENT_US = 1000,
   QUIET_US = 20000,
   END_OF_TRANSMISSION = 4, /* what ^D types */
 };
@@ -38,16 +41,20 @@ void streams_watch(struct supervisor *supervisor, struct call *call) {
   }
 }
 
+static void look_away(struct supervisor *supervisor, struct call *call) {
+  for (unsigned i = 0; i < STREAMS; i++) {
+    unwatch(supervisor, call->streams[i].fd, &call->streams[i].watched);
+    call->streams[i].lingers = false;
+  }
+}
+
 static void hold(struct supervisor *supervisor, struct call *call) {
   if (call->held) {
     return;
   }
   call->held = true;
   call->heldAtUs = supervisor->nowUs;
-  for (unsigned i = 0; i < STREAMS; i++) {
-    unwatch(supervisor, call->streams[i].fd, &call->streams[i].watched);
-    call->streams[i].lingers = false;
-  }
+  look_away(supervisor, call);
 }
 
 /* Clocks about output stood still meanwhile: nobody could see whether there was any. */
@@ -112,9 +119,26 @@ static long read_once(struct supervisor *supervisor, struct call *call, unsigned
   return n > 0 ? n : -1;
 }
 
+/*
+ * The runner has not taken yet what it was sent, and a command goes on in small pieces: each of them would cost a change of
+ * processes and a frame, for nothing. So its pipe fills until the runner has taken some, or for a moment.
+ */
+static bool may_wait(const struct call *call, long length) {
+  return length > 0 && length < SMALL_PIECE && !call->hand && !call->held && call->state == CALL_RUNNING &&
+         call->sent - call->output.base >= MUCH_UNTAKEN;
+}
+
 void streams_read(struct supervisor *supervisor, struct call *call, unsigned which) {
-  if (which < STREAMS) {
-    read_once(supervisor, call, which);
+  if (which < STREAMS && may_wait(call, read_once(supervisor, call, which))) {
+    look_away(supervisor, call);
+    call->watchAtUs = supervisor->nowUs + MOMENT_US;
+  }
+}
+
+void streams_taken(struct supervisor *supervisor, struct call *call) {
+  if (call->watchAtUs && !call->held && call->state == CALL_RUNNING) {
+    call->watchAtUs = 0;
+    streams_watch(supervisor, call);
   }
 }
 

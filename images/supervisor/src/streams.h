@@ -21,6 +21,9 @@ bool streams_read_rest(struct supervisor *supervisor, struct call *call);
 /* There is room again after a full ring. */
 void streams_release(struct supervisor *supervisor, struct call *call);
 
+/* The runner has taken some of what it was sent. */
+void streams_taken(struct supervisor *supervisor, struct call *call);
+
 /* Bytes for stdin that are new. */
 void streams_accept(struct supervisor *supervisor, struct call *call, const uint8_t *data, size_t length);
 void streams_feed(struct supervisor *supervisor, struct call *call);

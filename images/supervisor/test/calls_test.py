@@ -163,6 +163,24 @@ def test_output_is_held_at_the_source_until_it_is_acknowledged(sandbox):
     assert call.bytes(1) == b"x" * 2_000_000 and call.bytes(2) == b"end\n"
 
 
+def test_small_pieces_come_together_while_the_runner_has_much_to_take_and_at_once_when_it_has_taken_it(sandbox):
+    link = sandbox.attach(auto_ack=False)
+    program = "import os\nos.write(1, b'x' * 100000)\nfor i in range(4000): os.write(1, b'y' * 25), sum(range(500))\ninput()"
+    call = sandbox.start(["/usr/bin/python3", "-c", program], stdin=1)
+    link.wait(lambda: call.received >= 100000)
+    started = time.monotonic()
+    link.wait(lambda: call.received == 200000)
+    moments = (time.monotonic() - started) * 1000
+    small = [data for _, _, data in call.chunks if len(data) < 16384]
+    print(f"     {len(small)} in {moments:.0f} ms", end=" ")
+    assert len(small) < 20 + moments, f"{len(small)} small frames in {moments:.0f} ms"
+    link.auto_ack = True
+    link.send(ACK, struct.pack("<Q", call.received), call.number)
+    link.feed(call.number, b"go on\n")
+    equal(link.finish(call.number).bytes(1), b"x" * 100000 + b"y" * 100000)
+    link.send(RELEASE, b"", call.number)
+
+
 def test_what_was_written_before_the_end_is_never_lost_to_a_slow_reader(sandbox):
     link = sandbox.attach(auto_ack=False)
     call = sandbox.start(["sh", "-c", "head -c 300000 /dev/zero"], drain=50)
