@@ -8,12 +8,35 @@ import { readAccepted, resolveImage } from '../src/images/accepted.ts';
 import { DataDir } from '../src/data-dir/data-dir.ts';
 import { defaultLimits } from '../src/sandbox/container-body.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
+import type { EgressBed } from './egress-bed.ts';
 import type { DockerodePeer } from './peers.ts';
+import type { LargeBed } from './workspace-bed.ts';
 
 /** What a row measures with. */
 export interface Bench {
   readonly bed: Bed;
   readonly peer: DockerodePeer;
+  /** What several rows measure in: made for the first of them, and gone after the last row. */
+  readonly large: Shared<LargeBed>;
+  readonly egress: Shared<EgressBed>;
+}
+
+/** Made when it is first asked for. */
+export class Shared<T extends { close(): Promise<void> }> {
+  readonly #make: () => Promise<T>;
+  #made: Promise<T> | undefined;
+
+  constructor(make: () => Promise<T>) {
+    this.#make = make;
+  }
+
+  get(): Promise<T> {
+    return (this.#made ??= this.#make());
+  }
+
+  async close(): Promise<void> {
+    await (await this.#made?.catch(() => undefined))?.close(); // who asked has heard why it could not be made
+  }
 }
 
 /** Where sandboxes of the bench come from; everything it made is gone after `close`. */

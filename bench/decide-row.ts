@@ -3,7 +3,7 @@ import { parsePolicy } from '../src/policy/policy.ts';
 import { lessIsBetter, median, type Row } from './measure.ts';
 
 const rulesInPolicy = 500;
-const perRound = 2000;
+const perRound = 500;
 const rounds = 20;
 
 /** One decision against 500 rules for commands, or a path against a list of 100 globs; no engine, no peer. */

@@ -32,7 +32,6 @@ export const rows: Readonly<Record<string, (bench: Bench) => Promise<readonly Ro
   fingerprint,
   decide: decideRow,
   'state-commit': stateRow,
-  // Before what removes as many files: where a file system has just given back many inodes it looks long for a free one.
   'import-50k': import50k,
   'open-50k': open50k,
   'diff-20-of-50k': diff20,

@@ -7,6 +7,9 @@ import { lessIsBetter, median, timed, type Row } from './measure.ts';
 import { WorkspaceBed } from './workspace-bed.ts';
 
 const rounds = 15;
+/** Of what is only reported. */
+const fewRounds = 7;
+const coldRounds = 3;
 const filesInBase = 500;
 
 /** From asking for a run to the first result of a command in it, from a pool that is full; beside the same without one. */
@@ -27,10 +30,12 @@ export async function warmOpen({ bed }: { bed: Bed }): Promise<readonly Row[]> {
     const measure = async (name: string, request: OpenRequest, bound?: number): Promise<Row> => {
       await warm.keepReady(request, 1);
       const times = { warm: [] as number[], cold: [] as number[] };
-      for (let n = 0; n < rounds; n++) {
+      const count = bound === undefined ? fewRounds : rounds;
+      const every = Math.ceil(count / coldRounds);
+      for (let n = 0; n < count; n++) {
         await filled(warm);
         times.warm.push(await toFirstResult(warm, request));
-        if (n % 3 === 0) times.cold.push(await toFirstResult(place.runner, request));
+        if (n % every === 0) times.cold.push(await toFirstResult(place.runner, request));
       }
       const measured = { ours: median(times.warm), peer: median(times.cold) };
       await warm.keepReady(request, 0);

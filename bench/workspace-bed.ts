@@ -47,6 +47,26 @@ export class WorkspaceBed {
   }
 }
 
+/** A workspace of 50,000 files, for whoever opens runs on it and changes nothing in it. */
+export class LargeBed {
+  static readonly files = 50_000;
+  readonly place: WorkspaceBed;
+  readonly workspace: string;
+
+  private constructor(place: WorkspaceBed) {
+    this.place = place;
+    this.workspace = place.files('workspace', LargeBed.files);
+  }
+
+  static async make(bed: Bed): Promise<LargeBed> {
+    return new LargeBed(await WorkspaceBed.make(bed));
+  }
+
+  close(): Promise<void> {
+    return this.place.close();
+  }
+}
+
 /** One commit of all that is there. Nothing of git goes on behind it: that would be measured too. */
 export async function commitAll(root: string): Promise<void> {
   const env = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_NOSYSTEM: '1' };
