@@ -294,7 +294,12 @@ export class Opener {
       const lock = drift.looksAt('open') ? await findLock(base.tree, sandbox.files) : undefined;
       await journal.append(startedEntry({ sandbox, base, placement, inputs, isolation, warm: warm !== undefined }));
       const { lookAgainMs: everyMs } = this.#parts.options;
-      const outside = new OutsideWatch(this.#parts.engine, sandbox, drift);
+      const outside = new OutsideWatch({
+        engine: this.#parts.engine,
+        sandbox,
+        drift,
+        before: warm?.reading ?? sandbox.reading,
+      });
       const seal = new SealWatch({ sandbox, everyMs, outside, onFound: (error) => stop(error.message) });
       control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
       const offered = placement.hasResults || origin?.scratch === true;

@@ -119,7 +119,7 @@ async function join(parts: RunnerParts, found: Found, journal: Journal): Promise
     const { lookAgainMs: everyMs } = parts.options;
     const drift = new RunDrift({ rules: policy.policy.drift, journal, end: stop });
     drift.restore(found.story.drift);
-    const outside = new OutsideWatch(parts.engine, sandbox, drift);
+    const outside = new OutsideWatch({ engine: parts.engine, sandbox, drift, before: undefined });
     const seal = new SealWatch({ sandbox, everyMs, outside, onFound: (error) => stop(error.message) });
     control = await RunControl.open(dir.path, { id: dir.id, policy, sandbox, journal, fence, seal });
     control.restore(found.story);

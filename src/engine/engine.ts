@@ -26,9 +26,10 @@ export interface Engine {
   read(id: string): Promise<ContainerReading | undefined>;
   /**
    * Compares once more what the engine runs with what was asked of `start`, and that nobody has started anything else in it:
-   * `policy_unenforceable` on a difference, `sandbox_lost` when it does not run.
+   * `policy_unenforceable` on a difference, `sandbox_lost` when it does not run. Returns what it has read, as `start` does: of the
+   * engine alone, not of the kernel.
    */
-  verify(id: string, spec: ContainerSpec): Promise<ContainerState>;
+  verify(id: string, spec: ContainerSpec): Promise<ContainerReading>;
   /** Kills and removes the container and its anonymous volumes. Absent is fine. */
   destroy(id: string): Promise<void>;
   /** Everything that carries all these labels, running or not. */
@@ -133,6 +134,8 @@ export interface Tmpfs {
 export interface StartedContainer {
   readonly id: string;
   readonly startedAt: string | undefined;
+  /** As it was read back. */
+  readonly reading: ContainerReading;
   readonly stream: ContainerStream;
 }
 

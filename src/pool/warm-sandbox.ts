@@ -2,6 +2,7 @@ import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
 import type { WarmDir } from '../data-dir/warm-dirs.ts';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { ContainerReading } from '../engine/reading.ts';
 import { keepImageTrust } from '../egress/image-trust.ts';
 import { proveIsolation, type IsolationProof } from '../egress/self-test.ts';
 import { RunnerError } from '../errors.ts';
@@ -94,6 +95,7 @@ export class WarmSandbox implements Kept {
   readonly sandbox: Sandbox;
   readonly #parts: Parts;
   #isolation: IsolationProof | undefined;
+  #reading: ContainerReading | undefined;
   #discarded: Promise<void> | undefined;
   #tidied: Promise<void> = Promise.resolve();
 
@@ -128,7 +130,7 @@ export class WarmSandbox implements Kept {
   /** That it has no network is shown once more, unless its fence will have to show it with names that are answered. */
   async check(): Promise<void> {
     const { host, policy } = this.#parts;
-    await verifyUnused(host.engine, this.sandbox, async () => {
+    this.#reading = await verifyUnused(host.engine, this.sandbox, async () => {
       if (!letsOut(policy.policy.egress)) this.#isolation = await proveIsolation(this.sandbox, 'refused');
     });
   }
@@ -136,6 +138,11 @@ export class WarmSandbox implements Kept {
   /** As `check` has shown it. */
   get isolation(): IsolationProof | undefined {
     return this.#isolation;
+  }
+
+  /** Likewise: what the engine has said of it. */
+  get reading(): ContainerReading | undefined {
+    return this.#reading;
   }
 
   get image(): string {

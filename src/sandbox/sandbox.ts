@@ -37,6 +37,7 @@ interface SandboxParts {
   readonly spec: SandboxSpec;
   readonly containerId: string;
   readonly startedAt: string | undefined;
+  readonly reading?: StartedContainer['reading'];
   readonly ledger: Ledger;
   readonly link: Link;
   readonly numbers: CallNumbers;
@@ -55,6 +56,8 @@ export class Sandbox {
   readonly containerId: string;
   /** Of its PID 1, in the engine's words. */
   readonly startedAt: string | undefined;
+  /** As it was read back just after its start; not known of one that was adopted. */
+  readonly reading: StartedContainer['reading'] | undefined;
   readonly files: Files;
   /** Resolves once, never rejects; after `close` with `run_not_open`. */
   readonly lost: Promise<SandboxLoss>;
@@ -75,6 +78,7 @@ export class Sandbox {
     this.spec = parts.spec;
     this.containerId = parts.containerId;
     this.startedAt = parts.startedAt;
+    this.reading = parts.reading;
     this.#ledger = parts.ledger;
     this.#numbers = parts.numbers;
     this.#hands = { link: () => this.#usableLink(), takeNumber: () => this.#takeNumber() };
@@ -110,11 +114,11 @@ export class Sandbox {
     let link: Link | undefined;
     try {
       container = await engine.start(body, options.ready);
-      const { id: containerId, startedAt } = container;
+      const { id: containerId, startedAt, reading } = container;
       ({ link } = await open(container.stream, linkOptions(options)));
       ledger.note({ kind: 'sandbox', containerId, spec, ...(startedAt === undefined ? {} : { startedAt }) });
       const numbers = CallNumbers.fresh(ledger);
-      return new Sandbox(engine, options, { spec, containerId, startedAt, ledger, link, numbers });
+      return new Sandbox(engine, options, { spec, containerId, startedAt, reading, ledger, link, numbers });
     } catch (error) {
       link?.destroy(asLoss(error));
       container?.stream.duplex.destroy();

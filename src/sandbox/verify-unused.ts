@@ -1,4 +1,5 @@
 import type { Engine } from '../engine/engine.ts';
+import type { ContainerReading } from '../engine/reading.ts';
 import { RunnerError } from '../errors.ts';
 import { containerBody } from './container-body.ts';
 import { isSame } from './same-container.ts';
@@ -7,13 +8,18 @@ import { ensureSupervisor } from './supervisor-volume.ts';
 
 /**
  * Rejects unless a sandbox answers, is the container that was started and runs just as it was asked for, and nothing is in it but
- * its supervisor. `then` goes on while the engine is still being asked.
+ * its supervisor. `then` goes on while the engine is still being asked. Returns what the engine has said.
  */
-export async function verifyUnused(engine: Engine, sandbox: Sandbox, then: () => Promise<void>): Promise<void> {
+export async function verifyUnused(
+  engine: Engine,
+  sandbox: Sandbox,
+  then: () => Promise<void>,
+): Promise<ContainerReading> {
   const { spec, containerId, startedAt } = sandbox;
   const body = containerBody(spec, await ensureSupervisor(engine, spec, undefined));
-  const [state] = await Promise.all([engine.verify(containerId, body), verifyIdle(sandbox).then(then)]);
-  if (!isSame(state, startedAt)) throw unlike(sandbox, 'somebody has restarted it');
+  const [reading] = await Promise.all([engine.verify(containerId, body), verifyIdle(sandbox).then(then)]);
+  if (!isSame(reading.state, startedAt)) throw unlike(sandbox, 'somebody has restarted it');
+  return reading;
 }
 
 async function verifyIdle(sandbox: Sandbox): Promise<void> {

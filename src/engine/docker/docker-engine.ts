@@ -38,7 +38,7 @@ import { createMount, inputOptions, overlayOptions } from './mounted-volume.ts';
 import { openPipes } from './pipes.ts';
 import type { ContainerReading } from '../reading.ts';
 import { differences } from './readback.ts';
-import { readingOf } from './reading.ts';
+import { readingOf, saidOf } from './reading.ts';
 import { setUp } from './set-up.ts';
 import { type OpenStream, openStream } from './stream.ts';
 import { type Timeouts, defaultTimeouts } from './timeouts.ts';
@@ -118,7 +118,8 @@ export class DockerEngine implements Engine {
       await this.#containers.start(id, spec);
       await failpoint('open.started');
       const answer = await this.#compare(id, spec, body, stream);
-      return { id, stream: await this.#withPipes(stream, answer), startedAt: answer.State.StartedAt };
+      const { StartedAt: startedAt } = answer.State;
+      return { id, stream: await this.#withPipes(stream, answer), startedAt, reading: saidOf(answer) };
     } catch (error) {
       stream?.duplex.on('error', () => undefined); // its end is ours; the cause is `error`
       stream?.duplex.destroy();
@@ -146,12 +147,12 @@ export class DockerEngine implements Engine {
     return answer && (await readingOf(answer, await this.#canLook()));
   }
 
-  async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
+  async verify(id: string, spec: ContainerSpec): Promise<ContainerReading> {
     const body = compileBody(spec, await this.#images.defaultsOf(spec.image), await this.describe());
     const answer = await this.#compare(id, spec, body);
-    const execs = answer.ExecIDs?.length ?? 0;
-    if (execs === 0) return stateOf(answer);
-    throw new RunnerError('policy_unenforceable', `Somebody has started ${execs} programs in ${spec.name}.`);
+    const reading = saidOf(answer);
+    if (reading.execs === 0) return reading;
+    throw new RunnerError('policy_unenforceable', `Somebody has started ${reading.execs} programs in ${spec.name}.`);
   }
 
   async destroy(id: string): Promise<void> {

@@ -5,18 +5,23 @@ import { known, readKernel } from './kernel-reading.ts';
 
 /** What the engine says of a container, and the kernel where `canLook`. */
 export async function readingOf(answer: ContainerAnswer, canLook: boolean): Promise<ContainerReading> {
-  const { HostConfig, State } = answer;
-  const runtime = textOf(HostConfig['Runtime']);
-  const kernel = canLook && State.Pid ? await readKernel(State.Pid, answer.Id, runtime === 'runc') : undefined;
+  const { State } = answer;
+  const said = saidOf(answer);
+  const kernel = canLook && State.Pid ? await readKernel(State.Pid, answer.Id, said.runtime === 'runc') : undefined;
+  return { ...said, ...(kernel === undefined ? {} : { kernel }) };
+}
+
+/** What the engine says of it. */
+export function saidOf(answer: ContainerAnswer): ContainerReading {
+  const { HostConfig } = answer;
   return {
     state: stateOf(answer),
     image: answer.Image,
-    runtime,
+    runtime: textOf(HostConfig['Runtime']),
     limits: limitsOf(HostConfig),
     networks: Object.keys(answer.NetworkSettings.Networks ?? {}).sort(),
     mounts: mountsOf(answer),
     execs: answer.ExecIDs?.length ?? 0,
-    ...(kernel === undefined ? {} : { kernel }),
   };
 }
 

@@ -87,7 +87,8 @@ export class FakeEngine implements Engine {
     try {
       await ready;
       await container.start(this.#host.volumes);
-      return { id: container.id, stream, startedAt: String(container.createdMs) };
+      const { id } = container;
+      return { id, stream, startedAt: String(container.createdMs), reading: await this.verify(id, spec) };
     } catch (error) {
       await this.destroy(container.id);
       throw error;
@@ -125,10 +126,11 @@ export class FakeEngine implements Engine {
     return { state, image, runtime, limits, networks: ['none'], mounts: [...tmpfs, ...volumes], execs: 0 };
   }
 
-  async verify(id: string, spec: ContainerSpec): Promise<ContainerState> {
-    const state = await this.inspect(id);
-    if (state?.status === 'running') return state;
-    throw new RunnerError('sandbox_lost', `PID 1 of ${spec.name} does not run (${state?.status ?? 'it was removed'}).`);
+  async verify(id: string, spec: ContainerSpec): Promise<ContainerReading> {
+    const reading = await this.read(id);
+    const status = reading?.state.status ?? 'it was removed';
+    if (reading !== undefined && status === 'running') return reading;
+    throw new RunnerError('sandbox_lost', `PID 1 of ${spec.name} does not run (${status}).`);
   }
 
   async destroy(id: string): Promise<void> {
