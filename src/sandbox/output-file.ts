@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   write,
+  writeSync,
   writev,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -69,7 +70,11 @@ export class OutputFile {
   async append(out: readonly Uint8Array[], aux: Uint8Array, entries: readonly OutputEntry[]): Promise<void> {
     const index = encodeEntries(entries);
     if (aux.length > 0) this.#aux ??= openSync(`${this.#base}.aux`, this.#auxAt === 0 ? 'w' : 'r+', 0o600);
-    const writes = [writeWhole(this.#idx, index, this.#idxAt)];
+    const writes = [
+      index.length <= atOnceMax
+        ? writeAtOnce(this.#idx, index, this.#idxAt)
+        : writeWhole(this.#idx, index, this.#idxAt),
+    ];
     let outBytes = 0;
     for (const bytes of out) outBytes += bytes.length;
     if (outBytes > 0) writes.push(writeAll(this.#out, out, this.#outAt));
@@ -168,6 +173,7 @@ function readIfThere(path: string): Buffer | undefined {
 }
 
 const vectorsMax = 512;
+const atOnceMax = 4_096;
 
 async function writeAll(fd: number, buffers: readonly Uint8Array[], position: number): Promise<void> {
   let at = position;
@@ -186,6 +192,11 @@ async function writeAll(fd: number, buffers: readonly Uint8Array[], position: nu
     if (written < length) await writeWhole(fd, Buffer.concat(some).subarray(written), at + written);
     at += length;
   }
+}
+
+/** A trip through the thread pool costs more than a few bytes do. */
+async function writeAtOnce(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
 }
 
 async function writeWhole(fd: number, bytes: Uint8Array, position: number): Promise<void> {
