@@ -1,4 +1,5 @@
-import type { Engine } from './engine.ts';
+import { Slots } from '../slots.ts';
+import type { Engine, FoundContainer } from './engine.ts';
 import { labelKeys } from './labels.ts';
 
 /**
@@ -11,22 +12,24 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
   const removed: Collected[] = [];
   const owned = { [labelKeys.owner]: options.owner };
   const nowMs = Date.now() + ((await engine.describe()).clockSkewMs ?? 0);
+  const abandoned: FoundContainer[] = [];
   for (const container of await engine.list(owned)) {
     const instance = container.labels[labelKeys.instance];
-    const abandoned =
+    const goes =
       instance === undefined
         ? nowMs - container.createdMs > fillerMaxMs
         : !(await options.isAlive(instance, container.labels[labelKeys.sandbox]));
-    if (!abandoned) continue;
-    if (options.dryRun !== true) await engine.destroy(container.id);
+    if (goes) abandoned.push(container);
+  }
+  if (options.dryRun !== true) await destroyAll(engine, abandoned);
+  for (const { id, name, labels } of abandoned)
     removed.push({
       kind: 'container',
-      id: container.id,
-      name: container.name,
-      sandbox: container.labels[labelKeys.sandbox],
-      instance,
+      id,
+      name,
+      sandbox: labels[labelKeys.sandbox],
+      instance: labels[labelKeys.instance],
     });
-  }
   for (const key of [labelKeys.workspace, labelKeys.inputs]) {
     for (const volume of await engine.findVolumes({ ...owned, [key]: '' })) {
       const { [labelKeys.instance]: instance, [key]: sandbox = '' } = volume.labels;
@@ -52,6 +55,15 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
       : await engine.removeVolumes(filled, keep);
   return [...removed, ...volumes.map((name): Collected => ({ kind: 'volume', name }))];
 }
+
+/** Side by side: an engine takes a second or more for one, and a service that starts answers nobody meanwhile. */
+async function destroyAll(engine: Engine, containers: readonly FoundContainer[]): Promise<void> {
+  const slots = new Slots(atOnce);
+  const done = await Promise.allSettled(containers.map(({ id }) => slots.run(() => engine.destroy(id))));
+  for (const each of done) if (each.status === 'rejected') throw each.reason;
+}
+
+const atOnce = 4;
 
 export interface CollectOptions {
   /** Id of the data directory. */

@@ -38,7 +38,7 @@ interface RunAndReason {
 }
 
 /** So many runs are taken up side by side. */
-const atOnce = 4;
+const atOnce = 8;
 /** More strangers than this, and more than half of all: it is the service that has lost its memory. */
 const strangersMax = 3;
 

@@ -1,25 +1,20 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { failpoints, importFailpoints, poolFailpoints, resumeFailpoints, type Failpoint } from '../../src/failpoint.ts';
 import { recover } from '../../src/recovery.ts';
 import { Bench, smallPolicyText } from '../fixtures/bench.ts';
-import { callKind, DrivenRun } from '../fixtures/driven-run.ts';
 import { DyingService } from '../fixtures/dying-service.ts';
 import { randomFrom, seedGiven } from '../fixtures/random.ts';
+import { StandingLoad } from '../fixtures/standing-load.ts';
 
 /**
  * A service under load is killed at every failpoint, again and again, and started anew; of some runs the sandbox is killed beside it. From
- * the journals, the files in the sandboxes and the engine: no call was lost, none was made twice, and what is unknown says so. The
+ * the journals, the files in the sandboxes and the engine: no call was lost, none was made twice, and what is unknown says so. Who is
+ * started after a death is the next one to die, and takes up what runs as it finds it: nobody waits for the load to come to rest. The
  * same seed makes the same calls and the same deaths: `GLOVEBOX_SEED=1 SOAK_PARALLEL=10 npx vitest run --project soak test/soak/crash.test.ts`;
  * `SOAK_FAILPOINTS=call.kept,pool.taken` plays these alone.
  */
 const seed = seedGiven();
-const parallel = Number(process.env['SOAK_PARALLEL'] ?? 10);
-const callsPerRound = 4;
-/** So often runs come and go in one round, at the most, until the failpoint is reached. */
-const turnsMax = 8;
+const parallel = Number(process.env['SOAK_PARALLEL'] ?? 50);
 const text = smallPolicyText('budget: { max_actions_per_run: 2000, max_parallel_actions: 16 }\n');
 const policy = { text: text.replace('command_timeout: 20s', 'command_timeout: 10m') };
 const all: readonly Failpoint[] = [...failpoints, ...poolFailpoints, ...importFailpoints, ...resumeFailpoints];
@@ -43,67 +38,54 @@ afterAll(async () => {
 
 test(`${parallel} runs under load, killed at ${names.length} failpoints (seed ${seed}): no call is lost or made twice`, async () => {
   const next = randomFrom(seed);
+  const deaths = names.map((name) => ({ name, at: `${name}:kill:${1 + Math.floor(next() * timesOf(name))}` }));
+  const load = new StandingLoad({ service, dataDir: bench.dataDir, policy, workspace, parallel, next });
+  const openingMs = performance.now();
   await service.start();
-  const runs = await Promise.all(Array.from({ length: parallel }, (_, n) => openRun(`first-${n}`, next)));
-  const sum = { made: 0, unknown: 0, lost: 0, killed: 0 };
-  const end = async (run: DrivenRun): Promise<void> => {
-    await run.expectTrue();
-    sum.made += run.done.size;
-    sum.unknown += run.unknown.size;
-    sum.lost += run.lost.size;
-  };
-  for (const [round, name] of names.entries()) {
+  await load.begin();
+  console.log(`${parallel} runs open after ${Math.round(performance.now() - openingMs)} ms`);
+  service.kill();
+  await service.died();
+  await service.start(whileItWorks(deaths[0]));
+  for (const [round, { name, at }] of deaths.entries()) {
     const startMs = performance.now();
-    const nth = 1 + Math.floor(next() * (name.startsWith('call.') ? parallel * 2 : 2));
-    service.kill();
-    await service.died().catch(() => undefined);
-    const started = await service.start(`${name}:kill:${name.startsWith('resume.') ? Math.min(nth, parallel) : nth}`);
-    const kinds = runs.map(() => Array.from({ length: callsPerRound }, () => callKind(next())));
-    const victim = Math.floor(next() * parallel);
-    const load = Promise.all(
-      runs.map(async (run, n) => {
-        for (const [at, kind] of (kinds[n] ?? []).entries()) {
-          if (n === victim && at === callsPerRound / 2) await run.kill((id) => execa('docker', ['kill', id]));
-          await run.call(`r${round}-${n}-${at}`, kind);
-        }
-      }),
-    );
     const death = new AbortController();
-    // Beside the load runs come and go, so that opening and closing are reached too.
-    const turnover = async (lane: number): Promise<void> => {
-      for (let turn = 0; turn < turnsMax && !death.signal.aborted; turn++) {
-        const key = `round-${round}-${lane}-${turn}`;
-        if (lane === 0) await writeFile(join(workspace, 'src/main.txt'), key);
-        const run = await openRun(key, next, lane === 0 ? { workspace } : {});
-        await run.call(`r${round}-extra-${lane}-${turn}`, 'command');
-        await end(run);
-      }
-    };
-    const settled = Promise.allSettled([load, turnover(0), turnover(1), turnover(2)]);
+    const settled = load.round(round, death.signal);
+    if (isResume(name)) {
+      await load.answered(parallel);
+      service.kill();
+      await service.died();
+      expect(await service.start(at), `${name} is reached`).toBe(false);
+    }
     const said = await Promise.race([service.died(), settled.then(() => 'never reached')]);
+    load.check();
+    const diedMs = performance.now() - startMs;
     death.abort();
     expect(said, name).toContain(`failpoint ${name}`);
-    expect(started || name.startsWith('resume.')).toBe(true);
-    expect(await service.start(), 'the next one starts').toBe(true);
-    for (const each of await settled) if (each.status === 'rejected') throw each.reason;
-    const killed = runs[victim];
-    if (killed?.isKilled === true) {
-      await end(killed);
-      sum.killed += 1;
-      runs[victim] = await openRun(`after-${round}`, next);
-    }
-    console.log(`${name}: reached, ${Math.round(performance.now() - startMs)} ms, ${JSON.stringify(sum)}`);
+    expect(await service.start(whileItWorks(deaths[round + 1])), 'the next one starts').toBe(true);
+    const startedMs = performance.now() - startMs;
+    console.log(
+      `${name}: died after ${Math.round(diedMs)} ms, next one after ${Math.round(startedMs)}; ${load.told()}`,
+    );
   }
-  for (const run of runs) await end(run);
-  console.log(
-    `seed ${seed}: ${names.length} deaths, ${sum.killed} sandboxes killed; ${sum.made} calls answered, ${sum.unknown} unknown, ` +
-      `${sum.lost} lost with their sandboxes`,
-  );
+  await load.end();
+  console.log(`seed ${seed}: ${names.length} deaths; ${load.told()}`);
   expect(await service.stop()).toBe(0);
   expect(await bench.containers()).toEqual([]);
   expect(await bench.dataDir.listInstances()).toEqual([]);
 });
 
-function openRun(key: string, next: () => number, more: { readonly workspace?: string } = {}): Promise<DrivenRun> {
-  return DrivenRun.open(service, bench.dataDir, { key, policy, next: randomFrom(next() * 2 ** 32), ...more });
+/** The n-th time that it is reached, up to so many: while runs are used, and in the middle of taking them up. */
+function timesOf(name: Failpoint): number {
+  if (isResume(name)) return Math.max(1, Math.floor(parallel / 2));
+  return name.startsWith('call.') ? parallel * 2 : 2;
+}
+
+function isResume(name: Failpoint): boolean {
+  return (resumeFailpoints as readonly Failpoint[]).includes(name);
+}
+
+/** Of a service that dies while it works; one that dies while it starts is given its place when its time has come. */
+function whileItWorks(death: { readonly name: Failpoint; readonly at: string } | undefined): string | undefined {
+  return death === undefined || isResume(death.name) ? undefined : death.at;
 }
