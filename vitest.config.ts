@@ -84,6 +84,7 @@ const timed = [
   'policy/decisions/egress-rules',
   'policy/decisions/request-url',
   'sandbox/gateway/intake',
+  'run/large-answers',
   'service/call-record',
   'stats/many-facts',
   'tools/search',

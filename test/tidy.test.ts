@@ -17,6 +17,8 @@ const leaves = [
   'process-identity.ts',
   'slots.ts',
   'host-program.ts',
+  'long-bytes.ts',
+  'long-json.ts',
   'token-bucket.ts',
   'version.ts',
 ];
@@ -27,6 +29,8 @@ const mayImport: Record<string, readonly string[]> = {
   'bytes-path.ts': [],
   'failpoint.ts': [],
   'slots.ts': [],
+  'long-bytes.ts': ['digest.ts'],
+  'long-json.ts': [],
   'token-bucket.ts': [],
   'version.ts': [],
   'deadline.ts': ['errors.ts'],

@@ -1,12 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
 import { Hono, type Context } from 'hono';
 import type { Problem } from '../contract/problem.ts';
 import { isRunnerError, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { rowsOf } from '../long-bytes.ts';
+import { isLong, jsonPieces } from '../long-json.ts';
 import type { Principal } from '../service/principal.ts';
 import type { Service } from '../service/service.ts';
 import { identityPattern } from '../store/key-row.ts';
 import type { Admission } from './admission.ts';
 import { parseAs, readBody, type BodyRoom } from './body.ts';
+import { pulledStream } from './event-stream.ts';
 import { problemHeaders, problemOf } from './problem.ts';
 import type { Asked, Reply, Route, SocketRoute } from './route.ts';
 import type { Watch } from './watch.ts';
@@ -139,7 +143,7 @@ export class App {
       if (route.scope !== 'none' && reply.kind !== 'stream') this.#refuseLost(principal, about);
       lasts = reply.kind === 'stream';
       if (lasts) stopWatching = this.#watchKey(principal, arrival);
-      const response = this.#respond(about, reply);
+      const response = this.#respond(about, reply, asked.cut);
       this.#count(about, response.status);
       return response;
     } catch (error) {
@@ -234,22 +238,24 @@ export class App {
     };
   }
 
-  #respond({ id }: Request_, reply: Reply): Response {
+  #respond({ id }: Request_, reply: Reply, cut: () => void): Response {
     const common = { 'x-request-id': id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
     switch (reply.kind) {
       case 'json': {
         const headers = { ...common, 'content-type': 'application/json' };
+        const status = reply.status ?? 200;
+        if (isLong(reply.value)) return new Response(this.#sent(jsonPieces(reply.value), cut), { status, headers });
         const text = JSON.stringify(reply.value);
         this.#parts.watch.metrics.bytes('out', Buffer.byteLength(text));
-        return new Response(text, { status: reply.status ?? 200, headers });
+        return new Response(text, { status, headers });
       }
       case 'text':
         return new Response(reply.text, { headers: { ...common, 'content-type': reply.contentType } });
-      case 'bytes':
-        this.#parts.watch.metrics.bytes('out', reply.bytes.length);
-        return new Response(Buffer.from(reply.bytes), {
-          headers: { ...common, 'content-type': reply.contentType, ...reply.headers },
-        });
+      case 'bytes': {
+        const length = { 'content-length': `${reply.bytes.length}` };
+        const headers = { ...common, ...length, 'content-type': reply.contentType, ...reply.headers };
+        return new Response(this.#sent(rowsOf(reply.bytes), cut), { headers });
+      }
       case 'stream':
         return new Response(reply.body, {
           headers: { ...common, 'content-type': reply.contentType, 'x-accel-buffering': 'no' },
@@ -257,6 +263,17 @@ export class App {
       case 'nothing':
         return new Response(null, { status: 204, headers: common });
     }
+  }
+
+  /** A piece at a time, as the reader takes them: others have their turn in between. */
+  #sent(pieces: Generator<Uint8Array, void>, cut: () => void): ReadableStream<Uint8Array> {
+    const next = async (): Promise<Uint8Array | undefined> => {
+      await setImmediate();
+      const { value } = pieces.next();
+      this.#parts.watch.metrics.bytes('out', value?.length ?? 0);
+      return value ?? undefined;
+    };
+    return pulledStream(next, { cut, onEnd: () => undefined });
   }
 
   #refuse(about: Request_, error: unknown): Response {

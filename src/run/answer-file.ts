@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { messageOf, RunnerError } from '../errors.ts';
+import { joinBytes } from '../long-bytes.ts';
 
 /** What an answer survives once it is kept: the end of this process, or of the machine's power. */
 export type Durability = 'process' | 'power';
@@ -37,9 +38,9 @@ export class AnswerFile {
   static async reopen(
     path: string,
     onLine: (line: string, place: Place) => void,
-    durability: Durability = 'process',
+    { durability = 'process', lineBytesMax }: { readonly durability?: Durability; readonly lineBytesMax?: number } = {},
   ): Promise<AnswerFile> {
-    const at = await readLines(path, onLine);
+    const at = await readLines(path, onLine, lineBytesMax);
     const file = new AnswerFile(path, at, durability);
     ftruncateSync(file.#open(), at);
     return file;
@@ -60,7 +61,7 @@ export class AnswerFile {
   }
 
   /** Also of a file that was closed. */
-  async read(place: Place): Promise<string> {
+  async read(place: Place): Promise<Buffer> {
     const file = await open(this.#path, 'r');
     try {
       return await readLine(file, place);
@@ -142,31 +143,40 @@ export class AnswerFile {
 /** A trip through the thread pool costs more than these bytes do. */
 const atOnceMax = 65_536;
 const chunkBytes = 16_384;
+const chunkBytesMax = 1_048_576;
 
 function* terminated(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   yield* pieces;
   yield Buffer.from('\n');
 }
 
-/** The whole lines of a file, if it is there; returns where the last of them ends. */
-export async function readLines(path: string, onLine: (line: string, place: Place) => void): Promise<Place> {
+/** The whole lines of a file, if it is there, or of each its first bytes; returns where the last of them ends. */
+export async function readLines(
+  path: string,
+  onLine: (line: string, place: Place) => void,
+  lineBytesMax = Infinity,
+): Promise<Place> {
   const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
   if (file === undefined) return 0;
   try {
-    let [at, held] = [0, [] as Buffer[]];
+    let [at, length, held] = [0, 0, [] as Buffer[]];
+    const hold = (piece: Buffer): void => {
+      if (length < lineBytesMax && piece.length > 0) held.push(piece.subarray(0, lineBytesMax - length));
+      length += piece.length;
+    };
     for await (const chunk of file.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
       let from = 0;
       for (let newline = chunk.indexOf(0x0a); newline >= 0; newline = chunk.indexOf(0x0a, from)) {
-        const line = Buffer.concat([...held, chunk.subarray(from, newline)]);
-        held = [];
+        hold(chunk.subarray(from, newline));
         from = newline + 1;
-        onLine(line.toString('utf8'), at);
-        at += line.length + 1;
+        onLine(Buffer.concat(held).toString('utf8'), at);
+        at += length + 1;
+        [length, held] = [0, []];
       }
-      if (from < chunk.length) held.push(chunk.subarray(from));
+      hold(chunk.subarray(from));
     }
     return at;
   } finally {
@@ -174,14 +184,14 @@ export async function readLines(path: string, onLine: (line: string, place: Plac
   }
 }
 
-async function readLine(file: FileHandle, place: Place): Promise<string> {
+async function readLine(file: FileHandle, place: Place): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for (let at = place; ;) {
-    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(chunkBytes), 0, chunkBytes, at);
+  for (let [at, most] = [place, chunkBytes]; ; most = Math.min(2 * most, chunkBytesMax)) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(most), 0, most, at);
     const chunk = buffer.subarray(0, bytesRead);
     const newline = chunk.indexOf(0x0a);
     chunks.push(newline < 0 ? chunk : chunk.subarray(0, newline));
-    if (newline >= 0 || bytesRead === 0) return Buffer.concat(chunks).toString('utf8');
+    if (newline >= 0 || bytesRead === 0) return joinBytes(chunks);
     at += bytesRead;
   }
 }

@@ -3,6 +3,7 @@ import type { RunDir } from '../data-dir/data-dir.ts';
 import { errorTable, isRunnerError, RunnerError, type ErrorCode } from '../errors.ts';
 import { failpoint } from '../failpoint.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { isLong, jsonPieces, parseLong } from '../long-json.ts';
 import { AnswerFile, readLines, type Durability, type Place } from './answer-file.ts';
 
 /**
@@ -10,7 +11,8 @@ import { AnswerFile, readLines, type Durability, type Place } from './answer-fil
  *  - an answer is on disk before it leaves, and stays the answer to its id: in this process, after the run has closed, and
  *    for whoever takes the run up after a crash;
  *  - so does a failure of ours once the call has begun; what failed before has not happened, and may be asked for again;
- *  - in memory there is of each answer only where it lies.
+ *  - in memory there is of each answer only where it lies;
+ *  - one of many megabytes is written and read in pieces: nobody else waits for all of it.
  */
 export class Answers {
   readonly #file: AnswerFile;
@@ -29,7 +31,8 @@ export class Answers {
   /** Those of a runner that died. */
   static async reopen(path: string, durability?: Durability): Promise<Answers> {
     const places = new Map<string, Place>();
-    const file = await AnswerFile.reopen(path, (line, place) => places.set(callIdOf(line), place), durability);
+    const onLine = (line: string, place: Place): void => void places.set(callIdOf(line), place);
+    const file = await AnswerFile.reopen(path, onLine, { lineBytesMax: headBytes, ...(durability && { durability }) });
     return new Answers(file, places);
   }
 
@@ -102,7 +105,8 @@ export class Answers {
 
   async #keep(callId: string, answer: ToolResult | Failed): Promise<void> {
     const { callId: _, ...rest } = answer;
-    const place = this.#file.append(JSON.stringify({ callId, ...rest })); // the id first: `callIdOf`
+    const record = { callId, ...rest }; // the id first: `callIdOf`
+    const place = this.#file.append(isLong(record) ? jsonPieces(record) : JSON.stringify(record));
     this.#places.set(callId, typeof place === 'number' ? place : await place);
   }
 }
@@ -124,17 +128,14 @@ interface Failed {
 
 /** The recorded answer of a call, from the directory of its run alone. Rejects where it is a failure of ours. */
 export async function findAnswer(dir: RunDir, callId: string): Promise<ToolResult | undefined> {
-  let found: string | undefined;
-  await readLines(dir.answers, (line) => {
-    if (callIdOf(line) === callId) found = line;
-  });
-  return found === undefined ? undefined : answerOf(found);
+  const find = await findAnswers(dir);
+  return find(callId);
 }
 
 /** The same of many calls: the file is looked through once. */
 export async function findAnswers(dir: RunDir): Promise<(callId: string) => Promise<ToolResult | undefined>> {
   const places = new Map<string, Place>();
-  await readLines(dir.answers, (line, place) => places.set(callIdOf(line), place));
+  await readLines(dir.answers, (line, place) => places.set(callIdOf(line), place), headBytes);
   const file = AnswerFile.create(dir.answers);
   return async (callId) => {
     const place = places.get(callId);
@@ -148,9 +149,11 @@ function callIdOf(line: string): string {
 }
 
 const head = '{"callId":"';
+/** Of a line: its id is among them. */
+const headBytes = 256;
 
-function answerOf(line: string): ToolResult {
-  const answer = JSON.parse(line) as ToolResult | Failed;
+async function answerOf(line: Buffer): Promise<ToolResult> {
+  const answer = (await parseLong(line)) as ToolResult | Failed;
   if (!('failed' in answer)) return answer;
   const { code, message } = answer.failed;
   throw new RunnerError(code in errorTable ? (code as ErrorCode) : 'internal', message);

@@ -71,7 +71,7 @@ export async function findKeptArguments(path: string): Promise<(digest: Digest) 
   return async (digest) => {
     const place = places.get(digest);
     if (place === undefined) return undefined;
-    const line = await file.read(place);
+    const line = (await file.read(place)).toString('utf8');
     return digestOf(line) === digest ? line : undefined;
   };
 }

@@ -1,5 +1,7 @@
+import { setImmediate } from 'node:timers/promises';
 import { encodePath } from '../bytes-path.ts';
 import { isRunnerError } from '../errors.ts';
+import { joinBytes } from '../long-bytes.ts';
 import type { SpecEncoder } from './exec-spec.ts';
 import { broken } from './frames.ts';
 import { startHand, type Hand, type HandHost, type HandRequest, type RecordSink } from './hand.ts';
@@ -69,7 +71,7 @@ export class HandFiles implements Files {
         path,
         `read ${JSON.stringify(path)}: it has ${entry.sizeBytes} bytes, more than ${maxBytes}; read a range`,
       );
-    return { entry, bytes: Buffer.concat(parts, total) };
+    return { entry, bytes: await joinBytes(parts) };
   }
 
   async write(path: string, bytes: Uint8Array, options: WriteOptions = {}): Promise<FileEntry> {
@@ -171,6 +173,7 @@ async function sendItems(hand: Hand, items: Iterable<UnpackItem> | AsyncIterable
   const add = async (record: Buffer): Promise<void> => {
     if (length + record.length > batchBytes) {
       await hand.write(Buffer.concat(batch, length), false);
+      await setImmediate(); // while there is room nothing else is waited for
       batch = [];
       length = 0;
     }

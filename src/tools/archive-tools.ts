@@ -1,7 +1,8 @@
 import type { FileEntry, UnpackItem } from '../sandbox/spec.ts';
 import { readTarInTurns } from './archive/read-tar.ts';
 import type { TarEntry } from './archive/tar-entry.ts';
-import { writeTar } from './archive/write-tar.ts';
+import { joinBytes, toBase64 } from '../long-bytes.ts';
+import { tarParts } from './archive/write-tar.ts';
 import { base64Bytes } from './calls/fields.ts';
 import type { DownloadCall, UploadCall } from './calls/file-calls.ts';
 import type { ToolContext } from './tool-context.ts';
@@ -50,10 +51,10 @@ export async function download(context: ToolContext, call: DownloadCall): Promis
     const mtimeSeconds = Number(item.entry.mtimeNs / 1_000_000_000n);
     packed.push({ path, type, mode: item.entry.mode & 0o777, content, target: item.entry.target ?? '', mtimeSeconds });
   }
-  const archive = writeTar(packed);
+  const archive = await joinBytes([...tarParts(packed)]);
   return {
     kind: 'archive',
-    base64: archive.toString('base64'),
+    base64: await toBase64(archive),
     entries: packed.length,
     bytes: archive.length,
     skipped,

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { toBase64, toText } from '../long-bytes.ts';
 import type { BytesView } from './tool-result.ts';
 
 export function viewBytes(bytes: Buffer): BytesView {
@@ -8,6 +9,17 @@ export function viewBytes(bytes: Buffer): BytesView {
     text: bytes.toString('utf8', 0, utf8 ? bytes.length : Math.min(bytes.length, binaryShownMax)),
     utf8,
     base64: utf8 ? null : bytes.toString('base64'),
+    bytes: bytes.length,
+  };
+}
+
+/** The same of many megabytes, for which nobody else waits. */
+export async function viewLong(bytes: Buffer): Promise<BytesView> {
+  const utf8 = isUtf8(bytes);
+  return {
+    text: utf8 ? await toText(bytes) : bytes.toString('utf8', 0, Math.min(bytes.length, binaryShownMax)),
+    utf8,
+    base64: utf8 ? null : await toBase64(bytes),
     bytes: bytes.length,
   };
 }

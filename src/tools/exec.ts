@@ -4,7 +4,7 @@ import { exitCodeOf } from '../sandbox/outcome.ts';
 import type { CallEnd, ExecSpec, StdinSpec } from '../sandbox/spec.ts';
 import type * as calls from './calls/exec-calls.ts';
 import { bytesOf } from './calls/fields.ts';
-import { viewBytes, wholeCharacters } from './bytes-view.ts';
+import { viewLong, wholeCharacters } from './bytes-view.ts';
 import { replyOutput } from './output-reply.ts';
 import { closeScript } from './shell-state.ts';
 import type { ToolContext } from './tool-context.ts';
@@ -84,7 +84,7 @@ export async function output(context: ToolContext, call: calls.OutputCall): Prom
   const nextOffset = offset + content.length;
   return {
     kind: 'output',
-    content: viewBytes(content),
+    content: await viewLong(content),
     offset,
     nextOffset,
     totalBytes,

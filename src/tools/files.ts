@@ -2,7 +2,7 @@ import type { FileEntry } from '../sandbox/spec.ts';
 import type * as calls from './calls/file-calls.ts';
 import { bytesOf } from './calls/fields.ts';
 import { sliceLines } from './lines.ts';
-import { viewBytes } from './bytes-view.ts';
+import { viewLong } from './bytes-view.ts';
 import { shownPath } from './tree.ts';
 import type { ToolContext } from './tool-context.ts';
 import type { EntryData, ToolData } from './tool-result.ts';
@@ -70,7 +70,7 @@ async function readBytes(
   return {
     kind: 'content',
     entry: entryData(entry),
-    content: viewBytes(bytes),
+    content: await viewLong(bytes),
     offset: range.offset,
     firstLine: null,
     lastLine: null,
@@ -85,7 +85,7 @@ async function readLines(
 ): Promise<ToolData> {
   const { entry, bytes } = await context.files.read(call.path, { maxBytes: lineFileMaxBytes });
   const slice = sliceLines(bytes, range.fromLine, range.toLine, call.maxBytes);
-  const content = viewBytes(slice.bytes);
+  const content = await viewLong(slice.bytes);
   return {
     kind: 'content',
     entry: entryData(entry),

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { RunId, queryNumber } from '../../contract/fields.ts';
 import { DigestText } from '../../contract/fields.ts';
-import { digestOf } from '../../digest.ts';
 import { RunnerError } from '../../errors.ts';
+import { digestOfLong, fromBase64, fromText } from '../../long-bytes.ts';
 import type { ToolCallInput } from '../../tools/tool-call.ts';
 import { ToolResult, type BytesView, type ToolData } from '../../tools/tool-result.ts';
 import { ToolProblem } from '../problem.ts';
@@ -41,11 +41,11 @@ export const fileRoutes: readonly Route[] = [
           'limit_exceeded',
           `the file is longer than ${fileBytesMax} bytes; read it in parts, with offset and bytes`,
         );
-      const content = exactBytes(data.content);
+      const content = await exactBytes(data.content);
       const whole = offset === 0 && content.length === data.entry.sizeBytes;
       const headers = {
         'x-glovebox-file-bytes': `${data.entry.sizeBytes}`,
-        ...(whole ? { etag: `"${digestOf(content)}"` } : {}),
+        ...(whole ? { etag: `"${await digestOfLong(content)}"` } : {}),
       };
       return { kind: 'bytes', contentType: 'application/octet-stream', bytes: content, headers };
     },
@@ -101,7 +101,7 @@ export const fileRoutes: readonly Route[] = [
     handle: async (asked) => {
       const data = await done(asked, { tool: 'download', path: asked.params.path, maxBytes: archiveBytesMax });
       if (data.kind !== 'archive') throw unexpected(data);
-      return { kind: 'bytes', contentType: 'application/x-tar', bytes: Buffer.from(data.base64, 'base64') };
+      return { kind: 'bytes', contentType: 'application/x-tar', bytes: await fromBase64(data.base64) };
     },
   }),
   route({
@@ -141,8 +141,8 @@ async function done(asked: OfFile, call: ToolCallInput): Promise<ToolData> {
   return data;
 }
 
-function exactBytes({ text, base64 }: BytesView): Buffer {
-  return base64 === null ? Buffer.from(text, 'utf8') : Buffer.from(base64, 'base64');
+function exactBytes({ text, base64 }: BytesView): Promise<Buffer> {
+  return base64 === null ? fromText(text) : fromBase64(base64);
 }
 
 function unexpected({ kind }: ToolData): RunnerError {
