@@ -67,6 +67,15 @@ describe('an uploaded workspace', () => {
     expect(readdirSync(place())).not.toContain(view.id);
   });
 
+  test('has directories that the archive does not name, however deep: tar of what git tracks names files alone', async () => {
+    const named = await sent(writeTar([entry('a/b/c/d.txt', 'deep'), entry('a/b/e', 'x'), entry('f/g/h/i', 'y')]));
+    await api.open(key, { uploaded: named.id });
+    const tree = api.fake.runner.asked?.workspace ?? '';
+    expect(readFileSync(join(tree, 'a/b/c/d.txt'), 'utf8')).toBe('deep');
+    expect(readdirSync(join(tree, 'f/g/h'))).toEqual(['i']);
+    expect(lstatSync(join(tree, 'a/b')).mode & 0o777).toBe(0o755);
+  });
+
   test('is kept once for a team, however often and in whatever pieces it comes', async () => {
     const tar = writeTar([entry('same', 'z'.repeat(100_000))]);
     const first = await sent(tar);

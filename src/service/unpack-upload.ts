@@ -39,10 +39,11 @@ export async function unpackUpload(
   let [files, bytes] = [0, 0];
   for (const [n, item] of items.entries()) {
     if (n % itemsAtOnce === 0) await setImmediate();
-    for (const parent of [...ancestorsOf(item.path), ...(item.type === 'directory' ? [item.path] : [])])
-      if (!nodes.has(parent)) {
-        mkdirSync(hostName(tree, parent), { mode: 0o755 });
-        nodes.set(parent, { kind: 'directory' });
+    // The outermost first: `tar -T` of what git tracks names files alone.
+    for (const directory of [...ancestorsOf(item.path).toReversed(), ...(item.type === 'directory' ? [item.path] : [])])
+      if (!nodes.has(directory)) {
+        mkdirSync(hostName(tree, directory), { mode: 0o755 });
+        nodes.set(directory, { kind: 'directory' });
       }
     if (item.type === 'symlink') nodes.set(item.path, { kind: 'symlink', target: item.target });
     if (item.type !== 'file') continue;
