@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { isListening } from '../src/cli/own-service.ts';
+import { readEntries } from '../src/journal/read.ts';
 import { ServiceLock } from '../src/service/service-lock.ts';
 import { Bench, program, smallPolicyText } from './fixtures/bench.ts';
 
@@ -138,6 +140,31 @@ commands:
   expect((await bench.cliHere(['close', '-q', 'ask'])).exitCode).toBe(0);
 });
 
+test('who takes something from a run, or reaches a port inside, has a part in it, whatever command does it', async () => {
+  const reaching = join(bench.folder, 'reaching.yaml');
+  const egress = 'egress: { use: [out], profiles: { out: [{ id: one, host: [one.test] }] } }\n';
+  await writeFile(reaching, smallPolicyText(egress));
+  const key = ['key', 'create', '--team', 'local', '--identity', 'ann', '--json', '--any-policy'];
+  const { secret } = await json<{ secret: string }>(key);
+  await bench.cliHere(['approvals']); // whose service is there
+  const env = { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY: secret };
+  const opened = async (name: string): Promise<string> =>
+    (await bench.cliHere(['open', '--name', name, '-p', reaching], { env })).stdout.trim();
+  const [narrowed, reached] = [await opened('narrowed'), await opened('reached')];
+  const taken = await bench.cliHere(['egress', 'narrowed', '--without', 'one']);
+  expect(taken.stdout, taken.stderr).toMatch(/taken away: one/);
+  const forward = bench.cli(['forward', 'reached', '8000', '--on', '0', '--json']);
+  const [line] = (await once(forward.stdout, 'data')) as [Buffer];
+  await fetch((JSON.parse(line.toString()) as { url: string }).url).catch(() => undefined); // nobody listens there
+  expect(await joined(narrowed)).toMatchObject([{ how: 'narrowed' }]);
+  expect(await joined(reached)).toMatchObject([{ how: 'connected' }]);
+  await bench.cliHere(['close', '-q', 'reached'], { env });
+  expect(await forward).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/has ended/) as string });
+  const late = await bench.cliHere(['forward', reached, '8000'], { env });
+  expect(late).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/is closed; glovebox log/) as string });
+  await bench.cliHere(['close', '-q', 'narrowed'], { env });
+});
+
 test('--tty is a terminal inside, and this one for as long', async () => {
   await bench.cliHere(['open', '--name', 'term', '-p', policy]);
   const glovebox = `${process.execPath} ${program} exec --tty term -- sh -c 'stty size; read a; echo got $a; exit 5'`;
@@ -202,6 +229,13 @@ test('a service that cannot start says why, with the end of its log', async () =
 async function json<T>(argv: readonly string[]): Promise<T> {
   const ran = await bench.cliHere(argv);
   return JSON.parse(ran.stdout) as T;
+}
+
+async function joined(run: string): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for await (const { type, data } of readEntries(bench.dataDir.runDir(run).journal))
+    if (type === 'participant.joined') found.push(data);
+  return found;
 }
 
 async function untilEnded(run: string, callId: string): Promise<void> {

@@ -34,19 +34,50 @@ export async function atRun<T>(
   return work({ kind: 'directory', dir });
 }
 
+/**
+ * A run that something is done to while it is open. One of this user's service is reached through that, which knows who does it,
+ * and so who answers for the run no more; by its door alone nobody would.
+ */
+export async function inOpenRun<T>(
+  context: CliContext,
+  name: string,
+  work: (place: RunPlace) => Promise<T>,
+): Promise<T> {
+  return atRun(context, name, async (place) => {
+    const own = place.kind === 'directory' ? await findOwnService(place.dir.id) : undefined;
+    if (own === undefined) return work(place);
+    try {
+      return await work(own);
+    } finally {
+      await own.client.close();
+    }
+  });
+}
+
 /** The same run at this user's service, where that runs and has it. */
 export async function atOwnService<T>(id: string, work: (run: RemoteRun) => Promise<T>): Promise<T | undefined> {
+  const own = await findOwnService(id);
+  if (own === undefined) return undefined;
+  try {
+    return await work(own.run);
+  } finally {
+    await own.client.close();
+  }
+}
+
+async function findOwnService(id: string): Promise<Extract<RunPlace, { kind: 'service' }> | undefined> {
   const client = await findService();
   if (client === undefined) return undefined;
   try {
-    const { state } = await client.runs.get(id).view();
-    return state === 'open' ? await work(client.runs.get(id)) : undefined;
+    const run = client.runs.get(id);
+    if ((await run.view()).state === 'open') return { kind: 'service', client, run };
   } catch (error) {
+    await client.close();
     if (isRunnerError(error, 'run_not_found')) return undefined;
     throw error;
-  } finally {
-    await client.close();
   }
+  await client.close();
+  return undefined;
 }
 
 async function atService<T>(name: string, client: GloveboxClient, work: (place: RunPlace) => Promise<T>): Promise<T> {

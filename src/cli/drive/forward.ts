@@ -2,11 +2,11 @@ import { constants } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import { DoorClient } from '../../control/door-client.ts';
 import { Forwarding } from '../../control/forwarding.ts';
-import { messageOf } from '../../errors.ts';
+import { messageOf, RunnerError } from '../../errors.ts';
 import { printable } from '../../journal/printable.ts';
 import type { Run } from '../../runner.ts';
 import { Exit, type CliContext } from '../context.ts';
-import { atRun, type RunPlace } from '../run-place.ts';
+import { inOpenRun, type RunPlace } from '../run-place.ts';
 import { print, printJson, say } from '../terminal.ts';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const;
@@ -20,7 +20,7 @@ export function forwardCommand(program: Command, context: CliContext): void {
     .option('--on <port>', 'the port here, 0 for a free one (default: the same)', portNumber(0))
     .option('--json', 'where it listens, as JSON')
     .action(async (id: string, port: number, options: { on?: number; json?: boolean }) => {
-      await atRun(context, id, async (place) => {
+      await inOpenRun(context, id, async (place) => {
         const way = await wayInto(place);
         const ending = new Ending();
         try {
@@ -62,8 +62,13 @@ async function wayInto(place: RunPlace): Promise<WayIn> {
     };
   }
   const { run } = place;
+  const { state } = await run.view();
+  if (state !== 'open')
+    throw new RunnerError('run_not_open', `run ${run.id} is ${state}; glovebox log ${run.id} shows how it ended`);
   const ended = async (signal: AbortSignal): Promise<void> => {
-    const after = (await run.entries(signal)).at(-1)?.seq ?? 0;
+    const last = (await run.entries(signal)).at(-1);
+    if (last?.type === 'run.closed') return;
+    const after = last?.seq ?? 0;
     for await (const entry of run.journal({ after, signal })) if (entry.type === 'run.closed') return;
   };
   return {

@@ -12,7 +12,7 @@ import { followEntries, readEntries } from '../../journal/read.ts';
 import type { CliContext } from '../context.ts';
 import { egressHeading, egressLine, EgressRows, egressTable, type EgressRow } from './egress-rows.ts';
 import { entriesAt } from './log.ts';
-import { atRun, type RunPlace } from '../run-place.ts';
+import { atRun, inOpenRun, type RunPlace } from '../run-place.ts';
 import { print, printJson, say } from '../terminal.ts';
 
 interface Options {
@@ -40,10 +40,8 @@ export function egressCommand(program: Command, context: CliContext): void {
         const journal = await recordOf(await context.openDataDir(), id, takes);
         return report(id, options.follow === true ? followEntries(journal) : readEntries(journal), options);
       }
-      await atRun(context, id, async (place) => {
-        if (takes) await takeAway(place, options);
-        else await report(id, entriesAt(place, options.follow === true), options);
-      });
+      if (takes) await inOpenRun(context, id, (place) => takeAway(place, options));
+      else await atRun(context, id, (place) => report(id, entriesAt(place, options.follow === true), options));
     });
 }
 
