@@ -245,5 +245,7 @@ test('completion knows the commands and the runs', async () => {
   for (const name of ['run', 'shell', 'play', 'diff', 'log', 'check', 'gc', 'image', 'doctor'])
     expect(stdout).toMatch(new RegExp(`^${name}\\b`, 'm'));
   const runs = JSON.parse((await bench.cliHere(['runs', '--json'])).stdout) as { run: string }[];
-  expect((await bench.cli(['complete', '--', 'log', ''])).stdout).toContain(runs[0]?.run);
+  const id = runs[0]?.run ?? '';
+  for (const before of [['log'], ['verify'], ['drift', id]])
+    expect((await bench.cli(['complete', '--', ...before, ''])).stdout, before.join(' ')).toContain(id);
 });

@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import type { CliContext } from './context.ts';
 import { listRuns, type RunRow } from './look/runs.ts';
 
-/** Commands that take a run that is open, and those that take any. */
-const takeOpen = ['exec', 'read', 'write', 'edit', 'patch', 'close', 'tail', 'forward'];
-const takeAny = ['diff', 'log', 'egress', 'output', 'check', 'report'];
+/** What an argument that may be a run is called; of these commands it is one that is open, of the others any. */
+const runArguments: ReadonlySet<string> = new Set(['run', 'what', 'there', 'here']);
+const takeOpen: ReadonlySet<string> = new Set(['exec', 'read', 'write', 'edit', 'patch', 'close', 'tail', 'forward']);
 const offered = 50;
 
 /** `source <(glovebox complete bash)`; zsh, fish and powershell likewise. Runs complete by name or id, from wherever the commands find them. */
@@ -13,15 +13,14 @@ export async function addCompletion(program: Command, context: CliContext, argv:
   const completion = tab(program);
   if (argv[2] !== 'complete' || argv[3] !== '--') return;
   const open = await offer(context, false);
-  const any = await offer(context, true);
-  for (const [names, runs] of [
-    [takeOpen, open],
-    [takeAny, any],
-  ] as const)
-    for (const name of names)
-      completion.commands.get(name)?.argument('run', (complete) => {
-        for (const { run, name: called, state, policy } of runs) complete(called ?? run, `${state}, ${policy}`);
-      });
+  const all = await offer(context, true);
+  for (const command of program.commands)
+    for (const argument of command.registeredArguments)
+      if (runArguments.has(argument.name()))
+        completion.commands.get(command.name())?.argument(argument.name(), (complete) => {
+          const runs = takeOpen.has(command.name()) ? open : all;
+          for (const { run, name, state, policy } of runs) complete(name ?? run, `${state}, ${policy}`);
+        });
 }
 
 /** A service that does not answer completes nothing. */

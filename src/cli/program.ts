@@ -122,7 +122,8 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   }
 }
 
-async function buildProgram(argv: readonly string[], context: CliContext): Promise<Command> {
+/** With the one command that `argv` asks for; with all of them where it asks for none. */
+export async function buildProgram(argv: readonly string[], context: CliContext): Promise<Command> {
   const program = new Command('glovebox')
     .description('Runs the tool calls of coding agents in sealed containers: a diff and a journal come out.')
     .version(version())

@@ -17,19 +17,32 @@ export function outputCommand(program: Command, context: CliContext): void {
     .argument('<call>', 'the id of an exec call')
     .option('--stream <view>', 'merged, stdout or stderr', 'merged')
     .option('--offset <bytes>', 'from this byte of the view on', '0')
-    .action(async (id: string, callId: string, options: { stream: string; offset: string }) => {
+    .option('--json', 'a line of JSON for each piece: offset, and the bytes as base64')
+    .action(async (id: string, callId: string, options: { stream: string; offset: string; json?: boolean }) => {
       const view = views.find((name) => name === options.stream);
       const offset = Number(options.offset);
       if (view === undefined || !Number.isSafeInteger(offset) || offset < 0)
         throw new RunnerError('invalid_request', `--stream wants ${views.join(', ')}, --offset a number of bytes`);
       await atRun(context, id, async (place) => {
-        if (place.kind === 'directory') await print(place.dir.callsDir, callId, view, offset);
-        else for await (const bytes of place.run.output(callId, { stream: view, offset })) await write(bytes);
+        const pieces =
+          place.kind === 'directory'
+            ? piecesOf(place.dir.callsDir, callId, view, offset)
+            : place.run.output(callId, { stream: view, offset });
+        let at = offset;
+        for await (const bytes of pieces) {
+          await write(options.json === true ? `${JSON.stringify({ offset: at, base64: base64Of(bytes) })}\n` : bytes);
+          at += bytes.length;
+        }
       });
     });
 }
 
-async function print(directory: string, callId: string, view: OutputView, from: number): Promise<void> {
+async function* piecesOf(
+  directory: string,
+  callId: string,
+  view: OutputView,
+  from: number,
+): AsyncGenerator<Uint8Array, void, void> {
   const output = await findOutput(directory, callId);
   if (output === undefined)
     throw new RunnerError(
@@ -39,11 +52,15 @@ async function print(directory: string, callId: string, view: OutputView, from: 
   for (let offset = from; ;) {
     const { bytes, nextOffset } = await output.read(offset, pieceBytes, view);
     if (bytes.length === 0) return;
-    await write(bytes);
+    yield bytes;
     offset = nextOffset;
   }
 }
 
-async function write(bytes: Uint8Array): Promise<void> {
+function base64Of(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
+}
+
+async function write(bytes: Uint8Array | string): Promise<void> {
   if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
 }

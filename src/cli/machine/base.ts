@@ -29,8 +29,10 @@ export function baseCommand(program: Command, context: CliContext): void {
   base
     .command('rm <base...>')
     .description('remove bases that no run holds, by key or the beginning of one')
-    .action(async (names: string[]) => {
+    .option('--json', 'the keys of those that were removed, as JSON')
+    .action(async (names: string[], options: { json?: boolean }) => {
       const store = await open();
+      const removed: string[] = [];
       for (const name of names) {
         const bases = await store.list();
         const { key, holders } = findBase(bases, name);
@@ -42,17 +44,21 @@ export function baseCommand(program: Command, context: CliContext): void {
               : `is what base ${above.join(', ')} lies over; remove that first`;
           throw new RunnerError('invalid_request', `base ${name} ${why}`);
         }
-        print(`removed base ${key.slice(0, 12)}`);
+        removed.push(key);
+        if (options.json !== true) print(`removed base ${key.slice(0, 12)}`);
       }
+      if (options.json === true) printJson(removed);
     });
   base
     .command('gc')
     .description('remove the longest unused bases, down to the caps')
     .option('--keep <n>', 'how many to keep at most')
     .option('--bytes <n>', 'how many bytes to keep at most')
-    .action(async (options: { keep?: string; bytes?: string }) => {
+    .option('--json', 'the keys of those that were removed, as JSON')
+    .action(async (options: { keep?: string; bytes?: string; json?: boolean }) => {
       const caps = { count: atLeastZero('--keep', options.keep), bytes: atLeastZero('--bytes', options.bytes) };
       const removed = await (await open()).collect(caps);
+      if (options.json === true) return printJson(removed);
       for (const key of removed) print(`removed base ${key.slice(0, 12)}`);
       if (removed.length === 0) print('nothing to remove');
     });

@@ -40,7 +40,8 @@ export function envCommand(program: Command, context: CliContext): void {
     .command('rm')
     .description('remove environments; the next build makes them anew')
     .argument('<names...>', 'as env ls names them')
-    .action((names: string[]) => remove(names, context));
+    .option('--json', 'the names of those that were removed, as JSON')
+    .action((names: string[], options: { json?: boolean }) => remove(names, options, context));
 }
 
 interface BuildOptions {
@@ -136,7 +137,7 @@ function networkText(network: boolean, egress: EnvironmentLock['egress']): strin
   return others.length === 0 ? first : `${first} and ${others.length} more`;
 }
 
-async function remove(names: readonly string[], context: CliContext): Promise<void> {
+async function remove(names: readonly string[], { json }: { json?: boolean }, context: CliContext): Promise<void> {
   const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
   const locks = await listEnvironmentLocks(dataDir.path);
   for (const name of names) {
@@ -146,6 +147,7 @@ async function remove(names: readonly string[], context: CliContext): Promise<vo
       throw new RunnerError('image_not_found', `no environment ${JSON.stringify(name)}; there are: ${known}`);
     }
     await removeEnvironment(engine, dataDir.path, lock);
-    print(`removed ${name}`);
+    if (json !== true) print(`removed ${name}`);
   }
+  if (json === true) printJson(names);
 }

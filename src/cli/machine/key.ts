@@ -37,7 +37,15 @@ export function keyCommand(program: Command, context: CliContext): void {
   key
     .command('revoke <key...>')
     .description('from now on they are none, by id or the beginning of one')
-    .action((names: string[]) => withStore(context, (store) => names.forEach((name) => revoke(store, name))));
+    .option('--json', 'those that were revoked, as JSON')
+    .action((names: string[], { json }: { json?: boolean }) =>
+      withStore(context, (store) => {
+        const revoked = names.map((name) => revoke(store, name));
+        if (json === true) return printJson(revoked);
+        for (const { id, identity, team, revokedAt } of revoked)
+          print(`revoked ${id} of ${identity}, team ${team} (${revokedAt ?? ''})`);
+      }),
+    );
 }
 
 interface CreateOptions extends QuotaOptions {
@@ -100,7 +108,7 @@ function endOf({ revokedAt, expiresAt }: KeyRow): string {
   return `${Date.parse(expiresAt) > Date.now() ? 'until' : 'expired'} ${expiresAt}`;
 }
 
-function revoke(store: Store, name: string): void {
+function revoke(store: Store, name: string): KeyRow {
   const found = name === '' ? [] : store.keys.list().filter(({ id }) => id.startsWith(name));
   const [one] = found;
   if (one === undefined || found.length > 1)
@@ -108,6 +116,5 @@ function revoke(store: Store, name: string): void {
       'invalid_request',
       `${JSON.stringify(name.slice(0, 64))} fits ${found.length} keys; glovebox key ls lists them`,
     );
-  const revoked = store.keys.revoke(one.id);
-  print(`revoked ${one.id} of ${one.identity}, team ${one.team} (${revoked?.revokedAt ?? ''})`);
+  return store.keys.revoke(one.id) ?? one;
 }

@@ -66,6 +66,7 @@ export function policyCommand(program: Command, _context: CliContext): void {
   policy
     .command('schema')
     .description('the JSON Schema of policy files, for editors')
+    .option('--json', 'which it is anyway')
     .action(() => print(JSON.stringify(policyJsonSchema(), undefined, 2)));
 }
 

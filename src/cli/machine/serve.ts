@@ -43,7 +43,11 @@ export function serveCommand(program: Command, context: CliContext): void {
   program
     .command('serve')
     .description('the runner as a service: HTTP on a unix socket of yours, and on ports with keys; docs/http.md')
-    .option('--listen <address>', 'also on 127.0.0.1:PORT (0 takes a free one); again for more', listenOn, [])
+    .addOption(
+      new Option('--listen <address>', 'also on 127.0.0.1:PORT (0 takes a free one); again for more')
+        .argParser(listenOn)
+        .default([], 'none'),
+    )
     .option('--listen-beyond-loopback', 'allows addresses that others reach: put TLS in front (docs/operations.md)')
     .option('--policies <dir>', 'the policies that are offered, NAME.yaml each (default: the shipped ones)')
     .option('--workspaces <dir...>', 'directories below which workspaces may be')

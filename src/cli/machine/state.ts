@@ -11,13 +11,15 @@ export function stateCommand(program: Command, context: CliContext): void {
   state
     .command('check')
     .description('look through all of it; 1 when something is wrong')
-    .action(async () => {
+    .option('--json', 'as JSON')
+    .action(async (options: { json?: boolean }) => {
       const store = Store.open((await context.openDataDir()).path);
       const damage = store.damage();
       store.close();
-      for (const line of damage) say(line);
+      if (options.json === true) printJson({ file: store.file, damage });
+      else for (const line of damage) say(line);
       if (damage.length > 0) throw new Exit(exitCodes.failed);
-      print(`${store.file} is whole`);
+      if (options.json !== true) print(`${store.file} is whole`);
     });
   state
     .command('repair')

@@ -11,14 +11,18 @@ export function teamCommand(program: Command, context: CliContext): void {
     .command('set <team>')
     .description('say what it may have; what is left out stays as it was')
     .option('--weight <n>', 'turns that it has to one of another team (1 to 100)', wholeNumber(1));
-  addQuotaOptions(set).action((name: string, options: QuotaOptions & { weight?: number }) =>
-    withStore(context, ({ teams }) => {
-      const before = teams.find(name);
-      const row = { team: name, quota: quotaOf(options, before?.quota), weight: options.weight ?? before?.weight ?? 1 };
-      teams.set(row);
-      print(`team ${name}: ${quotaText(row.quota)}, weight ${row.weight}`);
-    }),
-  );
+  addQuotaOptions(set)
+    .option('--json', 'what it may have now, as JSON')
+    .action((name: string, options: QuotaOptions & { weight?: number; json?: boolean }) =>
+      withStore(context, ({ teams }) => {
+        const before = teams.find(name);
+        const quota = quotaOf(options, before?.quota);
+        const row = { team: name, quota, weight: options.weight ?? before?.weight ?? 1 };
+        teams.set(row);
+        if (options.json === true) printJson(row);
+        else print(`team ${name}: ${quotaText(row.quota)}, weight ${row.weight}`);
+      }),
+    );
   team
     .command('ls')
     .description('the teams of which something was said')
