@@ -28,6 +28,8 @@ const ContextLine = z.strictObject({ note: z.string().optional(), context: Conte
 type PlayLine = z.infer<typeof CallLine> | z.infer<typeof ContextLine>;
 
 const lineBytesMax = 64 * 1024 * 1024;
+const formOfLines =
+  'a line is {"call": {"tool": "exec", "argv": ["ls"]}}, or {"context": {...}}; examples/demo.jsonl has more';
 
 export function playCommand(program: Command, context: CliContext): void {
   withRunOptions(program.command('play'))
@@ -86,15 +88,14 @@ function parseLine(text: string, number: number, file: string): PlayLine {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new RunnerError(
-      'invalid_request',
-      `${file}:${number}: not JSON: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
+    throw new RunnerError('invalid_request', `${file}:${number}: not JSON: ${messageOf(error)}; ${formOfLines}`, {
+      cause: error,
+    });
   }
   const saysContext = typeof value === 'object' && value !== null && 'context' in value;
   const parsed = (saysContext ? ContextLine : CallLine).safeParse(value);
-  if (!parsed.success) throw new RunnerError('invalid_request', `${file}:${number}: ${z.prettifyError(parsed.error)}`);
+  if (!parsed.success)
+    throw new RunnerError('invalid_request', `${file}:${number}: ${z.prettifyError(parsed.error)}\n${formOfLines}`);
   return parsed.data;
 }
 
