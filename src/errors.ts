@@ -12,6 +12,7 @@ export const errorTable = {
   invalid_path: { status: 400, fault: 'caller', retryable: false },
   unauthenticated: { status: 401, fault: 'caller', retryable: false },
   forbidden: { status: 403, fault: 'caller', retryable: false },
+  method_not_allowed: { status: 405, fault: 'caller', retryable: false },
   not_found: { status: 404, fault: 'caller', retryable: false },
   policy_denied: { status: 403, fault: 'caller', retryable: false },
   budget_exhausted: { status: 403, fault: 'caller', retryable: false },

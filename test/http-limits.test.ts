@@ -71,7 +71,21 @@ test('headers that are too long are answered 431, a body that is too long 413, b
   );
   expect(large).toMatch(/^HTTP\/1\.1 413 /);
   expect(large).toContain('"code":"payload_too_large"');
-  expect(await raw('this is no HTTP\r\n\r\n')).toContain('"code":"invalid_request"');
+});
+
+test('whatever cannot be a request is answered as a problem that says why', async () => {
+  for (const [request, why] of [
+    ['this is no HTTP\r\n\r\n', /cannot be read as HTTP\/1.1: .*method/],
+    [`BREW ${head().slice('POST '.length)}\r\n`, /cannot be read as HTTP\/1.1: .*method/],
+    ['GET /v1/runs HTTP/1.1\r\nconnection: close\r\n\r\n', /its host, cannot be/],
+    [head('expect: 200-maybe\r\n\r\n'), /without Expect/],
+    ['CONNECT 127.0.0.1:22 HTTP/1.1\r\nhost: x\r\n\r\n', /is no proxy/],
+    [head('transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\nabc'), /cannot be read as HTTP\/1.1: .*Length/],
+  ] as const) {
+    const answer = await raw(request);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 [^]*\r\ncontent-type: application\/problem\+json\r\n/i);
+    expect((JSON.parse(answer.split('\r\n\r\n')[1] ?? '') as { detail: string }).detail).toMatch(why);
+  }
 });
 
 test('an endless body without a length is cut off at the bound, and the service does not grow', async () => {

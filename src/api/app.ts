@@ -107,8 +107,7 @@ export class App {
     let lasts = false;
     try {
       refuseOdd(c.env);
-      if (route === undefined)
-        throw new RunnerError('not_found', 'there is no such route; /v1/openapi.json lists them');
+      if (route === undefined) throw unknownRoute(this.#parts.routes, c.req.method, c.req.path);
       const arrival = c.env;
       const request = c.req.raw;
       let principal = nobody;
@@ -279,7 +278,8 @@ export class App {
   #refuse(about: Request_, error: unknown): Response {
     const problem = this.#log(about, error);
     this.#count(about, problem.status);
-    const headers = { ...problemHeaders(problem), 'x-request-id': about.id, 'cache-control': 'no-store' };
+    const allow = error instanceof WrongMethod ? { allow: error.allow.join(', ') } : {};
+    const headers = { ...problemHeaders(problem), ...allow, 'x-request-id': about.id, 'cache-control': 'no-store' };
     return new Response(JSON.stringify(problem), { status: problem.status, headers });
   }
 
@@ -297,6 +297,22 @@ export class App {
     const ms = performance.now() - startedMs;
     this.#parts.watch.metrics.request(route?.operation ?? 'none', route?.method ?? 'ANY', status, ms);
   }
+}
+
+class WrongMethod extends RunnerError {
+  readonly allow: readonly string[];
+
+  constructor(method: string, allow: readonly string[]) {
+    super('method_not_allowed', `this route has no ${method.slice(0, 20)}; it has ${allow.join(' and ')}`);
+    this.allow = allow;
+  }
+}
+
+function unknownRoute(routes: readonly Route[], method: string, pathname: string): RunnerError {
+  const found = routes.filter(({ path }) => pathPattern(path).test(pathname));
+  const allow = [...new Set(found.map((route) => route.method))];
+  if (allow.length > 0) return new WrongMethod(method, allow);
+  return new RunnerError('not_found', 'there is no such route; /v1/openapi.json lists them');
 }
 
 /** Whatever its method and its body were: they have not been read. */
@@ -320,6 +336,10 @@ const nobody: Principal = {
 
 function honoPath(path: string): string {
   return path.replaceAll(/\{(\w+)\+\}/g, ':$1{.+}').replaceAll(/\{(\w+)\}/g, ':$1');
+}
+
+function pathPattern(path: string): RegExp {
+  return new RegExp(`^${path.replaceAll(/\{\w+\+\}/g, '.+').replaceAll(/\{\w+\}/g, '[^/]+')}$`);
 }
 
 /** A key that is there twice, or that the route does not know, is refused. */

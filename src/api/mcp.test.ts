@@ -58,5 +58,5 @@ test('what is not the protocol is refused as the protocol says', async () => {
   ).toBe(400);
   expect((await api.ask(key, 'POST', path, {}, { ...accept })).status).toBe(400);
   expect((await api.ask(key, 'POST', path, 'x', { 'content-type': 'text/plain' })).status).toBe(415);
-  expect((await api.ask(key, 'GET', path)).status).toBe(404);
+  expect((await api.ask(key, 'GET', path)).status).toBe(405);
 });

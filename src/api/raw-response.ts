@@ -12,7 +12,22 @@ export async function sendResponse(socket: Duplex, response: Response): Promise<
 /** What Node's parser or its clocks refuse is answered as a problem too. */
 export function refuseRaw(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const { problem, headers } = madeOf(...reasonOf(error.code ?? ''));
+  refuse(socket, ...reasonOf(error));
+}
+
+/** `Expect` with anything but `100-continue`. */
+export function refuseExpectation(socket: Duplex): void {
+  refuse(socket, 'invalid_request', 'nothing but 100-continue can be expected here; ask again without Expect');
+}
+
+/** Nothing is reached through this service but ports of runs, by their route. */
+export function refuseConnect(socket: Duplex): void {
+  socket.on('error', () => socket.destroy());
+  refuse(socket, 'invalid_request', 'this is no proxy; /v1/runs/{run}/ports/{port} leads into a run');
+}
+
+function refuse(socket: Duplex, code: ErrorCode, message: string): void {
+  const { problem, headers } = madeOf(code, message);
   send(socket, problem.status, headers, JSON.stringify(problem));
 }
 
@@ -27,14 +42,15 @@ function madeOf(code: ErrorCode, message: string): { problem: Problem; headers: 
   return { problem, headers: problemHeaders(problem) };
 }
 
-function reasonOf(code: string): [ErrorCode, string] {
+function reasonOf({ code, reason }: NodeJS.ErrnoException & { readonly reason?: unknown }): [ErrorCode, string] {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
       return ['headers_too_large', 'the headers are longer than this service takes'];
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return ['request_timeout', 'the request did not arrive in time'];
     default:
-      return ['invalid_request', 'this is not HTTP/1.1'];
+      // The parser's own words, which hold nothing of the request.
+      return ['invalid_request', `this cannot be read as HTTP/1.1${typeof reason === 'string' ? `: ${reason}` : ''}`];
   }
 }
 

@@ -32,6 +32,21 @@ describe('a request', async () => {
     },
   );
 
+  test('by a method that its route does not have is told the ones it has; a path without a route is not found', async () => {
+    for (const [method, path, allow] of [
+      ['DELETE', '/v1/runs', 'POST, GET'],
+      ['POST', `/v1/runs/${run}/diff`, 'GET'],
+      ['PATCH', `/v1/runs/${run}/files/src/a.ts`, 'GET, PUT'],
+    ] as const) {
+      const answer = await api.ask(key, method, path);
+      expect([answer.status, answer.headers.get('allow')]).toEqual([405, allow]);
+      expect((await problemOf(answer)).code).toBe('method_not_allowed');
+    }
+    const nowhere = await api.ask(key, 'GET', '/v1/nowhere');
+    expect([nowhere.status, nowhere.headers.get('allow')]).toEqual([404, null]);
+    expect((await problemOf(nowhere)).code).toBe('not_found');
+  });
+
   test('a call with a field that its tool does not know is refused, and is no call', async () => {
     const call = { tool: 'exec', argv: ['true'], User: 'root' };
     const answer = await api.ask(key, 'PUT', `/v1/runs/${run}/calls/smuggled`, call);
@@ -59,7 +74,7 @@ describe('a request', async () => {
       [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/a%00b`, { tool: 'exec_list' }, json],
       [400, 'invalid_request', 'PUT', `/v1/runs/${run}/calls/c`, '[]', json],
       [404, 'not_found', 'GET', '/v2/runs', undefined, {}],
-      [404, 'not_found', 'DELETE', '/v1/runs', undefined, {}],
+      [405, 'method_not_allowed', 'DELETE', '/v1/runs', undefined, {}],
     ];
     for (const [status, code, method, path, body, headers] of tables) {
       const answer = await api.ask(key, method, path, body, headers);

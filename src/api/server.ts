@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import { getRequestListener } from '@hono/node-server';
 import { messageOf, RunnerError } from '../errors.ts';
 import type { App, Arrival } from './app.ts';
-import { problemResponse, refuseRaw, sendResponse } from './raw-response.ts';
+import { problemResponse, refuseConnect, refuseExpectation, refuseRaw, sendResponse } from './raw-response.ts';
 import { Sockets } from './sockets.ts';
 
 /** Where a service listens: a unix socket is its owner's alone, a port wants a key of everybody. */
@@ -107,6 +107,7 @@ export class ApiServer {
       requestTimeout: requestMs,
       keepAliveTimeout: idleMs,
       connectionsCheckingInterval: Math.min(1_000, headersMs),
+      requireHostHeader: false, // is refused with the host that cannot be, as a problem
       noDelay: true,
     };
     // What it refuses by itself is a target or a host that is no part of a URL.
@@ -116,6 +117,8 @@ export class ApiServer {
     const server = createServer(options, (incoming, outgoing) => void listener(incoming, outgoing));
     server.maxConnections = connectionsMax;
     server.on('clientError', refuseRaw);
+    server.on('checkExpectation', (request: IncomingMessage) => refuseExpectation(request.socket));
+    server.on('connect', (_: IncomingMessage, socket: Duplex) => refuseConnect(socket));
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy());
       void this.#upgrade(request, socket, head, { isOwner, outgoing: socket, isOdd: isOdd(request.url ?? '') });

@@ -81,6 +81,7 @@ const codes: Readonly<Record<ErrorCode, Cause>> = {
   invalid_path: asked,
   unauthenticated: permission,
   forbidden: permission,
+  method_not_allowed: asked,
   not_found: asked,
   policy_denied: { class: 'policy', attribution: 'agent', retryable: false },
   budget_exhausted: { class: 'budget', attribution: 'agent', retryable: false },
