@@ -246,6 +246,6 @@ test('completion knows the commands and the runs', async () => {
     expect(stdout).toMatch(new RegExp(`^${name}\\b`, 'm'));
   const runs = JSON.parse((await bench.cliHere(['runs', '--json'])).stdout) as { run: string }[];
   const id = runs[0]?.run ?? '';
-  for (const before of [['log'], ['verify'], ['drift', id]])
+  for (const before of [['verify'], ['drift', id]])
     expect((await bench.cli(['complete', '--', ...before, ''])).stdout, before.join(' ')).toContain(id);
 });
