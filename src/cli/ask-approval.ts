@@ -3,7 +3,7 @@ import { userInfo } from 'node:os';
 import pc from 'picocolors';
 import type { ApprovalRequest, Approver, Verdict } from '../approvals/approval.ts';
 import { printable } from '../journal/printable.ts';
-import { quote, say } from './terminal.ts';
+import { quoteWhole, say } from './terminal.ts';
 
 /**
  * Asks whoever started the command: on the terminal where there is one. `given` are categories that they approved when they
@@ -32,7 +32,7 @@ function show(request: ApprovalRequest): void {
   );
   if (request.note !== '') say(`  ${request.note}`);
   say(`  ${printable(request.reach)}`);
-  say(quote(request.subject, 20));
+  say(quoteWhole(request.subject));
 }
 
 async function ask(request: ApprovalRequest, signal: AbortSignal): Promise<Verdict> {

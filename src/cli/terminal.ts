@@ -55,6 +55,16 @@ export function quote(text: string, linesMax: number): string {
   return shown.map((line) => pc.dim('    │ ') + (line.length > width ? `${line.slice(0, width)}…` : line)).join('\n');
 }
 
+/** The same, and all of it: what somebody answers for is never cut, it goes on in the next line. */
+export function quoteWhole(text: string): string {
+  const width = Math.max(40, (process.stderr.columns ?? 120) - 6);
+  const lines = printable(text, { newlines: 'keep' }).split('\n');
+  return lines
+    .flatMap((line) => line.match(new RegExp(`.{1,${width}}`, 'gsu')) ?? [''])
+    .map((line) => pc.dim('    │ ') + line)
+    .join('\n');
+}
+
 export function bytesText(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   if (bytes < 1024 * 1024) return `${(bytes / 1024).toFixed(1)} KiB`;

@@ -5,7 +5,7 @@ import { printable } from '../../journal/printable.ts';
 import { exitCodes, Exit, type CliContext } from '../context.ts';
 import { findRemoteRun } from '../find-run.ts';
 import { openService } from '../service.ts';
-import { print, printJson, quote } from '../terminal.ts';
+import { print, printJson, quoteWhole } from '../terminal.ts';
 
 interface Options {
   readonly as?: string;
@@ -64,7 +64,7 @@ export function approvalLines(approval: ApprovalView): readonly string[] {
     pc.dim(`  rule ${printable(rule)}, until ${expiresAt}`),
     ...(note === '' ? [] : [`  ${printable(note)}`]),
     `  ${printable(reach)}`,
-    quote(subject, 20),
+    quoteWhole(subject),
   ];
 }
 

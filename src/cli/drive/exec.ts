@@ -122,7 +122,8 @@ async function execOptions({
     ...(cwd === undefined ? {} : { cwd }),
     ...(session === undefined ? {} : { session }),
     ...(stdin === true ? { stdin: { base64: (await readStdin()).toString('base64') } } : {}),
-    onWaiting: (message) => say(`glovebox: ${printable(message)}; glovebox approvals lists what is asked`),
+    onWaiting: (message) =>
+      say(`glovebox: ${printable(message)} This command waits for it; glovebox approvals lists what is asked.`),
   };
 }
 
