@@ -68,13 +68,29 @@ describe('a path that is written, in each class of the balanced policy', () => {
     /workspace/src/a.ts               T                      -                      -                      W/m                    W/m                    -/c
     src/../package.json               T                      -/h                    -/h                    -/h                    R:dependency/h         -/c  `;
 
-  const rows = table
-    .trim()
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/));
-  const cases = rows.flatMap(([path = '', ...cells]) =>
-    cells.map((cell, at) => [path, classes[at] ?? '', cell] as const),
-  );
+  /** Of the two that leave most of it as it is. */
+  const others = `
+    src/a.ts                          -/h                    -/c
+    services/billing/src/tax.ts       -/c                    -/c
+    test/a.test.ts                    W/h                    -/c
+    CHANGELOG.md                      -/h                    -/c
+    package.json                      R:dependency/h         -/c
+    package-lock.json                 R:dependency/h         -/c
+    deploy/prod.yaml                  -/c                    -/c
+    .env                              D/h                    D/c
+    node_modules/x/index.js           s/h                    s/c
+    .glovebox/policy.yaml             -/h                    -/c
+    src/../package.json               R:dependency/h         -/c  `;
+
+  const cases = [...casesOf(classes, table), ...casesOf(['dependency_update', 'release'], others)];
+
+  function casesOf(columns: readonly string[], text: string): (readonly [string, string, string])[] {
+    const rows = text.trim().split('\n');
+    return rows.flatMap((row) => {
+      const [path = '', ...cells] = row.trim().split(/\s+/);
+      return cells.map((cell, at) => [path, columns[at] ?? '', cell] as const);
+    });
+  }
 
   test.each(cases)('%s in %s: %s', async (path, taskClass, cell) => {
     const decision = decide(rules.get(taskClass) ?? (await load(taskClass)), {
