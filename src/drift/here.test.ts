@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,6 +54,16 @@ test('what is too large, too many, not there, or no file, is not there', async (
   expect(await hostPlace.digest(place)).toBeUndefined();
   expect(await hostPlace.digest('/dev/null')).toBeUndefined();
 });
+
+test('what leads to a device or a pipe is not read: a repository cannot have it waited, or read without end', async () => {
+  await mkdir(join(place, 'node_modules/.pnpm'), { recursive: true });
+  await writeFile(join(place, 'package-lock.json'), '{"packages":{}}');
+  await writeFile(join(place, 'pnpm-lock.yaml'), 'lockfileVersion: 9');
+  await symlink('/dev/zero', join(place, 'node_modules/.package-lock.json'));
+  execFileSync('mkfifo', [join(place, 'node_modules/.pnpm/lock.yaml')]);
+  const { evidence } = await lookAtLockfiles(hostPlace, place, async () => new Map());
+  expect([evidence['package-lock.json'], evidence['pnpm-lock.yaml']]).toEqual(['not_installed', 'not_installed']);
+}, 5_000);
 
 test('lockfiles of a directory of this machine are held against what is installed there', async () => {
   await writeFile(join(place, 'requirements.txt'), 'flask==3.0.0\n');

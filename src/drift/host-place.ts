@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { lstat, open, opendir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -14,11 +14,13 @@ const digestedBytesMax = { one: 4 * 1024 * 1024, all: 64 * 1024 * 1024 };
 export const hostPlace: Place = {
   async read(path, bytesMax) {
     return unlessMissing(async () => {
-      const file = await open(path, 'r');
+      // What leads to a pipe or a device, in a directory that is anybody's, has nobody wait or read without end.
+      const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
       try {
-        const { size } = await file.stat();
-        if (size > bytesMax) return undefined;
-        return await file.readFile('utf8');
+        const status = await file.stat();
+        if (!status.isFile() || status.size > bytesMax) return undefined;
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(status.size), 0, status.size, 0);
+        return buffer.toString('utf8', 0, bytesRead);
       } finally {
         await file.close();
       }

@@ -99,22 +99,21 @@ function versionIn(manifest: string | undefined): string | undefined {
 }
 
 /** Of what came by no package manager: a header, or a file that says nothing else. */
-const versionFiles: Readonly<Record<string, { readonly path: string; readonly pattern: RegExp }>> = {
+const versionFiles: Readonly<Record<string, { readonly path: string; readonly patterns: readonly RegExp[] }>> = {
   'file:node': {
     path: '/usr/local/include/node/node_version.h',
-    pattern: /NODE_MAJOR_VERSION (\d+)[^]*?NODE_MINOR_VERSION (\d+)[^]*?NODE_PATCH_VERSION (\d+)/,
+    // One by one: a pattern of all three would take time by the cube of a file that somebody made for it.
+    patterns: [/NODE_MAJOR_VERSION (\d+)/, /NODE_MINOR_VERSION (\d+)/, /NODE_PATCH_VERSION (\d+)/],
   },
-  'file:go': { path: '/usr/local/go/VERSION', pattern: /^go(\d+)\.(\d+)(?:\.(\d+))?/ },
+  'file:go': { path: '/usr/local/go/VERSION', patterns: [/^go(\d+(?:\.\d+){1,2})/] },
 };
 
 async function versionsInFiles(place: Place): Promise<readonly (readonly [string, string])[]> {
   const found: (readonly [string, string])[] = [];
-  for (const [name, { path, pattern }] of Object.entries(versionFiles)) {
-    const numbers = pattern
-      .exec((await place.read(path, 65_536)) ?? '')
-      ?.slice(1)
-      .filter((one) => one !== undefined);
-    if (numbers !== undefined) found.push([name, numbers.join('.')]);
+  for (const [name, { path, patterns }] of Object.entries(versionFiles)) {
+    const text = (await place.read(path, 65_536)) ?? '';
+    const numbers = patterns.flatMap((pattern) => pattern.exec(text)?.[1] ?? []);
+    if (numbers.length === patterns.length) found.push([name, numbers.join('.')]);
   }
   for (const { path } of await place.list('/usr/local/include', { depthMax: 1, entriesMax: 256 })) {
     if (!/\/python3\.\d+$/.test(path)) continue;

@@ -1,9 +1,9 @@
-import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { compareFingerprints, type Comparison } from '../../drift/compare.ts';
 import type { Fingerprint } from '../../drift/fingerprint.ts';
-import { formatLock, lockName, lockOf } from '../../drift/lock.ts';
+import { lockName, lockOf } from '../../drift/lock.ts';
+import { writeLock } from '../../drift/lock-file.ts';
 import { observe, observedFindings, type Observed } from '../../drift/observed.ts';
 import { RunnerError } from '../../errors.ts';
 import { printable } from '../../journal/printable.ts';
@@ -64,7 +64,7 @@ async function writeLockOf(fingerprint: Fingerprint, name: string, file: string)
       `--write-lock takes a run, not ${JSON.stringify(name)}: a lock is of an environment that a run had`,
     );
   const lock = lockOf(fingerprint);
-  await writeFile(file, formatLock(lock));
+  await writeLock(file, lock);
   print(`${pc.bold(printable(file))}: ${Object.keys(lock.sections).join(', ')}`);
   print(pc.dim('next: commit it; runs on this repository say when their environment is another one'));
 }
