@@ -1,4 +1,5 @@
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { momentSections, sectionNames, type Fingerprint } from '../src/drift/fingerprint.ts';
@@ -90,6 +91,18 @@ test('what a call leaves is no other environment, but for what it installs besid
   expect(after.digest).toBe(before.digest);
   expect(after.sections.processes?.evidence).not.toEqual({});
   await run.close();
+});
+
+test('what one run puts on its PATH is no program of the image, for itself or for those that come after', async () => {
+  await rm(join(bench.dataDir.path, 'fingerprints'), { recursive: true, force: true });
+  const own = await Runner.create(bench.engine, bench.dataDir); // nobody has looked at the image
+  const workspace = await bench.workspace({ 'bin/git': 'forged' });
+  const forging = smallPolicy('env: { set: { PATH: "/workspace/bin:/usr/bin:/bin" } }');
+  const forged = await own.open({ policy: forging, workspace });
+  const { fingerprint } = await forged.fingerprints.take('asked');
+  expect(fingerprint.sections.tools?.evidence['git']).toMatch(/^1:2\.\S+ \/usr\/bin\/git sha256:/);
+  await forged.close();
+  await own.close();
 });
 
 test('a run has one taken as it opens, named by its journal after its file is there', async () => {

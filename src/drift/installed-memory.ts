@@ -2,6 +2,7 @@ import { access, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeWhole } from '../data-dir/write-whole.ts';
+import { Deadline } from '../deadline.ts';
 import { canonicalJson } from '../digest.ts';
 import { Section } from './fingerprint.ts';
 import type { Installed } from './installed.ts';
@@ -19,6 +20,9 @@ const Remembered = z.strictObject({
 });
 
 const imagesMax = 32;
+const lookWithinMs = 45_000;
+/** For the look of somebody else: what is in their sandbox may make it slow, or break it. */
+const othersWithinMs = 5_000;
 
 /**
  * What images have installed, looked at once for each and runtime: the root of a sandbox is read-only, which every reading of the
@@ -27,9 +31,11 @@ const imagesMax = 32;
 export class InstalledMemory {
   readonly #directory: string;
   readonly #known = new Map<string, Promise<Installed>>();
+  readonly #othersWithinMs: number;
 
-  constructor(dataDir: string) {
+  constructor(dataDir: string, waits = { othersWithinMs }) {
     this.#directory = join(dataDir, 'fingerprints');
+    this.#othersWithinMs = waits.othersWithinMs;
   }
 
   /** It was looked at already, by this process or another one. */
@@ -42,12 +48,16 @@ export class InstalledMemory {
     );
   }
 
-  /** `look` is asked at most once at a time for one image; what it fails with is not remembered. */
-  of(image: string, runtime: string, look: () => Promise<Installed>): Promise<Installed> {
+  /**
+   * Two that ask at once share a look, but nobody waits long for that of another, or fails with it; what a look fails with is not
+   * remembered.
+   */
+  async of(image: string, runtime: string, look: () => Promise<Installed>): Promise<Installed> {
     const key = keyOf(image, runtime);
+    const find = (): Promise<Installed> => this.#find(join(this.#directory, `${key}.json`), image, runtime, look);
     const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    const finding = this.#find(join(this.#directory, `${key}.json`), image, runtime, look);
+    if (known !== undefined) return Deadline.run(this.#othersWithinMs, 'look at an image', () => known).catch(find);
+    const finding = find();
     this.#known.set(key, finding);
     finding.catch(() => this.#known.delete(key));
     const [oldest] = this.#known.keys();
@@ -61,7 +71,7 @@ export class InstalledMemory {
       const { v: _, image: __, runtime: ___, ...installed } = kept.data;
       return installed;
     }
-    const installed = await look();
+    const installed = await Deadline.run(lookWithinMs, 'look at what an image has installed', look);
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await writeWhole(file, canonicalJson({ v: 1, image, runtime, ...installed }));
     return installed;

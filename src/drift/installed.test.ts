@@ -127,6 +127,17 @@ describe('what images have installed', () => {
     expect(looks()).toBe(2);
   });
 
+  test('is told to one run though the sandbox of another one, in which it is being looked at, hangs or breaks', async () => {
+    const memory = new InstalledMemory(directory, { othersWithinMs: 10 });
+    const { look, looks } = counted();
+    const hanging = memory.of(id, 'runc', () => new Promise(() => undefined));
+    hanging.catch(() => undefined);
+    await memory.of(id, 'runc', look);
+    const broken = memory.of(id, 'runsc', () => Promise.reject(new Error('cut short')));
+    await expect(Promise.all([memory.of(id, 'runsc', look), expect(broken).rejects.toThrow('cut')])).resolves.toBeDefined();
+    expect(looks()).toBe(2);
+  });
+
   test('is looked at again when what is kept is not what was written', async () => {
     const { look, looks } = counted();
     await new InstalledMemory(directory).of(id, 'runc', look);

@@ -44,12 +44,12 @@ export function placeOf(files: Pick<Files, 'read' | 'walk' | 'stat'>): Place {
   };
 }
 
-/** What a file verb has met is nothing to fail for: that there is nothing to see is the answer. */
+/** That there is nothing to see is an answer; that a verb was cut short, or took too long, is none: somebody inside may be why. */
 async function unlessMissing<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found;
   } catch (error) {
-    if (error instanceof FileError) return undefined;
+    if (error instanceof FileError && error.code !== 'io') return undefined;
     throw error;
   }
 }

@@ -4,7 +4,7 @@ import type { Engine, EngineFacts } from '../engine/engine.ts';
 import type { ContainerReading, LimitReading, PressureReading } from '../engine/reading.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import { containerBody } from '../sandbox/container-body.ts';
-import { workspace } from '../sandbox/environment.ts';
+import { callEnvironment, workspace } from '../sandbox/environment.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import { environmentSections } from './environment-sections.ts';
 import { fingerprintOf, sectionFrom, sectionOf, type Fingerprint, type Section, type Sections } from './fingerprint.ts';
@@ -50,7 +50,7 @@ interface Base {
 export async function takeFingerprint(taking: Taking): Promise<Fingerprint> {
   const { sandbox, engine, image, policy } = taking;
   const place = placeOf(sandbox.files);
-  const known = taking.installed.of(image.id, sandbox.spec.runtime, () => lookAtInstalled(place, pathOf(taking.env)));
+  const known = taking.installed.of(image.id, sandbox.spec.runtime, () => lookAtInstalled(place, standardPath()));
   const [facts, reading, installed, clock, processes, network, lockfiles] = await Promise.all([
     engine.describe(),
     engine.read(sandbox.containerId),
@@ -194,9 +194,10 @@ async function networkOf(sandbox: Pick<Sandbox, 'probe'>, place: Place): Promise
   return new Map([...flags, ...files]);
 }
 
-function pathOf(env: readonly string[]): readonly string[] {
-  const path = env.find((variable) => variable.startsWith('PATH='))?.slice('PATH='.length) ?? '';
-  return path.split(':').filter((directory) => directory.startsWith('/'));
+/** Of a policy's own PATH some may be written by those who are looked at; what is remembered holds for all runs on an image. */
+function standardPath(): readonly string[] {
+  const path = callEnvironment({}).find((variable) => variable.startsWith('PATH=')) ?? '';
+  return path.slice('PATH='.length).split(':');
 }
 
 /** Python packages of the image, for lockfiles without an environment of their own. */

@@ -41,6 +41,7 @@ class Stand {
   now: Fingerprint | undefined = taken({ TZ: 'UTC' });
   first: Fingerprint | undefined = taken({ TZ: 'UTC' });
   looks = 0;
+  broken: Error | undefined;
   isFull = false;
 
   constructor(
@@ -67,6 +68,7 @@ class Stand {
         begun: async () => this.first && { fingerprint: this.first, document: this.first.digest },
         take: async () => {
           this.looks++;
+          if (this.broken !== undefined) throw this.broken;
           if (this.now === undefined) throw new RunnerError('sandbox_lost', 'gone');
           return { fingerprint: this.now, document: this.now.digest };
         },
@@ -218,4 +220,18 @@ test('a lock is not taken for held where nobody could look', async () => {
   stand.first = undefined;
   await stand.opened(lockFor({ TZ: 'UTC' }));
   expect(stand.found).toEqual([['open', 'engine', 'note', undefined]]);
+});
+
+test('who keeps a look from being taken gains nothing: the strictest reaction of the policy follows', async () => {
+  const slow = new RunnerError('engine_timeout', 'the hand was too slow');
+  for (const keep of [(stand: Stand) => (stand.broken = slow), (stand: Stand) => (stand.first = undefined)]) {
+    const stand = await new Stand({ lockfile: 'verify', image: 'stop' }).opened();
+    keep(stand);
+    await stand.drift.closing();
+    expect(stand.found).toEqual([['close', 'engine', 'stop', undefined]]);
+  }
+  const failing = await new Stand({ lockfile: 'fail' }, ['after_calls'], 1).opened();
+  failing.broken = slow;
+  await failing.drift.called('a', ended());
+  expect([failing.drift.failed, failing.ended.length]).toEqual([true, 1]);
 });

@@ -35,7 +35,8 @@ type When = Pick<FoundData, 'at' | 'against'>;
  * Whether the environment of one run is still the expected one, and what follows where it is not. Promises:
  *  - what is found is on record before its reaction takes hold, and once: the same thing is not found again;
  *  - what stops a run stops it for good: no later look lets a call in again;
- *  - where it cannot be recorded, no call is let in.
+ *  - where it cannot be recorded, no call is let in;
+ *  - a look that the policy asks for and that nobody could take is a finding too, with the strictest reaction that the policy has.
  */
 export class RunDrift {
   readonly #parts: RunDriftParts;
@@ -108,10 +109,7 @@ export class RunDrift {
 
   async #holdLock({ lock, digest }: ParsedLock, taken: Fingerprint | undefined): Promise<void> {
     const when = { at: 'open', against: 'lock' } as const;
-    if (taken === undefined) {
-      const nobody = unlookedFinding('no fingerprint of it could be taken');
-      return this.#record({ findings: [nobody], more: {} }, when);
-    }
+    if (taken === undefined) return this.#unlooked('no fingerprint of it could be taken', when);
     const { expected, found } = againstLock(lock, taken);
     const comparison = compareFingerprints(expected, found, { clockSkewMs: this.#rules.clockSkewMs });
     await this.#settle(comparison, when, [digest, taken.digest]);
@@ -161,18 +159,24 @@ export class RunDrift {
   async #look(at: 'call' | 'close'): Promise<void> {
     const calls = this.#since.splice(0);
     const { fingerprints } = this.#need();
+    const when = { at, against: 'open' } as const;
     const kept = await fingerprints.begun();
-    if (kept === undefined) return;
-    const opened = kept.fingerprint;
-    await this.#holdClock(opened);
-    const found = (await fingerprints.take(at).catch(sandboxIsGone))?.fingerprint;
-    if (found === undefined) return;
+    if (kept === undefined && !this.isRuled) return;
+    if (kept !== undefined) await this.#holdClock(kept.fingerprint);
+    const taken = await fingerprints.take(at).catch((error: unknown) => ({ error }));
+    if ('error' in taken) {
+      if (isGone(taken.error)) return;
+      await this.#unlooked(messageOf(taken.error), when);
+      throw taken.error;
+    }
+    if (kept === undefined) return this.#unlooked('nobody knows how it was when the run was opened', when);
+    const [opened, found] = [kept.fingerprint, taken.fingerprint];
     const { findings, more } = compareFingerprints(opened, found, { clockSkewMs: this.#rules.clockSkewMs });
     const [only] = calls;
     // One call since the last look: nobody else can have done it.
     const callId = at === 'call' && calls.length === 1 ? only : undefined;
     const named = findings.map((finding) => (callId === undefined ? finding : { ...finding, callId }));
-    await this.#settle({ findings: named, more }, { at, against: 'open' }, [opened.digest, found.digest]);
+    await this.#settle({ findings: named, more }, when, [opened.digest, found.digest]);
   }
 
   /** The one at the opening is held against the runner's; the later ones against that. */
@@ -198,9 +202,20 @@ export class RunDrift {
     await this.#parts.journal.append({ type: 'drift.held', data: { ...when, expected, found } });
   }
 
-  async #record({ findings, more }: Pick<Comparison, 'findings' | 'more'>, when: When): Promise<void> {
+  /** What it would have shown may be whatever the policy has the strictest reaction for; who is inside may be why nobody could look. */
+  async #unlooked(reason: string, when: When): Promise<void> {
+    const engine = strictestOf(Object.values(this.#rules.reactions));
+    const reactions = { ...this.#rules.reactions, engine };
+    await this.#record({ findings: [unlookedFinding(reason)], more: {} }, when, reactions);
+  }
+
+  async #record(
+    { findings, more }: Pick<Comparison, 'findings' | 'more'>,
+    when: When,
+    reactions = this.#rules.reactions,
+  ): Promise<void> {
     const fresh = findings.filter((finding) => !this.#known.has(nameOf(finding)));
-    const data = reactTo({ findings: fresh, more }, this.#rules, when);
+    const data = reactTo({ findings: fresh, more }, { reactions }, when);
     if (data === undefined) return;
     for (const finding of fresh) this.#known.add(nameOf(finding));
     await this.#parts.journal.append({ type: 'drift.found', data });
@@ -261,9 +276,8 @@ function nameOf({
 }
 
 /** What is gone cannot be looked at; that is told elsewhere. */
-function sandboxIsGone(error: unknown): undefined {
-  if (isRunnerError(error, 'sandbox_lost') || isRunnerError(error, 'run_not_open')) return undefined;
-  throw error;
+function isGone(error: unknown): boolean {
+  return isRunnerError(error, 'sandbox_lost') || isRunnerError(error, 'run_not_open');
 }
 
 function endFindings(callId: string, { outcome, descendantsAlive }: CallEnd): readonly DriftFinding[] {

@@ -34,16 +34,19 @@ let entries: Draft[];
 let looks: number;
 /** What looking into the sandbox fails with. */
 let failure: Error | undefined;
+/** What it has to wait for. */
+let hold: Promise<void> | undefined;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'glovebox-fingerprints-'));
   dir = new RunDir(newId(), join(folder, 'run'));
-  [entries, looks, failure] = [[], 0, undefined];
+  [entries, looks, failure, hold] = [[], 0, undefined, undefined];
 });
 afterEach(() => rm(folder, { recursive: true }));
 
 function opened(over: Partial<FingerprintsParts> = {}): RunFingerprints {
   const missing = async (path: string): Promise<never> => {
+    await hold;
     throw failure ?? new FileError('not_found', path, path);
   };
   const sandbox = {
@@ -146,4 +149,15 @@ test('a run whose environment nobody could look at goes on, and says so; of a lo
   failure = new Error('the disk is full');
   expect(await opened().opened()).toBeUndefined();
   expect(entries).toMatchObject([{ type: 'note', data: { text: expect.stringContaining('the disk is full') } }]);
+});
+
+test('a file verb that was cut short, or took too long, is no empty image: there is no fingerprint then, and nothing is remembered', async () => {
+  failure = new FileError('io', '/etc', 'walk "/etc" took longer than 600000 ms; try it again');
+  await expect(opened().take('asked')).rejects.toThrow('took longer');
+  expect(await new InstalledMemory(folder).has(image.id, 'runc')).toBe(false);
+  failure = undefined;
+  const slow = opened({ withinMs: 20 });
+  hold = new Promise(() => undefined);
+  await expect(slow.take('asked')).rejects.toMatchObject({ code: 'engine_timeout' });
+  expect(recorded()).toEqual([]);
 });

@@ -39,6 +39,8 @@ export interface FingerprintsParts {
   readonly recorded?: Digest | undefined;
   /** Default 100. */
   readonly firstAfterMs?: number;
+  /** Of each; default 60,000. */
+  readonly withinMs?: number;
 }
 
 type At = EntryData<'environment.fingerprint'>['at'];
@@ -51,12 +53,15 @@ export interface KeptFingerprint {
 
 const firstAfterMsByDefault = 100;
 const atEndWithinMs = 2_000;
+/** Calls may wait for it: verbs that are each within their own bounds are many. */
+const withinMs = 60_000;
 
 /**
  * What the environment of one run was, whenever somebody looks. Promises:
  *  - the first is taken by itself, a moment after the run has opened: neither its opening nor a call waits for it;
  *  - its file is there before the journal names it;
- *  - one at a time; who asks while one is being taken gets the next.
+ *  - one at a time; who asks while one is being taken gets the next;
+ *  - none takes longer than a bound, whatever is done inside meanwhile: then it was not taken.
  */
 export class RunFingerprints {
   readonly #parts: FingerprintsParts;
@@ -133,17 +138,10 @@ export class RunFingerprints {
   async #take(at: At): Promise<KeptFingerprint> {
     const { dir, dataDir, journal, engine, installed, sandbox, policy, image } = this.#parts;
     const { env, ofRun } = this.#environment();
-    const fingerprint = await takeFingerprint({
-      sandbox,
-      engine,
-      installed,
-      image,
-      policy,
-      without: this.#without(),
-      env,
-      ofRun,
-      base: this.#base(),
-    });
+    const of = { without: this.#without(), env, ofRun, base: this.#base() };
+    const fingerprint = await Deadline.run(this.#parts.withinMs ?? withinMs, 'take a fingerprint', () =>
+      takeFingerprint({ sandbox, engine, installed, image, policy, ...of }),
+    );
     const { document } = await writeFingerprint(dir, dataDir, fingerprint);
     const { digest, sections } = fingerprint;
     const data = { at, digest, document, sections: sectionDigests(sections) };
