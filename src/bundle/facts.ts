@@ -1,10 +1,9 @@
 import { z } from 'zod';
 import { ApprovalRecord } from '../approvals/approval-files.ts';
-import { contextsMax } from '../context/context-files.ts';
-import { parseEncodedContext, type ContextSnapshot } from '../context/context-snapshot.ts';
+import { contextsBytesMax, contextsMax } from '../context/context-files.ts';
+import { contextBytesMax, parseEncodedContext, type ContextSnapshot } from '../context/context-snapshot.ts';
 import { DiffView } from '../contract/diff-view.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
-import type { Fingerprint } from '../drift/fingerprint.ts';
 import { messageOf } from '../errors.ts';
 import { EnvironmentLock } from '../environment/lock.ts';
 import { ImageLock } from '../images/lock.ts';
@@ -16,7 +15,7 @@ import { encodeReplay, ReplayRecord } from '../replay/replay-record.ts';
 import { encodeVerification, Verification } from '../verify/verification.ts';
 import type { ChangeSet, Tree } from '../workspace/change-set.ts';
 import { encodeChangeSet, encodeTree, parseChangeSet, parseTree } from '../workspace/manifest.ts';
-import { readFingerprints } from './bundled-fingerprints.ts';
+import { readFingerprints, type BundledFingerprint } from './bundled-fingerprints.ts';
 import type { ManifestMember } from './manifest.ts';
 import { contextName, memberNames } from './members.ts';
 import { problem, type Problem } from './problem.ts';
@@ -43,7 +42,7 @@ export interface Facts {
   readonly approvals: readonly BundledApproval[];
   readonly environment: BundledEnvironment | undefined;
   /** By the document that the journal names. */
-  readonly fingerprints: ReadonlyMap<Digest, Fingerprint>;
+  readonly fingerprints: ReadonlyMap<Digest, BundledFingerprint>;
   readonly verification: Verification | undefined;
   readonly replay: ReplayRecord | undefined;
   /** What agents said that they believed, by digest. */
@@ -96,15 +95,26 @@ export async function readFacts(files: BundleFiles, problems: Problem[]): Promis
     inOneForm(ReplayRecord.parse(JSON.parse(text)), encodeReplay, text),
   );
   const verificationHeads = await headsOf(files, problems);
-  const fingerprints = story === undefined ? new Map() : await readFingerprints(story, files, problems);
+  const fingerprints =
+    story === undefined ? new Map<Digest, BundledFingerprint>() : await readFingerprints(story, files, problems);
   const contexts = new Map<Digest, ContextSnapshot>();
   const attached = story?.work.attached ?? [];
   if (attached.length > contextsMax)
     problems.push(
       problem(memberNames.journal, '', `it has ${attached.length} context snapshots; ${contextsMax} are possible`),
     );
+  let contextBytesLeft = contextsBytesMax;
   for (const { said } of attached.slice(0, contextsMax)) {
-    const found = await read(contextName(said.digest), (text) => parseEncodedContext(text, said.digest));
+    const name = contextName(said.digest);
+    const bytes = members.get(name)?.bytes ?? 0;
+    contextBytesLeft -= bytes;
+    if (bytes > contextBytesMax || contextBytesLeft < 0) {
+      problems.push(
+        problem(name, 'bytes', `${bytes}; ${contextBytesMax} are possible, and ${contextsBytesMax} of all`),
+      );
+      break;
+    }
+    const found = await read(name, (text) => parseEncodedContext(text, said.digest));
     if (found !== undefined) contexts.set(said.digest, found);
   }
   if (problems.length > before) return undefined;

@@ -1,11 +1,19 @@
 import { link, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { RunDir } from '../data-dir/data-dir.ts';
-import { digestOf, digestPattern, type Digest } from '../digest.ts';
+import { digestOf, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
-import { apartNames, documentDigest, encodeDocument, encodeSection, Fingerprint, type Section } from './fingerprint.ts';
+import {
+  apartNames,
+  documentDigest,
+  encodeDocument,
+  encodeSection,
+  parseKept,
+  parseSection,
+  type Fingerprint,
+  type Section,
+} from './fingerprint.ts';
 
 /**
  * Fingerprints of a run: `fingerprints/<sha256>.json` in its directory, each text under its own digest. What an image decides is
@@ -43,27 +51,13 @@ export async function readFingerprint(dir: RunDir, document: Digest): Promise<Fi
 }
 
 /** Of `encodeDocument`, wherever that is kept; `apart` reads what stands beside it. Throws what is wrong with it. */
-export async function parseDocument(text: string, apart: (section: Digest) => Promise<string>): Promise<Fingerprint> {
-  const kept = Kept.parse(JSON.parse(text));
-  const sections: Record<string, unknown> = {};
-  for (const [name, section] of Object.entries(kept.sections)) {
-    const found = Apart.safeParse(section);
-    if (!found.success) sections[name] = section;
-    else {
-      const content = Content.parse(JSON.parse(await apart(found.data.apart)));
-      sections[name] = { ...content, digest: found.data.apart };
-    }
-  }
-  const fingerprint = Fingerprint.parse({ ...kept, sections });
-  if (encodeDocument(fingerprint) !== text) throw new Error('it is not written in the one form that it has');
-  return fingerprint;
+async function parseDocument(text: string, apart: (section: Digest) => Promise<string>): Promise<Fingerprint> {
+  const document = parseKept(text);
+  const sections: Record<string, Section> = {};
+  for (const [name, section] of Object.entries(document.sections))
+    sections[name] = 'apart' in section ? parseSection(await apart(section.apart), section.apart) : section;
+  return { ...document, sections };
 }
-
-const Kept = z.looseObject({ sections: z.record(z.string().max(64), z.unknown()) });
-const Content = z.looseObject({ evidence: z.record(z.string(), z.string()) });
-const Apart = z.strictObject({
-  apart: z.custom<Digest>((value) => typeof value === 'string' && digestPattern.test(value), 'not a digest'),
-});
 
 /** Of a document, and of a section that is kept apart. */
 export function fileOf(dir: Pick<RunDir, 'fingerprintsDir'>, of: Digest): string {

@@ -115,6 +115,49 @@ export function encodeDocument(fingerprint: Fingerprint): string {
   return canonicalJson({ ...fingerprint, sections });
 }
 
+const Apart = z.strictObject({ apart: digest });
+
+const FingerprintDocument = z
+  .strictObject({
+    ...Fingerprint.shape,
+    sections: z.partialRecord(z.enum(sectionNames), z.union([Apart, Section])),
+  })
+  .refine(
+    ({ sections }) => Object.entries(sections).every(([name, found]) => isApart(name) === 'apart' in found),
+    'what stands in it is not what belongs there',
+  )
+  .refine(
+    (found) => comparedDigest(keptDigests(found.sections)) === found.digest,
+    'its digest is not that of its sections',
+  );
+/** A fingerprint as it is kept: without the sections that stand beside it. */
+type FingerprintDocument = Readonly<z.infer<typeof FingerprintDocument>>;
+
+/** Of `encodeDocument`. Throws what is wrong with it. */
+export function parseKept(text: string): FingerprintDocument {
+  const kept = FingerprintDocument.parse(JSON.parse(text));
+  if (canonicalJson(kept) !== text) throw new Error('it is not written in the one form that it has');
+  return kept;
+}
+
+/** Of `encodeSection`. Throws what is wrong with it. */
+export function parseSection(text: string, named: Digest): Section {
+  return Section.parse({ ...z.looseObject({}).parse(JSON.parse(text)), digest: named });
+}
+
+type KeptSections = Readonly<Partial<Record<SectionName, Section | Readonly<z.infer<typeof Apart>>>>>;
+
+/** Of each section, wherever it stands. */
+export function keptDigests(sections: KeptSections): Readonly<Partial<Record<SectionName, Digest>>> {
+  return Object.fromEntries(
+    Object.entries(sections).map(([name, found]) => [name, 'apart' in found ? found.apart : found.digest]),
+  );
+}
+
+function isApart(name: string): boolean {
+  return apartNames.some((one) => one === name);
+}
+
 /** Its digest names it, wherever it is kept and in a journal: moments are in it. Bind to this, compare `fingerprint.digest`. */
 export function documentDigest(fingerprint: Fingerprint): Digest {
   return digestOf(encodeDocument(fingerprint));
@@ -131,9 +174,11 @@ export function sectionDigests(sections: Sections): Readonly<Partial<Record<Sect
 }
 
 function comparableDigest(sections: Sections): Digest {
-  const compared = Object.entries(sectionDigests(sections)).filter(
-    ([name]) => !momentSections.has(name as SectionName),
-  );
+  return comparedDigest(sectionDigests(sections));
+}
+
+function comparedDigest(digests: Readonly<Partial<Record<SectionName, Digest>>>): Digest {
+  const compared = Object.entries(digests).filter(([name]) => !momentSections.has(name as SectionName));
   return digestOf(canonicalJson({ v: 1, sections: Object.fromEntries(compared) }));
 }
 

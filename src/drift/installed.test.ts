@@ -134,7 +134,9 @@ describe('what images have installed', () => {
     hanging.catch(() => undefined);
     await memory.of(id, 'runc', look);
     const broken = memory.of(id, 'runsc', () => Promise.reject(new Error('cut short')));
-    await expect(Promise.all([memory.of(id, 'runsc', look), expect(broken).rejects.toThrow('cut')])).resolves.toBeDefined();
+    await expect(
+      Promise.all([memory.of(id, 'runsc', look), expect(broken).rejects.toThrow('cut')]),
+    ).resolves.toBeDefined();
     expect(looks()).toBe(2);
   });
 

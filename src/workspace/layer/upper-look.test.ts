@@ -46,6 +46,15 @@ test('tells each name with what it is, by whatever bytes it is called, and follo
   expect(findInUpper(root, 'd/e/f/g')).toBeUndefined();
 });
 
+test('says that nothing is at a path that can be none, and what is at one of hundreds of names', async () => {
+  await put('d/e/f');
+  for (const path of [`d/${'x'.repeat(256)}`, `${'x'.repeat(256)}/f`, `d/${'\u00e9'.repeat(128)}`])
+    expect(findInUpper(root, path)).toBeUndefined();
+  const deep = Array.from({ length: 300 }, () => 'x').join('/');
+  await put(`${deep}/f`);
+  expect(findInUpper(root, `${deep}/f`)?.kind).toBe('file');
+});
+
 test('tells a file apart that was written to, also where size and times were set back', async () => {
   await put('a', 'one');
   execFileSync('touch', ['-d', '2001-01-01', join(root, 'a')]);

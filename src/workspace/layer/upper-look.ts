@@ -95,19 +95,24 @@ function kindOf(found: BigIntStats): UpperEntry['kind'] {
   return found.isCharacterDevice() && found.rdev === 0n ? 'hidden' : 'other';
 }
 
-/** What stands at one path; undefined where nothing does, or what lies above is no directory. */
+/** What stands at one path, whatever that says; undefined where nothing does, or what lies above is no directory. */
 export function findInUpper(root: string, path: string): UpperEntry | undefined {
   const names = path.split('/').map(encodePath);
   const last = names.pop();
-  const opened = [openSync(root, asDirectory)];
+  if (last === undefined || [last, ...names].some(({ length }) => length > nameBytesMax)) return undefined;
+  let directory = openSync(root, asDirectory);
   try {
     for (const name of names) {
-      const below = openBelow(opened.at(-1) ?? -1, name);
+      const below = openBelow(directory, name);
       if (below === undefined) return undefined;
-      opened.push(below);
+      closeSync(directory); // a path may have thousands of names
+      directory = below;
     }
-    return last === undefined ? undefined : entryAt(opened.at(-1) ?? -1, last);
+    return entryAt(directory, last);
   } finally {
-    for (const directory of opened) closeSync(directory);
+    closeSync(directory);
   }
 }
+
+/** A longer one can be nobody's: the kernel refuses it with an error of its own. */
+const nameBytesMax = 255;
