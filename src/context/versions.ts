@@ -1,5 +1,6 @@
 import type { Digest } from '../digest.ts';
 import type { Entry, EntryData, FileMark } from '../journal/entry.ts';
+import { DatedMap } from './dated-map.ts';
 
 /** Who gave a file the content that it had. */
 export type Author =
@@ -73,8 +74,8 @@ export class FileHistory implements FileStates {
   readonly #snapshots: (run: string, digest: Digest) => FileStates;
   /** What lies below `#now`: the base, or a snapshot that was laid over it. */
   #below: FileStates;
-  readonly #now = new Map<string, Version | 'gone'>();
-  readonly #byDigest = new Map<string, Known>();
+  #now = new DatedMap<Version | 'gone'>();
+  readonly #byDigest = new DatedMap<Known>();
   readonly #taken = new Map<string, FileStates>();
   /** A step for each look at all files: what was written since is what may turn up at another place. */
   #step = 0;
@@ -102,7 +103,7 @@ export class FileHistory implements FileStates {
         const { run, digest } = entry.data;
         const own = run === this.#run ? this.#taken.get(digest) : undefined;
         this.#below = own ?? this.#snapshots(run, digest);
-        this.#now.clear();
+        this.#now = new DatedMap();
         return;
       }
       default:
@@ -115,8 +116,8 @@ export class FileHistory implements FileStates {
   }
 
   *paths(): Iterable<string> {
-    for (const path of this.#below.paths()) if (!this.#now.has(path)) yield path;
-    for (const [path, version] of this.#now) if (version !== 'gone') yield path;
+    for (const path of this.#below.paths()) if (this.#now.get(path) === undefined) yield path;
+    for (const [path, version] of this.#now.entries()) if (version !== 'gone') yield path;
   }
 
   find(digest: Digest): Known | undefined {
@@ -178,20 +179,22 @@ export class FileHistory implements FileStates {
     return below;
   }
 
+  /** There may be as many as diffs of a run: none is a copy. */
   #frozen(): FileStates {
-    const [now, below, byDigest] = [new Map(this.#now), this.#below, new Map(this.#byDigest)];
+    const [now, below, byDigest] = [this.#now, this.#below, this.#byDigest];
+    const [moment, found] = [now.mark(), byDigest.mark()];
     return {
       find: (digest) => {
-        const known = byDigest.get(digest);
+        const known = byDigest.get(digest, found);
         return known === undefined ? below.find(digest) : { ...known, step: -1 };
       },
       at: (path) => {
-        const version = now.get(path);
+        const version = now.get(path, moment);
         return version === 'gone' ? undefined : (version ?? below.at(path));
       },
       *paths() {
-        for (const path of below.paths()) if (!now.has(path)) yield path;
-        for (const [path, version] of now) if (version !== 'gone') yield path;
+        for (const path of below.paths()) if (now.get(path, moment) === undefined) yield path;
+        for (const [path, version] of now.entries(moment)) if (version !== 'gone') yield path;
       },
     };
   }
