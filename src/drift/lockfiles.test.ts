@@ -143,3 +143,22 @@ test('another lockfile with the same packages is told apart', async () => {
   );
   expect(one?.digest).not.toBe(other?.digest);
 });
+
+test('of many large ones no more is read than of one, whoever has put them there', async () => {
+  const large = JSON.stringify({ packages: {}, fill: 'x'.repeat(3 * 1024 * 1024) });
+  const directories = Array.from({ length: 16 }, (_, at) => `/workspace/d${at}`);
+  const files = directories.flatMap((at) => [
+    [`${at}/package-lock.json`, large],
+    [`${at}/node_modules/.package-lock.json`, large],
+  ]);
+  const place = placeWith(Object.fromEntries(files));
+  let bytes = 0;
+  const read = async (path: string, bytesMax: number): Promise<string | undefined> => {
+    const text = await place.read(path, bytesMax);
+    bytes += text?.length ?? 0;
+    return text;
+  };
+  await lookAtLockfiles({ ...place, read }, '/workspace', async () => new Map());
+  expect(bytes).toBeGreaterThan(12 * 1024 * 1024);
+  expect(bytes).toBeLessThanOrEqual(16 * 1024 * 1024);
+});

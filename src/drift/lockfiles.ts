@@ -5,7 +5,8 @@ import type { Listed, Place } from './place.ts';
 
 const directoriesMax = 32;
 const entriesMax = 4096;
-const lockBytesMax = 16 * 1024 * 1024;
+/** Of all that is read for one look: whoever works there writes them, and parsing holds up everybody. */
+const readBytesMax = 16 * 1024 * 1024;
 const locksMax = 16;
 const toldMax = 5;
 
@@ -24,18 +25,26 @@ export async function lookAtLockfiles(
 ): Promise<Section> {
   const found = new Map<string, string>();
   const locks = (await lockfiles(place, workspace)).slice(0, locksMax);
+  let leftBytes = readBytesMax;
+  const readText = async (path: string): Promise<string | undefined> => {
+    const text = await place.read(path, leftBytes);
+    leftBytes -= Buffer.byteLength(text ?? '');
+    return text;
+  };
   for (const { directory, name, read } of locks) {
-    const text = await place.read(`${directory}/${name}`, lockBytesMax);
+    const text = await readText(`${directory}/${name}`);
     if (text === undefined) continue;
     const shown = `${directory}/${name}`.slice(workspace.length + 1);
     found.set(`${shown} sha256`, digestOf(text));
-    found.set(shown, await read(text, { place, directory, system }));
+    found.set(shown, await read(text, { place, readText, directory, system }));
   }
   return sectionOf(found);
 }
 
 interface Beside {
   readonly place: Place;
+  /** Undefined too where more was read than is read of all. */
+  readonly readText: (path: string) => Promise<string | undefined>;
   readonly directory: string;
   readonly system: () => Promise<Versions>;
 }
@@ -76,9 +85,9 @@ function readerOf(name: string): Read | undefined {
 }
 
 /** npm writes what it has installed into a lockfile of its own. */
-const npm: Read = async (text, { place, directory }) => {
+const npm: Read = async (text, { readText, directory }) => {
   const locked = npmPackages(text);
-  const written = await place.read(`${directory}/node_modules/.package-lock.json`, lockBytesMax);
+  const written = await readText(`${directory}/node_modules/.package-lock.json`);
   if (locked === undefined) return 'unreadable';
   const installed = written === undefined ? undefined : npmPackages(written);
   if (installed === undefined) return 'not_installed';
@@ -107,8 +116,8 @@ function npmPackages(text: string): Locked | undefined {
 }
 
 /** pnpm keeps a copy of the lockfile that it has installed. */
-const pnpm: Read = async (text, { place, directory }) => {
-  const installed = await place.read(`${directory}/node_modules/.pnpm/lock.yaml`, lockBytesMax);
+const pnpm: Read = async (text, { readText, directory }) => {
+  const installed = await readText(`${directory}/node_modules/.pnpm/lock.yaml`);
   if (installed === undefined) return 'not_installed';
   return installed === text ? 'in_step' : 'another lockfile is installed';
 };
