@@ -9,7 +9,7 @@ import type { ChangeSet } from '../workspace/change-set.ts';
 import { readArchive, type ArchivedFile } from './archive.ts';
 import { contradictions } from './contradictions.ts';
 import { describe } from './described.ts';
-import { driftProblems } from './drifted.ts';
+import { driftProblems, replayProblems } from './drifted.ts';
 import { openEnvelope } from './envelope.ts';
 import { readFacts, type BundleFiles, type Facts } from './facts.ts';
 import { parseManifest, type Manifest, type ManifestMember } from './manifest.ts';
@@ -104,7 +104,7 @@ async function judge(
   const files = asBundleFiles(file, found, manifest);
   const facts = await readFacts(files, problems);
   if (facts === undefined) return undefined;
-  problems.push(...contradictions(facts, files), ...driftProblems(facts));
+  problems.push(...contradictions(facts, files), ...driftProblems(facts), ...replayProblems(facts));
   const categories = new Map(manifest.changes.map((change) => [change.path, change.categories]));
   const due = describe(facts, files, (name) => categories.get(name) ?? []);
   problems.push(...firstDifferences(memberNames.manifest, manifest, due));

@@ -21,6 +21,30 @@ export function driftProblems({ story, verification }: Pick<Facts, 'story' | 've
   ];
 }
 
+/** What a replay has left was approved by nobody: the answers in it were given to what another run had made. */
+export function replayProblems({ story }: Pick<Facts, 'story'>): readonly Problem[] {
+  const { replays } = story.opened;
+  if (replays === undefined) return [];
+  return [
+    problem(
+      memberNames.journal,
+      'run.opened.replays',
+      `it was made to replay run ${replays.run}: nothing of it is exported`,
+    ),
+  ];
+}
+
+/** Throws `export_refused`. */
+export function refuseReplay({ story }: Pick<Facts, 'story'>): void {
+  const [refused] = replayProblems({ story });
+  const of = story.opened.replays?.run ?? '';
+  if (refused === undefined) return;
+  throw new RunnerError(
+    'export_refused',
+    `run ${story.run} is not exported: ${refused.message}; glovebox export ${of}`,
+  );
+}
+
 /** Throws `export_refused`. */
 export function refuseDrifted(run: string, facts: Pick<Facts, 'story' | 'verification'>): void {
   const [refused] = driftProblems(facts);

@@ -10,7 +10,7 @@ import { makePatch } from '../workspace/patch/patch.ts';
 import { archiveBytes, archiveOf, type FileToWrite } from './archive.ts';
 import { contradictions } from './contradictions.ts';
 import { describe } from './described.ts';
-import { refuseDrifted } from './drifted.ts';
+import { refuseDrifted, refuseReplay } from './drifted.ts';
 import { sealEnvelope } from './envelope.ts';
 import { readFacts, type BundleFiles, type Facts } from './facts.ts';
 import { gather, type GatheredFile } from './gathered.ts';
@@ -57,6 +57,7 @@ export async function describeRun(dataDir: DataDir, idOrPrefix: string): Promise
   if (facts === undefined) throw notExported(dir.id, problems);
   problems.push(...contradictions(facts, bundled));
   if (problems.length > 0) throw notExported(dir.id, problems);
+  refuseReplay(facts);
   refuseDrifted(dir.id, facts);
   const { base, changeSet } = facts;
   const patch = await makePatch(base, changeSet, blobs);

@@ -21,7 +21,7 @@ export interface Story {
   readonly closedAt: string;
   /** What its risk was raised to, by what it did. */
   readonly raised: readonly RiskLevel[];
-  /** What of its environment was not as expected, where the policy does more than note it; at most the first hundred. */
+  /** What of its environment was not as expected, where the policy does more than note it; the first hundred, and the first of each reaction. */
   readonly drifted: readonly EntryData<'drift.found'>['findings'][number][];
   /** What commands have printed, by digest, with the first call that did. */
   readonly outputs: ReadonlyMap<Digest, { readonly bytes: number; readonly callId: string }>;
@@ -136,8 +136,7 @@ function note(told: Told, entry: Entry): void {
       return;
     }
     case 'drift.found':
-      for (const finding of entry.data.findings)
-        if (finding.reaction !== 'note' && told.drifted.length < driftedMax) told.drifted.push(finding);
+      for (const finding of entry.data.findings) if (isTold(told.drifted, finding)) told.drifted.push(finding);
       return;
     case 'approval.requested':
       told.asked.set(entry.data.id, entry.data);
@@ -153,3 +152,9 @@ function note(told: Told, entry: Entry): void {
 }
 
 const driftedMax = 100;
+
+/** However much of the one reaction there is, the first of another one is told: a run could have the rest forgotten. */
+function isTold(drifted: Story['drifted'], { reaction }: Story['drifted'][number]): boolean {
+  if (reaction === 'note') return false;
+  return drifted.length < driftedMax || drifted.every((other) => other.reaction !== reaction);
+}
