@@ -161,3 +161,14 @@ test('a file verb that was cut short, or took too long, is no empty image: there
   await expect(slow.take('asked')).rejects.toMatchObject({ code: 'engine_timeout' });
   expect(recorded()).toEqual([]);
 });
+
+test('however often somebody asks for one, the disk and the journal have a bounded number, and those who ask at once share it', async () => {
+  await know();
+  const fingerprints = opened({ askedMax: 20 });
+  await Promise.all([fingerprints.asked(), fingerprints.asked(), fingerprints.asked()]);
+  expect(recorded()).toHaveLength(1);
+  const all = [];
+  for (let count = 0; count < 30; count++) all.push((await fingerprints.asked()).document);
+  expect(recorded()).toHaveLength(20);
+  expect(new Set(all.slice(-11)).size).toBe(1);
+});

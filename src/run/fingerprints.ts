@@ -41,6 +41,8 @@ export interface FingerprintsParts {
   readonly firstAfterMs?: number;
   /** Of each; default 60,000. */
   readonly withinMs?: number;
+  /** So many are taken for those who ask; default 1,000. */
+  readonly askedMax?: number;
 }
 
 type At = EntryData<'environment.fingerprint'>['at'];
@@ -53,6 +55,7 @@ export interface KeptFingerprint {
 
 const firstAfterMsByDefault = 100;
 const atEndWithinMs = 2_000;
+const askedMax = 1_000;
 /** Calls may wait for it: verbs that are each within their own bounds are many. */
 const withinMs = 60_000;
 
@@ -69,6 +72,9 @@ export class RunFingerprints {
   #first: Promise<KeptFingerprint | undefined> | undefined;
   #taking: Promise<unknown> = Promise.resolve();
   #over = false;
+  #asked: Promise<KeptFingerprint> | undefined;
+  #askedCount = 0;
+  #isAsking = false;
 
   constructor(parts: FingerprintsParts) {
     this.#parts = parts;
@@ -104,6 +110,19 @@ export class RunFingerprints {
     const taken = before.then(() => this.#take(at));
     this.#taking = taken.catch(() => undefined);
     return taken;
+  }
+
+  /**
+   * For whoever asks: those who do while one is being taken for somebody share it, and after many of them it is the last one, for
+   * each takes room in the journal and on the disk. Throws as `take` does.
+   */
+  asked(): Promise<KeptFingerprint> {
+    const isEnough = this.#askedCount >= (this.#parts.askedMax ?? askedMax);
+    if (this.#asked !== undefined && (this.#isAsking || isEnough)) return this.#asked;
+    [this.#isAsking, this.#askedCount] = [true, this.#askedCount + 1];
+    const asked = this.take('asked').finally(() => (this.#isAsking = false));
+    this.#asked = asked;
+    return asked;
   }
 
   /** When nothing runs inside any more, before it is closed. Never rejects, and waits for a moment only. */

@@ -133,7 +133,7 @@ export class FakeRun {
   }
 
   readonly fingerprints = {
-    take: async () => {
+    asked: async () => {
       const fingerprint = someFingerprint();
       return { fingerprint, document: documentDigest(fingerprint) };
     },

@@ -40,7 +40,7 @@ export class RunExports {
   /** Taken now where the run is open, else the newest on record. Throws `not_found`; `journal_broken` where it was changed. */
   async fingerprint(principal: Principal, runId: string): Promise<FingerprintView> {
     const { dir, open } = this.#ask(principal, runId);
-    if (open !== undefined) return { at: 'asked', ...(await open.run.fingerprints.take('asked')) };
+    if (open !== undefined) return { at: 'asked', ...(await open.run.fingerprints.asked()) };
     const found = await findNewestFingerprint(dir);
     if (found !== undefined) return found;
     throw new RunnerError('not_found', `run ${dir.id} was closed before anybody could look at its environment`);
