@@ -13,12 +13,12 @@ import type { Resumed, RunParts } from './run-parts.ts';
 /** The commands of one run: those that run, and the latest that have ended; how each of them ends is recorded. */
 export class Commands {
   readonly #parts: RunParts;
-  readonly #attribution: Pick<FileAttribution, 'began'>;
+  readonly #attribution: Pick<FileAttribution, 'starting'>;
   readonly #table = new CallTable<RunningCall>();
   readonly #recording = new Set<Promise<void>>();
   #outputBytes: number;
 
-  constructor(parts: RunParts, attribution: Pick<FileAttribution, 'began'>) {
+  constructor(parts: RunParts, attribution: Pick<FileAttribution, 'starting'>) {
     this.#parts = parts;
     this.#attribution = attribution;
     this.#outputBytes = parts.resumed?.outputBytes ?? 0;
@@ -29,9 +29,10 @@ export class Commands {
     return this.#outputBytes;
   }
 
-  add(command: RunningCall): void {
+  async start(callId: string, start: () => Promise<RunningCall>): Promise<RunningCall> {
+    const command = await this.#attribution.starting(callId, start);
     this.#table.add(command);
-    this.#attribution.began(command);
+    return command;
   }
 
   find(callId: string): RunningCall | undefined {

@@ -48,8 +48,7 @@ export class Dispatch {
     this.context = new ToolContext({
       files: parts.sandbox.files,
       start: async (callId, spec) => {
-        const command = await this.#start(callId, spec);
-        beside.commands.add(command);
+        const command = await beside.commands.start(callId, () => this.#start(callId, spec));
         this.#started.set(callId, command);
         await failpoint('call.dispatched');
         return command;

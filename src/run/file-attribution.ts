@@ -39,7 +39,7 @@ export class FileAttribution {
     for (const [callId, begunMs] of writers) {
       const command = running.find(({ id }) => id === callId);
       if (command === undefined) this.#watch.beganBefore(callId, begunMs);
-      else this.began(command, begunMs);
+      else this.#begin(command.id, begunMs, Promise.resolve(command));
     }
   }
 
@@ -65,11 +65,21 @@ export class FileAttribution {
     return marks.length === 0 ? {} : boundMarks(marks);
   }
 
-  /** A command runs. */
-  began(command: Pick<RunningCall, 'id' | 'ended' | 'gone'>, begunMs = Date.now()): void {
-    const { id, ended } = command;
-    const gone = ended.then(({ descendantsAlive }) => (descendantsAlive === 0 ? undefined : command.gone));
-    this.#watch?.begin(id, begunMs, { ended, gone });
+  /** Starts a command: it may have written before anybody hears that it runs, so whoever looks knows of it before that. */
+  async starting(callId: string, start: () => Promise<RunningCall>): Promise<RunningCall> {
+    const begunMs = Date.now();
+    const started = start();
+    this.#begin(callId, begunMs, started);
+    return started;
+  }
+
+  #begin(callId: string, begunMs: number, started: Promise<Pick<RunningCall, 'ended' | 'gone'>>): void {
+    const noted = started.catch(() => undefined); // what never ran has ended
+    const ended = noted.then((command) => command?.ended);
+    const gone = noted.then(async (command) => {
+      if (command !== undefined && (await command.ended).descendantsAlive > 0) await command.gone;
+    });
+    this.#watch?.begin(callId, begunMs, { ended, gone });
   }
 
   /** With what the files have become since the run began. */
