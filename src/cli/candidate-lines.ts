@@ -9,6 +9,12 @@ export function candidateLines(run: string, diff: DiffView, earlier: readonly st
   const refused = diff.findings
     .filter((finding) => finding.effect === 'refused')
     .map((finding) => `  ${pc.red('refused')} ${printable(finding.path)} (${finding.kind})`);
+  const inScratch = diff.findings
+    .filter((finding) => finding.kind === 'base_in_scratch')
+    .map(
+      (finding) =>
+        `  ${pc.yellow('stays inside')} ${printable(finding.path)} (changed, and files.scratch of the policy names it)`,
+    );
   const incomplete = diff.findings
     .filter((finding) => finding.effect === 'incomplete')
     .map(
@@ -35,6 +41,7 @@ export function candidateLines(run: string, diff: DiffView, earlier: readonly st
     ...refused.slice(0, 20),
     ...incomplete.slice(0, 20),
     ...outside.slice(0, 20),
+    ...inScratch.slice(0, 20),
     ...held.slice(0, 20),
     ...due,
     ...earlier,

@@ -49,5 +49,5 @@ export function scopeGate({ snapshot, findings, outcome }: Subject): Judged {
   return builtin('scope', 'passed', `${changeSet.changes.size} changes, all in the write scope`);
 }
 
-/** Noted, made safe, and exported. */
-const harmless: ReadonlySet<string> = new Set(['mode_normalised', 'hard_link', 'odd_name']);
+/** Noted: made safe and exported, or kept inside as the policy has it. */
+const harmless: ReadonlySet<string> = new Set(['mode_normalised', 'hard_link', 'odd_name', 'base_in_scratch']);

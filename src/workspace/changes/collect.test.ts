@@ -130,6 +130,20 @@ describe('what is exported', () => {
     expect(await box.blobs.has(digestOf('SECRET'))).toBe(false);
   });
 
+  test('a file of the base that is changed and scratch is told, unless all of the workspace is scratch', async () => {
+    box.put({ 'src/dist/a': '1', 'src/dist/b': '2', 'src/dist/c': '3' });
+    const base = await box.base();
+    box.put({ 'src/dist/a': '9', 'src/dist/made': 'x' });
+    box.put({ 'src/dist/b': '2' }); // written again, as it was
+    rmSync(box.at('src/dist/c'));
+    const some = await box.collect(base, scopeOf({ read: ['**'], write: ['**'], scratch: ['**/dist/**'] }));
+    expect(changed(some)).toEqual([]);
+    const told = ['src/dist/a', 'src/dist/c'].map((path) => ({ kind: 'base_in_scratch', path, effect: 'noted' }));
+    expect(some).toMatchObject({ findings: told, violations: [], complete: true });
+    const all = await box.collect(base, scopeOf({ read: ['**'], scratch: ['**'] }));
+    expect(all).toMatchObject({ findings: [], violations: [], complete: true });
+  });
+
   test("new files that the base ignores are counted, whatever the workspace's own ignore file says now", async () => {
     box.put({ '.gitignore': '*.log\n/out/\n!keep.log\n', 'tracked.log': '1', 'sub/.gitignore': '!very.log\n' });
     const base = await box.base();

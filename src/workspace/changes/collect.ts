@@ -26,7 +26,8 @@ import { TreeIndex } from './tree-index.ts';
  *  - every exported path is in the write scope, and the set is safe to lay over the base (`export-check.ts`);
  *  - every exported content was read and hashed here, and is in the blob store; the sandbox's own digests only say
  *    where to look;
- *  - what was not exported is named: as a finding, a violation, or a count of scratch and ignored files;
+ *  - what was not exported is named: as a finding, a violation, or a count of scratch and ignored files; a file of the base
+ *    that was changed and stays inside because `scratch` names it is a finding, unless all of the workspace is scratch;
  *  - what could not be seen counts as unchanged, and then `complete` is false. Work and memory are bounded by `limits`;
  *  - of an overlay that has lost something that was written there are no changes to be had: `data_dir_unusable`.
  */
@@ -48,12 +49,13 @@ export async function collectChanges(
     scope.isScratch(path) ? 'scratch' : scope.classOf(path, kind);
   const isUnasked = (path: string, kind: 'file' | 'directory'): boolean =>
     !everything && !base.tree.has(path) && ignored.covers(path, kind);
+  const toldOf = !scope.isScratchBelow(''); // where all is scratch, nobody waits for a change of it
   const use = {
     of: (path: string): 'keep' | 'compare' | 'nothing' => {
       const pathClass = classOf(path, 'file');
       if (isUnasked(path, 'file')) return 'nothing';
       if (pathClass === 'write' || (pathClass === 'scratch' && everything)) return 'keep';
-      return pathClass !== 'scratch' && base.tree.has(path) ? 'compare' : 'nothing';
+      return (pathClass !== 'scratch' || toldOf) && base.tree.has(path) ? 'compare' : 'nothing';
     },
     keep: (path: string, bytes: Uint8Array): Promise<Digest> => contents.take(path, bytes),
   };
@@ -68,7 +70,11 @@ export async function collectChanges(
     const kind = kindOf(change, base.tree.get(path));
     const pathClass = classOf(path, kind);
     if (path === '.git' && options.snapshotRepository === true) continue;
-    if (pathClass === 'scratch' && !everything) continue;
+    if (pathClass === 'scratch' && !everything) {
+      if (toldOf && kind === 'file' && base.tree.has(path))
+        findings.add({ kind: 'base_in_scratch', path, effect: 'noted' });
+      continue;
+    }
     // What no snapshot can hold, and the policy does not want to be there.
     if (pathClass === 'scratch' && scope.denies(path) && path.split('/').some(isGitName)) continue;
     const before = base.tree.get(path);

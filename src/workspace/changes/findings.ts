@@ -10,6 +10,7 @@ export type FindingKind =
   | 'odd_name'
   | 'mode_normalised'
   | 'hard_link'
+  | 'base_in_scratch'
   | 'digest_mismatch'
   | 'unreadable'
   | 'limit_exceeded';
@@ -19,7 +20,8 @@ export interface Finding {
   readonly kind: FindingKind;
   /** Hostile text: show it through `displayPath`. So is `detail`. */
   readonly path: string;
-  /** refused: the change is not exported. noted: it is, made safe. incomplete: what is there could not be seen. */
+  /** refused: the change is not exported. noted: to be known, no harm
+   * (most often it is exported, made safe). incomplete: what is there could not be seen. */
   readonly effect: 'refused' | 'noted' | 'incomplete';
   readonly detail?: string;
 }
