@@ -270,6 +270,39 @@ test('a run is snapshot, put back, forked, looked at and closed, and its diff is
   expect(journal.map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual(journal.map((_, n) => n + 2));
 });
 
+test('who wrote the lines of a file is told of a run that is open, of one that is closed, and of a fork', async () => {
+  const workspace = await bench.workspace({ 'src/a.txt': 'one\n' });
+  const id = await serving.open({ policy, workspace });
+  const write = (at: string, callId: string, line: string) =>
+    serving.call(at, callId, { tool: 'exec', script: `echo ${line} >> src/a.txt` });
+  await write(id, 'first', 'two');
+  const snapshot = (await serving.ask(`/v1/runs/${id}/snapshots`, { method: 'POST' })).json['id'];
+  const fork = { method: 'POST', body: { count: 1, snapshot } };
+  const { runs } = (await serving.ask(`/v1/runs/${id}/forks`, fork)).json as { runs: { id: string }[] };
+  const forked = runs[0]?.id ?? '';
+  expect((await write(forked, 'second', 'three')).json).toMatchObject({ ok: true });
+  const writers = async (run: string): Promise<unknown[]> => {
+    const { json } = await serving.ask(`/v1/runs/${run}/blame?path=src/a.txt`);
+    const { authors } = json as { authors: { kind: string; call?: { run: string; callId: string } }[] };
+    const { spans } = json['told'] as { spans: { lines: string[]; authors: number[] }[] };
+    return spans.map(({ lines, authors: by }) => [
+      lines,
+      by.map((n) => authors[n]?.call && [authors[n].call.run, authors[n].call.callId]),
+    ]);
+  };
+  const ofFirst = [
+    [['one'], [undefined]],
+    [['two'], [[id, 'first']]],
+  ];
+  // Of an open run it is as its files were last looked at, which is soon after a command.
+  await expect.poll(() => writers(id), { timeout: 10_000 }).toEqual(ofFirst);
+  await expect
+    .poll(() => writers(forked), { timeout: 10_000 })
+    .toEqual([...ofFirst, [['three'], [[forked, 'second']]]]);
+  await serving.ask(`/v1/runs/${id}/close`, { method: 'POST', body: {} });
+  expect(await writers(id)).toEqual(ofFirst);
+});
+
 test('a call waits for another person, by HTTP alone: never for whoever made it', async () => {
   const rules = `approvals: { categories: { dependency: { timeout: 20s } } }
 commands:
