@@ -134,7 +134,7 @@ export async function buildProgram(argv: readonly string[], context: CliContext)
   const asked = argv[2] ?? '';
   const one = Object.values(groups).find((commands) => Object.hasOwn(commands, asked))?.[asked];
   if (one !== undefined) (await one())(program, context);
-  else await addAll(program, context, argv);
+  else if (asked !== '--version' && asked !== '-V') await addAll(program, context, argv);
   return program;
 }
 
