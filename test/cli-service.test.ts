@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -163,6 +164,35 @@ test('who takes something from a run, or reaches a port inside, has a part in it
   const late = await bench.cliHere(['forward', reached, '8000'], { env });
   expect(late).toMatchObject({ exitCode: 125, stderr: expect.stringMatching(/is closed; glovebox log/) as string });
   await bench.cliHere(['close', '-q', 'narrowed'], { env });
+});
+
+test('who has a key with admin makes, sees and revokes keys of its team from elsewhere, and no others', async () => {
+  const own = ['key', 'create', '--identity', 'ann', '--json', '--any-policy', '--scope', 'admin', 'read'];
+  const { secret: admin } = await json<{ secret: string }>([...own, '--team', 'red']);
+  const { id: theirs } = await json<{ id: string }>([...own, '--team', 'blue']);
+  await bench.cliHere(['approvals']); // whose service is there
+  const elsewhere = join(bench.folder, 'elsewhere');
+  const at = (GLOVEBOX_KEY: string, ...argv: string[]) =>
+    bench.cliHere(argv, { env: { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY, GLOVEBOX_DATA: elsewhere } });
+  const made = await at(admin, 'key', 'create', '-t', 'red', '-i', 'bot', '-s', 'read');
+  expect(made).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^gbx_\S+$/) as string });
+  expect(await at(made.stdout, 'ps', '--json')).toMatchObject({ exitCode: 0, stdout: '[]' });
+  const listed = JSON.parse((await at(admin, 'key', 'ls', '--json')).stdout) as { id: string; team: string }[];
+  expect(listed).toMatchObject([
+    { team: 'red', identity: 'ann' },
+    { team: 'red', identity: 'bot' },
+  ]);
+  const completed = await bench.cli(['complete', '--', 'key', 'revoke', '']);
+  expect(completed.stdout).toMatch(new RegExp(`^${theirs}\\tann, team blue$`, 'm'));
+  expect((await at(admin, 'key', 'revoke', theirs)).stderr).toMatch(/fits 0 keys/);
+  expect((await at(admin, 'key', 'create', '-t', 'blue', '-i', 'bot', '-s', 'read')).stderr).toMatch(/\[forbidden\]/);
+  expect((await at(admin, 'key', 'revoke', listed[1]?.id ?? '')).stdout).toMatch(/^revoked .* of bot, team red/);
+  const refused = await at(made.stdout, 'ps', '--json');
+  expect(refused).toMatchObject({
+    exitCode: 125,
+    stderr: expect.stringMatching(/revoked \[unauthenticated\]/) as string,
+  });
+  expect(existsSync(elsewhere)).toBe(false);
 });
 
 test('--tty is a terminal inside, and this one for as long', async () => {

@@ -54,6 +54,17 @@ describe.each([
   // A key names no directory of the machine.
   const request = () => ({ policy, ...(where.includes('key') ? {} : { workspace }), intent: 'a test' });
 
+  test('a key is made, is listed, and holds until it is revoked', async () => {
+    const client = await connect();
+    const draft = { team: 'red', identity: 'ann', policies: [], expiresAt: null };
+    const { key, secret } = await client.keys.create({ ...draft, scopes: ['read'] });
+    expect(secret).toMatch(/^gbx_/);
+    expect(await client.keys.list()).toContainEqual(key);
+    expect((await client.keys.revoke(key.id)).revokedAt).not.toBeNull();
+    expect((await client.keys.list()).find(({ id }) => id === key.id)?.revokedAt).not.toBeNull();
+    await expect(client.keys.revoke(draft.team.padEnd(26, '0'))).rejects.toMatchObject({ code: 'not_found' });
+  });
+
   test('a run goes from open to its diff', async () => {
     const client = await connect();
     const run = await client.runs.open({ ...request(), name: 'story' });

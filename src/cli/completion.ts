@@ -12,6 +12,7 @@ const offered = 50;
 export async function addCompletion(program: Command, context: CliContext, argv: readonly string[]): Promise<void> {
   const completion = tab(program);
   if (argv[2] !== 'complete' || argv[3] !== '--') return;
+  if (argv[4] === 'key' && argv[5] === 'revoke') return offerKeys(completion, context);
   const open = await offer(context, false);
   const all = await offer(context, true);
   for (const command of program.commands)
@@ -21,6 +22,21 @@ export async function addCompletion(program: Command, context: CliContext, argv:
           const runs = takeOpen.has(command.name()) ? open : all;
           for (const { run, name, state, policy } of runs) complete(name ?? run, `${state}, ${policy}`);
         });
+}
+
+/** Those that could still be revoked. */
+async function offerKeys({ commands }: ReturnType<typeof tab>, context: CliContext): Promise<void> {
+  const { withKeys } = await import('./machine/key-book.ts');
+  const keys = await withKeys(context, (book) => book.list()).catch(() => []);
+  const held = keys.filter(({ revokedAt }) => revokedAt === null);
+  const isVariadic = true;
+  commands.get('key revoke')?.argument(
+    'key',
+    (complete) => {
+      for (const { id, identity, team } of held) complete(id, `${identity}, team ${team}`);
+    },
+    isVariadic,
+  );
 }
 
 /** A service that does not answer completes nothing. */

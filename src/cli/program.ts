@@ -90,7 +90,6 @@ const ofThisMachine: ReadonlySet<string> = new Set([
   'promotions',
   'env',
   'gc',
-  'key',
   'team',
   'backup',
   'restore',

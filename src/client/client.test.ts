@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { GloveboxClient } from './client.ts';
+import { GloveboxClient, type KeyDraft } from './client.ts';
 import { answerJson, FakeService } from './service.fixture.ts';
 
 const run = '01m7zvavgmmzvhekr10a9xreag';
+const draft = { team: 'red', identity: 'bot', scopes: ['read'], policies: [], expiresAt: null } satisfies KeyDraft;
 const done = { callId: 'c1', tool: 'write', ok: true, text: 'Done.', data: { kind: 'done' }, error: null };
 
 describe('a call with many bytes', () => {
@@ -44,7 +45,32 @@ test('statistics are asked for with what is wanted of them, and with nothing whe
   expect(fake.asked).toEqual(['GET /v1/stats?since=2026-01-01T00%3A00%3A00Z&by=model', 'GET /v1/stats']);
 });
 
+test('keys are made, listed and revoked as they are asked for', async () => {
+  const bodies: string[] = [];
+  await using fake = await FakeService.start((request, response, body) => {
+    bodies.push(body);
+    answerJson(response, request.method === 'GET' ? { keys: [draft] } : { key: draft, secret: 's' });
+  });
+  const client = await fake.client();
+  expect(await client.keys.create(draft)).toEqual({ key: draft, secret: 's' });
+  expect(await client.keys.list()).toEqual([draft]);
+  await client.keys.revoke('a/b');
+  expect(fake.asked).toEqual(['POST /v1/keys', 'GET /v1/keys', 'DELETE /v1/keys/a%2Fb']);
+  expect(bodies).toEqual([JSON.stringify(draft), '', '']);
+});
+
 describe('what is asked again', () => {
+  test('the end of a key, which is the same twice; who gives up is told so', async () => {
+    await using fake = await FakeService.start((request, response) => {
+      if (fake.asked.length !== 2) request.socket.destroy();
+      else answerJson(response, { id: run });
+    });
+    expect(await (await fake.client()).keys.revoke(run)).toEqual({ id: run });
+    const failed = (await fake.client({ reasksMax: 1 })).keys.revoke(run);
+    await expect(failed).rejects.toThrow(/ask the same again, it is never done twice/);
+    expect(fake.asked).toEqual(Array.from({ length: 4 }, () => `DELETE /v1/keys/${run}`));
+  });
+
   test('a call whose answer was lost is asked for under its id, and whoever waits is told', async () => {
     await using fake = await FakeService.start((request, response) => {
       if (fake.asked.length <= 2) request.socket.destroy();
@@ -87,6 +113,7 @@ describe('what is asked again', () => {
     ['a fork', (client: GloveboxClient) => client.runs.get(run).fork()],
     ['closing', (client: GloveboxClient) => client.runs.get(run).close()],
     ['standard input', (client: GloveboxClient) => client.runs.get(run).command('c1').write('x')],
+    ['a new key', (client: GloveboxClient) => client.keys.create(draft)],
     ['an answer to an approval', (client: GloveboxClient) => client.approvals.decide(run, { approve: true })],
   ])('%s is asked once, and what is not known is said', async (_, ask) => {
     await using fake = await FakeService.start((request) => void request.socket.destroy());

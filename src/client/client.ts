@@ -6,6 +6,7 @@ import { newId } from '../ids.ts';
 import { EmbeddedTransport, type EmbeddedService } from './embedded-transport.ts';
 import { followEvents } from './follow.ts';
 import { HttpTransport, type Address } from './http-transport.ts';
+import { Keys } from './keys.ts';
 import { RemoteRun } from './remote-run.ts';
 import { jsonBody, Requests, type ReaskOptions } from './requests.ts';
 import type { Transport } from './transport.ts';
@@ -18,6 +19,7 @@ export type { AttachedView, ContextView } from '../contract/context-view.ts';
 export type { DiffView } from '../contract/diff-view.ts';
 export type { GiveReview, ReviewRecordView, ReviewView, SetbackView } from '../contract/review-view.ts';
 export type { ServiceEvent } from '../contract/event.ts';
+export type { KeyDraft, KeyView, NewKey } from '../contract/key-view.ts';
 export type { WorkspaceView } from '../contract/workspace-view.ts';
 export type { BudgetView, OpenRunInput, RunPage, RunView, SnapshotView } from '../contract/run-view.ts';
 export type { StatsQuery, StatsView } from '../contract/stats-view.ts';
@@ -57,6 +59,7 @@ export class GloveboxClient {
   readonly runs: Runs;
   readonly approvals: Approvals;
   readonly workspaces: Workspaces;
+  readonly keys: Keys;
   readonly #requests: Requests;
 
   private constructor(transport: Transport, options: ReaskOptions) {
@@ -64,6 +67,7 @@ export class GloveboxClient {
     this.runs = new Runs(this.#requests);
     this.approvals = new Approvals(this.#requests);
     this.workspaces = new Workspaces(this.#requests);
+    this.keys = new Keys(this.#requests);
   }
 
   /** Nothing is sent yet; a service that is not there is said by the first request. */

@@ -118,13 +118,7 @@ export class Requests {
     const asked = nameOf(ask);
     if (first && cause instanceof NotConnected)
       return new RunnerError('service_unavailable', `no service answers at ${where}: ${cause.message}`, { cause });
-    const fate =
-      ask.method === 'GET'
-        ? 'nothing was changed by asking'
-        : ask.repeatable === true
-          ? 'whether it has ended is not known here; asking again with the same call id tells, and never does it twice'
-          : 'whether it was done is not known here; look before you ask again';
-    const message = `the connection to ${where} was lost during ${asked}: ${cause.message}; ${fate}`;
+    const message = `the connection to ${where} was lost during ${asked}: ${cause.message}; ${fateOf(ask)}`;
     return new RunnerError('service_unavailable', message, { cause });
   }
 }
@@ -132,6 +126,15 @@ export class Requests {
 /** What JSON is sent with. */
 export function jsonBody(value: object, headers: Readonly<Record<string, string>> = {}): Pick<Ask, 'headers' | 'body'> {
   return { headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) };
+}
+
+function fateOf({ method, repeatable }: Ask): string {
+  if (method === 'GET') return 'nothing was changed by asking';
+  if (repeatable !== true) return 'whether it was done is not known here; look before you ask again';
+  // A call: of what is asked for under a name of the client's own there is nothing else.
+  if (method === 'PUT')
+    return 'whether it has ended is not known here; asking again with the same call id tells, and never does it twice';
+  return 'whether it was done is not known here; ask the same again, it is never done twice';
 }
 
 function nameOf({ method, path }: Ask): string {

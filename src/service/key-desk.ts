@@ -47,7 +47,7 @@ function refuseMore(principal: Principal, endsAt: string | null, draft: KeyDraft
   if (what === undefined) return;
   throw new RunnerError(
     'forbidden',
-    `this key cannot give ${what} to another; the owner of the machine can: glovebox key create`,
+    `this key cannot give ${what} to another; give less, or have the owner of its machine do it there: glovebox key create`,
   );
 }
 

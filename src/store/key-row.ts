@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { RunnerError } from '../errors.ts';
 import { idPattern } from '../ids.ts';
 
 /** What a key may be used for. `approve` answers approvals, `admin` makes keys of its team and reads metrics. */
@@ -46,6 +47,14 @@ export const KeyDraft = z.strictObject({
   expiresAt: z.iso.datetime().nullable(),
 });
 export type KeyDraft = z.input<typeof KeyDraft>;
+
+/** Throws `invalid_request`, which says of each field what is wrong. */
+export function checkedDraft(draft: KeyDraft): z.output<typeof KeyDraft> {
+  const parsed = KeyDraft.safeParse(draft);
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'key'}: ${message}`);
+  throw new RunnerError('invalid_request', `a key cannot be made: ${lines.join('; ')}`);
+}
 
 /** What is kept of a key, without what would let anybody use it. */
 export const KeyRow = z

@@ -2,7 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
 import type { Database, Row } from './database.ts';
-import { KeyDraft, KeyRow, Quota, standardQuota } from './key-row.ts';
+import { checkedDraft, KeyRow, Quota, standardQuota, type KeyDraft } from './key-row.ts';
 
 /**
  * The keys of a service. Promises:
@@ -21,10 +21,8 @@ export class Keys {
 
   /** Throws `invalid_request` for a draft that cannot be. */
   create(draft: KeyDraft): { readonly row: KeyRow; readonly secret: string } {
-    const parsed = KeyDraft.safeParse(draft);
-    if (!parsed.success) throw refused(parsed.error.issues);
     const now = this.#now();
-    const { quota = standardQuota, ...rest } = parsed.data;
+    const { quota = standardQuota, ...rest } = checkedDraft(draft);
     if (rest.expiresAt !== null && Date.parse(rest.expiresAt) <= now)
       throw new RunnerError('invalid_request', `a key cannot be made: it would have expired at ${rest.expiresAt}`);
     const row: KeyRow = {
@@ -56,7 +54,7 @@ export class Keys {
 
   /** Whose secret it is. */
   find(secret: string): KeyRow | undefined {
-    const [, id = ''] = secretPattern.exec(secret) ?? [];
+    const id = keyIdOf(secret) ?? '';
     const found = this.#database.find('SELECT * FROM keys WHERE id = ?', [id]);
     const kept = found === undefined ? nobody : Buffer.from(String(found['hash']), 'hex');
     const fits = kept.length === nobody.length && timingSafeEqual(kept, hashOf(secret));
@@ -120,6 +118,11 @@ export class Keys {
 /** With the time as its value. */
 const live = 'revoked_at IS NULL AND (expires_at IS NULL OR julianday(expires_at) > julianday(?))';
 
+/** The key that it would be of; undefined for what is no secret. */
+export function keyIdOf(secret: string): string | undefined {
+  return secretPattern.exec(secret)?.[1];
+}
+
 const secretPattern = /^gbx_([0-9a-z]{26})_[A-Za-z0-9_-]{43}$/;
 
 /**
@@ -159,9 +162,4 @@ function rowOf(row: Row): KeyRow {
     'data_dir_unusable',
     `key ${String(row['id'])} is not readable any more; revoke it, make another`,
   );
-}
-
-function refused(issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[]): RunnerError {
-  const lines = issues.map(({ path, message }) => `${path.join('.') || 'key'}: ${message}`);
-  return new RunnerError('invalid_request', `a key cannot be made: ${lines.join('; ')}`);
 }

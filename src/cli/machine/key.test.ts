@@ -1,7 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Api, type KeyOptions } from '../../api/api.fixture.ts';
+import { ApiServer } from '../../api/server.ts';
+import { answerJson, FakeService } from '../../client/service.fixture.ts';
 import { DataDir } from '../../data-dir/data-dir.ts';
 import { ServiceLock } from '../../service/service-lock.ts';
 import type { KeyRow } from '../../store/key-row.ts';
@@ -19,6 +22,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   vi.restoreAllMocks();
+  vi.unstubAllEnvs();
   await rm(dir, { recursive: true, force: true });
 });
 
@@ -78,6 +82,118 @@ describe('glovebox key', () => {
     expect(err).toMatch(message);
     await cli('key', 'ls', '--json');
     expect(out).toBe('[]\n');
+  });
+
+  test('revokes none of those that are named, where one of the names is none', async () => {
+    await cli(...create, '--any-policy', '--json');
+    const { id } = JSON.parse(out) as KeyRow;
+    expect(await cli('key', 'revoke', id, 'x')).toBe(125);
+    await cli('key', 'ls', '--json');
+    expect(JSON.parse(out)).toMatchObject([{ id, revokedAt: null }]);
+  });
+});
+
+describe('glovebox key at the service that is given', () => {
+  let api: Api;
+  let server: ApiServer;
+  let url: string;
+  beforeAll(async () => {
+    api = await Api.open();
+    server = new ApiServer(api.app);
+    const bound = await server.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 });
+    url = bound.kind === 'tcp' ? `http://127.0.0.1:${bound.port}` : '';
+  });
+  afterAll(async () => {
+    await server.close(0);
+    await api.close();
+  });
+  /** From then on the command line has this key, and what it says is of its service. */
+  const useKey = (options: KeyOptions): void => {
+    vi.stubEnv('GLOVEBOX_URL', url);
+    vi.stubEnv('GLOVEBOX_KEY', api.key(options));
+  };
+  const statusWith = async (secret: string): Promise<number> => (await api.ask(secret, 'GET', '/v1/runs')).status;
+
+  test('makes one that holds at once, shows it without its secret, and revokes it; this machine has no part in it', async () => {
+    useKey({ team: 'one', scopes: ['admin', 'read', 'call', 'run:open'] });
+    const argv = ['key', 'create', '--team', 'one', '--identity', 'bot', '--policy', 'default', '--open-runs', '2'];
+    expect([await cli(...argv), err]).toMatchObject([0, /^key \w{26} of bot, team one: run:open, call, read; until 2/]);
+    expect(err).not.toContain('of this machine');
+    const secret = out.trim();
+    expect(await statusWith(secret)).toBe(200);
+    const row = api.fake.store.keys.find(secret);
+    expect(await cli('key', 'ls', '--json')).toBe(0);
+    expect(JSON.parse(out)).toMatchObject([{ identity: 'ann' }, row]);
+    expect(await cli('key', 'ls')).toBe(0);
+    expect(out).toMatch(/bot {2,}run:open,call,read {2,}default {2,}until .* 2 runs, /);
+    expect(out).not.toContain(secret.slice(31));
+    expect(await cli('key', 'revoke', row?.id ?? '')).toBe(0);
+    expect(out).toMatch(/^revoked \w{26} of bot, team one \(2/);
+    expect(await statusWith(secret)).toBe(401);
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test('makes one for no longer than the key in use holds, where nothing was said of it', async () => {
+    const expiresAt = new Date(Date.now() + 86_400_000).toISOString();
+    useKey({ team: 'seven', expiresAt });
+    const argv = ['key', 'create', '-t', 'seven', '-i', 'ann', '-s', 'read', '--json'];
+    expect([await cli(...argv), err]).toEqual([0, '']);
+    expect(JSON.parse(out)).toMatchObject({ expiresAt });
+  });
+
+  test('has no key of another team, by whatever beginning', async () => {
+    const theirs = api.key({ team: 'three' });
+    const id = theirs.split('_')[1] ?? '';
+    useKey({ team: 'two' });
+    await cli('key', 'ls', '--json');
+    expect(JSON.parse(out)).toMatchObject([{ team: 'two' }]);
+    for (const name of [id, id.slice(0, 25)]) {
+      expect(await cli('key', 'revoke', name)).toBe(125);
+      expect(err).toMatch(/fits 0 keys; glovebox key ls/);
+    }
+    expect(await statusWith(theirs)).toBe(200);
+  });
+
+  const bounded = { team: 'four', scopes: ['admin', 'read', 'approve'], quota: { openRuns: 30 } } as const;
+  test.each<[string, KeyOptions, readonly string[], RegExp]>([
+    ['for another team', bounded, ['-t', 'five'], /cannot give team "five".*give less, or have the owner/],
+    ['for another identity, where it answers approvals', bounded, ['-i', 'eve'], /the identity "eve"/],
+    ['with a scope that it does not have', bounded, ['-s', 'call'], /the scope call/],
+    ['with the answering of approvals', bounded, ['-s', 'approve'], /the scope approve/],
+    ['with more runs than it has', bounded, ['--open-runs', '31'], /31 openRuns, where its own is 30/],
+    [
+      'for longer than it holds itself',
+      { ...bounded, expiresAt: new Date(Date.now() + 86_400_000).toISOString() },
+      ['--expires', '2d'],
+      /a time beyond 2.*, when it expires itself/,
+    ],
+    ['without the scope for it', { ...bounded, scopes: ['read'] }, [], /a key with the scope admin; .* has read/],
+  ])('is refused one %s, and told why', async (_, options, more, message) => {
+    useKey(options);
+    const before = api.fake.store.keys.list();
+    expect(await cli('key', 'create', '-t', 'four', '-i', 'ann', '-s', 'read', ...more)).toBe(125);
+    expect(err).toMatch(message);
+    expect(err).toContain('[forbidden]');
+    expect(api.fake.store.keys.list()).toEqual(before);
+  });
+
+  test.each([
+    [['key', 'create', '-t', '../x', '-i', 'a b', '-s', 'read']],
+    [['key', 'create', '-t', 'a', '-i', 'ada', '--policy', '../x']],
+    [['key', 'revoke', 'x']],
+  ])('says of what cannot be the same as at the data directory: %j', async (argv) => {
+    expect(await cli(...argv)).toBe(125);
+    const here = err;
+    useKey({ team: 'six' });
+    expect(await cli(...argv)).toBe(125);
+    expect(err).toBe(here);
+  });
+
+  test('shows nothing of what a service answers that is no key', async () => {
+    await using fake = await FakeService.start((_, response) => answerJson(response, { keys: [{ id: '\u001b[2J' }] }));
+    vi.stubEnv('GLOVEBOX_URL', `unix:${fake.socketPath}`);
+    expect(await cli('key', 'ls')).toBe(125);
+    expect([out, err]).toMatchObject(['', /keys in another form/]);
   });
 });
 

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import type { CliContext } from '../context.ts';
-import { withStore } from './key.ts';
 import { wholeNumber } from '../numbers.ts';
 import { addQuotaOptions, quotaOf, quotaText, type QuotaOptions } from './quota-options.ts';
 import { print, printJson, table } from '../terminal.ts';
+import { withStore } from './with-store.ts';
 
 export function teamCommand(program: Command, context: CliContext): void {
   const team = program.command('team').description('what a team of the service may have with all of its keys together');
