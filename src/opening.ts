@@ -26,6 +26,7 @@ import { handOverEntry, openedEntry, startedEntry } from './run/entries.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
 import type { ParsedLock } from './drift/lock.ts';
+import { momentNow } from './machine-clock.ts';
 import { findLock } from './run/base-lock.ts';
 import { RunDrift } from './run/drift.ts';
 import { OutsideWatch } from './run/outside-watch.ts';
@@ -307,7 +308,8 @@ export class Opener {
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await laySnapshot(await origin.snapshot, { dir, base, sandbox, journal, blobs });
       await warm?.tidied;
-      keepRun(dir, { generation: 1, ...(fence === undefined ? {} : { fence: fence.kept() }) });
+      const clock = { runMs: journal.runMs, moment: momentNow() };
+      keepRun(dir, { generation: 1, clock, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
       signal?.throwIfAborted();
       return { sandbox, base, fence, control, lock };

@@ -8,6 +8,7 @@ import { failpoint } from './failpoint.ts';
 import { inJournal, seal, type Sealed } from './fencing.ts';
 import type { EntryData } from './journal/entry.ts';
 import { Journal } from './journal/writer.ts';
+import { momentNow } from './machine-clock.ts';
 import { EgressRules } from './policy/decisions/egress-rules.ts';
 import { parsePolicyRecord } from './policy/policy-record.ts';
 import type { LoadedPolicy } from './policy/policy.ts';
@@ -18,7 +19,7 @@ import { OutsideWatch } from './run/outside-watch.ts';
 import { RunControl } from './run/control.ts';
 import { budgetLimits, onRiskOf, RunGate } from './run/gate.ts';
 import { KeptArguments } from './run/kept-arguments.ts';
-import { keepRun, readKeptRun, type KeptRun } from './run/kept-run.ts';
+import { keepRun, readKeptRun, runMsOf, type KeptRun } from './run/kept-run.ts';
 import { LeftCalls } from './run/left-calls.ts';
 import { Run } from './run/run.ts';
 import { SessionFiles } from './run/session-files.ts';
@@ -54,7 +55,8 @@ interface Found {
 export async function resumeRun(parts: RunnerParts, id: string, options: ResumeOptions): Promise<Run> {
   const dir = parts.dataDir.runDir(id);
   const kept = await readKeptRun(dir);
-  const { journal } = await Journal.resume(dir.journal, durabilityOf(parts.options));
+  const counted = countedOn(kept);
+  const { journal } = await Journal.resume(dir.journal, { ...durabilityOf(parts.options), ...counted });
   try {
     await failpoint('resume.taken');
     const found = await find(dir, kept);
@@ -64,6 +66,11 @@ export async function resumeRun(parts: RunnerParts, id: string, options: ResumeO
     await journal.close();
     throw error;
   }
+}
+
+function countedOn(kept: KeptRun): { readonly runMs?: number } {
+  const runMs = runMsOf(kept, momentNow());
+  return runMs === undefined ? {} : { runMs };
 }
 
 async function find(dir: RunDir, kept: KeptRun): Promise<Found> {
@@ -143,7 +150,8 @@ async function sealAgain(
   stop: (reason: string) => void,
 ): Promise<Omit<Sealed<unknown>, 'done'>> {
   const { generation, fence } = kept;
-  keepRun(dir, { ...kept, generation: generation + 1 });
+  const clock = { runMs: journal.runMs, moment: momentNow() };
+  keepRun(dir, { ...kept, clock, generation: generation + 1 });
   const resumed = { kept: fence ?? { placeholders: {} }, before: story.egress, generation };
   return seal(policy.policy, { sandbox, record: inJournal(journal), stop, resumed, ...parts.options });
 }
@@ -169,11 +177,12 @@ async function assemble(
     placementFor({ runId: dir.id, sandbox: started.sandbox }, policy, scope, image, {}),
   );
   const sessions = await new SessionFiles(dir.sessionsDir).readAll();
-  const used = story.used(Date.now());
+  const now = { nowMs: Date.now(), runMs: given.journal.runMs };
+  const used = story.used(now);
   const budget = new Budget(budgetLimits(policy.policy), undefined, used);
   const approvals = await Approvals.open({
     ...approvalOptions(parts, dir, given.journal),
-    recorded: story.approvals(),
+    recorded: story.approvals(now),
   });
   const onRisk = onRiskOf(given.journal, given.fence);
   const { drift } = given;

@@ -15,6 +15,7 @@ const leaves = [
   'bytes-path.ts',
   'failpoint.ts',
   'process-identity.ts',
+  'machine-clock.ts',
   'slots.ts',
   'host-program.ts',
   'long-bytes.ts',
@@ -36,6 +37,7 @@ const mayImport: Record<string, readonly string[]> = {
   'deadline.ts': ['errors.ts'],
   'host-program.ts': ['errors.ts'],
   'process-identity.ts': ['errors.ts'],
+  'machine-clock.ts': [],
   engine: leaves,
   journal: leaves,
   registries: leaves, // which package registries this machine uses

@@ -210,7 +210,7 @@ describe('of a run that goes on', () => {
       recorded: new Map(recorded),
       ...(nowMs === undefined ? {} : { nowMs }),
     });
-  const unanswered: RecordedApproval = { outcome: undefined, used: false };
+  const unanswered: RecordedApproval = { outcome: undefined, used: false, askedMsAgo: 10 };
 
   async function waiting(): Promise<string> {
     const first = await open(never);
@@ -250,7 +250,7 @@ describe('of a run that goes on', () => {
     ] as const) {
       const id = await waiting();
       let times = 0;
-      const told: RecordedApproval = { outcome: { kind: 'approved', by: ['ada'], reason: '' }, used };
+      const told: RecordedApproval = { outcome: { kind: 'approved', by: ['ada'], reason: '' }, used, askedMsAgo: 10 };
       const next = await goOn(async () => [yes(`${++times}`)], [[id, told]]);
       expect(next.pending).toEqual([]);
       expect(await next.ask(ask('x'))).toMatchObject({ kind: 'approved' });
@@ -263,9 +263,25 @@ describe('of a run that goes on', () => {
   test('what is not on record was not asked; what expired meanwhile is recorded as that', async () => {
     const id = await waiting();
     expect((await goOn(never, [])).pending).toEqual([]);
-    const later = await goOn(never, [[id, unanswered]], () => Date.now() + 61_000);
+    const later = await goOn(never, [[id, { ...unanswered, askedMsAgo: 61_000 }]]);
     await later.askOn();
     expect(events.at(-1)).toMatchObject({ kind: 'decided', outcome: { kind: 'expired' }, request: { id } });
+  });
+
+  test.each([
+    ['ahead', 86_400_000],
+    ['back', -86_400_000],
+  ])('waits as long as it was to, however far the clock was set %s while nobody was there', async (_, jumpMs) => {
+    const id = await waiting();
+    const nowMs = (): number => Date.now() + jumpMs;
+    const begun = await goOn(never, [[id, { ...unanswered, askedMsAgo: 30_000 }]], nowMs);
+    await begun.askOn();
+    expect([begun.pending.length, events.length], 'half of its minute is left').toEqual([1, 1]);
+    const late = await goOn(never, [[id, { ...unanswered, askedMsAgo: 59_900 }]], nowMs);
+    await late.askOn();
+    await expect.poll(() => events.at(-1)).toMatchObject({ kind: 'decided', outcome: { kind: 'expired' } });
+    await goOn(never, [[id, { ...unanswered, outcome: { kind: 'expired', by: [], reason: '' } }]], nowMs);
+    expect((await goOn(never, [[id, unanswered]], nowMs)).pending, 'what has expired stays so').toEqual([]);
   });
 
   test('that hands it over decides nothing more', async () => {

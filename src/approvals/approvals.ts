@@ -39,13 +39,18 @@ export interface ApprovalsOptions {
   readonly record: (event: ApprovalEvent) => Promise<unknown>;
   /** Of a run that goes on: what its journal says of each request, by id. */
   readonly recorded?: ReadonlyMap<string, RecordedApproval>;
+  /** Wall clock: for the dates that are shown. Default the machine's. */
   readonly nowMs?: () => number;
+  /** What time is measured by: a clock that nobody sets. Default `performance.now`. */
+  readonly monotonicMs?: () => number;
 }
 
 export interface RecordedApproval {
   readonly outcome: ApprovalOutcome | undefined;
   /** The call that it was for has been let in or denied. */
   readonly used: boolean;
+  /** By the time of the run. */
+  readonly askedMsAgo: number;
 }
 
 interface AskedOn {
@@ -62,12 +67,16 @@ export type ApprovalEvent =
  *  - an answer holds for exactly what was shown: it is found again by the digest of call, policy, base and run alone;
  *  - decided once, used once, unless the category is remembered for the run;
  *  - a time-out, an error, too few people or nobody to ask is a denial;
- *  - what is pending is on disk before anybody is asked, and is pending still after a restart, until it expires.
+ *  - what is pending is on disk before anybody is asked, and is pending still after a restart, until it expires;
+ *  - it is pending as long as its category says, and no wall clock that somebody sets makes that longer or shorter.
  */
 export class Approvals {
   readonly #options: ApprovalsOptions;
   readonly #files: ApprovalFiles;
   readonly #nowMs: () => number;
+  readonly #monotonicMs: () => number;
+  /** When each one that is pending was asked for, by that clock. */
+  readonly #askedMs = new Map<string, number>();
   readonly #closing = new AbortController();
   readonly #pending = new Map<string, ApprovalRequest>();
   readonly #approved = new Map<string, ApprovalRequest>();
@@ -82,13 +91,15 @@ export class Approvals {
     this.#options = options;
     this.#files = new ApprovalFiles(options.directory);
     this.#nowMs = options.nowMs ?? Date.now;
+    this.#monotonicMs = options.monotonicMs ?? (() => performance.now());
   }
 
   static async open(options: ApprovalsOptions): Promise<Approvals> {
     const approvals = new Approvals(options);
     for (const kept of await approvals.#files.readAll()) {
       const { request, outcome, used } = await approvals.#asRecorded(kept);
-      if (outcome === null && approvals.#isExpired(request)) approvals.#lapsed.push(request);
+      if (outcome === null) approvals.#askedMs.set(request.id, approvals.#monotonicMs() - approvals.#msSince(request));
+      if (outcome === null && approvals.#leftMs(request) <= 0) approvals.#lapsed.push(request);
       else if (outcome === null) approvals.#pending.set(keyOf(request), request);
       if (outcome?.kind === 'approved' && !used) approvals.#approved.set(keyOf(request), request);
     }
@@ -152,6 +163,7 @@ export class Approvals {
       return outcome;
     } finally {
       this.#pending.delete(key);
+      this.#askedMs.delete(request.id);
     }
   }
 
@@ -181,6 +193,7 @@ export class Approvals {
       return outcome;
     } finally {
       this.#pending.delete(key);
+      this.#askedMs.delete(request.id);
     }
   }
 
@@ -212,7 +225,7 @@ export class Approvals {
   async #decisionOn(request: ApprovalRequest): Promise<ApprovalOutcome> {
     const { approver } = this.#options;
     if (approver === undefined) return { kind: 'denied', by: [], reason: 'there is nobody to ask here' };
-    const leftMs = Date.parse(request.expiresAt) - this.#nowMs();
+    const leftMs = this.#leftMs(request);
     if (leftMs <= 0) return { kind: 'expired', by: [], reason: 'its time was over' };
     const closes = request.at === 'call' ? this.#closing.signal : new AbortController().signal;
     if (closes.aborted) return { kind: 'denied', by: [], reason: 'the run is closed' };
@@ -241,8 +254,10 @@ export class Approvals {
 
   #requestOf({ callId, category, at, subject, rule, reach, digest, terms }: Ask): ApprovalRequest {
     const nowMs = this.#nowMs();
+    const id = newId(nowMs);
+    this.#askedMs.set(id, this.#monotonicMs());
     return {
-      id: newId(nowMs),
+      id,
       run: this.#options.run,
       ...(callId === undefined ? {} : { callId }),
       category,
@@ -262,8 +277,14 @@ export class Approvals {
     };
   }
 
-  #isExpired({ expiresAt }: ApprovalRequest): boolean {
-    return Date.parse(expiresAt) <= this.#nowMs();
+  #leftMs({ id, askedAt, expiresAt }: ApprovalRequest): number {
+    const nowMs = this.#monotonicMs();
+    return Date.parse(expiresAt) - Date.parse(askedAt) - (nowMs - (this.#askedMs.get(id) ?? nowMs));
+  }
+
+  /** Of one that an earlier runner asked for. Without a record the wall clock says it, and never that it was asked tomorrow. */
+  #msSince({ id, askedAt }: ApprovalRequest): number {
+    return this.#options.recorded?.get(id)?.askedMsAgo ?? Math.max(0, this.#nowMs() - Date.parse(askedAt));
   }
 }
 

@@ -22,13 +22,14 @@ export interface Recovery {
  */
 export async function takeUp(
   path: string,
+  now: Now,
 ): Promise<{ run: string; file: FileHandle; state: JournalState; recovery: Recovery }> {
   await access(path).catch((cause: Error) => {
     throw new RunnerError('journal_broken', `there is no journal ${path}: its run never began; remove it`, { cause });
   });
   const check = await checkJournal(path);
   const run = refuseUnfit(path, check);
-  const state = await stateOf(path, check);
+  const state = await stateOf(path, check, now);
   const torn = check.tornBytes > 0 ? { tornFile: await cutTornLine(path, check).catch(cannotCut(path)) } : {};
   const recovery = {
     tornBytes: check.tornBytes,
@@ -92,7 +93,13 @@ async function cutTornLine(path: string, check: Check): Promise<string> {
   return basename(tornPath);
 }
 
-async function stateOf(path: string, check: Check): Promise<JournalState> {
+interface Now {
+  readonly nowMs: number;
+  /** Of the run, where somebody has counted on. */
+  readonly runMs?: number;
+}
+
+async function stateOf(path: string, check: Check, { nowMs, runMs }: Now): Promise<JournalState> {
   const used = new Set<string>();
   const egress = new EgressStory();
   let contexts = 0;
@@ -103,12 +110,12 @@ async function stateOf(path: string, check: Check): Promise<JournalState> {
   }
   const { entries: seq, head, calls, denied } = check;
   if (head === undefined) throw new RunnerError('internal', `no head in ${path} after its check`);
-  // The monotonic clock began anew with this process; the wall clock bridges the gap, and never backwards.
-  const gapMs = Math.max(0, Date.now() - Date.parse(check.lastAt ?? new Date().toISOString()));
+  // Where nobody has counted on, the wall clock bridges the gap, and never backwards.
+  const gapMs = Math.max(0, nowMs - (check.lastAt === undefined ? nowMs : Date.parse(check.lastAt)));
   return {
     seq,
     head,
-    mono: check.lastMono + gapMs,
+    mono: Math.max(check.lastMono, runMs ?? check.lastMono + gapMs),
     calls,
     denied,
     contexts,

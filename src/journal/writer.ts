@@ -69,16 +69,20 @@ export class Journal {
     return Journal.#takeUp(path, options, 'close');
   }
 
-  /** The same of a run that goes on: its calls stay open, and `endOf` says how each of them ended. */
-  static resume(path: string, options: JournalOptions = {}): Promise<TakenUp> {
+  /**
+   * The same of a run that goes on: its calls stay open, and `endOf` says how each of them ended. `runMs`: the time of the run now,
+   * where somebody has counted; else the wall clock says how long nobody wrote.
+   */
+  static resume(path: string, options: ResumeJournalOptions = {}): Promise<TakenUp> {
     return Journal.#takeUp(path, options, 'leave open');
   }
 
-  static async #takeUp(path: string, options: JournalOptions, calls: 'close' | 'leave open'): Promise<TakenUp> {
+  static async #takeUp(path: string, options: ResumeJournalOptions, calls: 'close' | 'leave open'): Promise<TakenUp> {
     const lock = await WriterLock.acquire(path);
+    const { clock = defaults.clock, runMs } = options;
     let journal: Journal | undefined;
     try {
-      const { run, file, state, recovery } = await takeUp(path);
+      const { run, file, state, recovery } = await takeUp(path, { nowMs: clock.nowMs(), ...(runMs === undefined ? {} : { runMs }) });
       const own = await JournalFile.of(file, path, writesAtOnce(options));
       journal = new Journal(path, run, own, lock, options, state);
       await journal.#recordRecovery(recovery, calls === 'close' ? recovery.closedCalls : []);
@@ -129,6 +133,11 @@ export class Journal {
     return { calls: this.#state.calls, denied: this.#state.denied };
   }
 
+  /** The time of its run, as the next entry would say it (`mono`). */
+  get runMs(): number {
+    return Math.max(this.#state.mono, this.#options.clock.monoMs() - this.#startMs);
+  }
+
   get openCalls(): readonly string[] {
     return [...this.#state.open];
   }
@@ -157,7 +166,7 @@ export class Journal {
       prev: this.#state.head,
       run: this.run,
       at: new Date(clock.nowMs()).toISOString(),
-      mono: Math.max(this.#state.mono, Math.round((clock.monoMs() - this.#startMs) * 1000) / 1000),
+      mono: Math.max(this.#state.mono, Math.round(this.runMs * 1000) / 1000),
     });
     if (line.length > lineBytesMax) {
       throw new RunnerError(
@@ -245,6 +254,10 @@ export interface JournalOptions {
   /** Short lines are written at once where that is quick (`JournalFile`). Default true; never with `power`. */
   readonly atOnce?: boolean;
   readonly clock?: { nowMs(): number; monoMs(): number };
+}
+
+interface ResumeJournalOptions extends JournalOptions {
+  readonly runMs?: number;
 }
 
 export type RecordEnd = (end: Omit<EntryData<'call.ended'>, 'callId'>) => Promise<Entry>;

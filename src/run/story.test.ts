@@ -35,6 +35,12 @@ const intend = (id: string, count: number, tags: readonly string[] = []): Draft 
   return { type, data: { ...data, tags } };
 };
 
+const digest = `sha256:${'a'.repeat(64)}` as const;
+const requested = (id: string): Draft => {
+  const asked = { id, category: 'budget_extension', at: 'budget', rule: 'r', digest, quorum: 1 } as const;
+  return { type: 'approval.requested', data: { ...asked, expiresAt: '2026-01-01T01:00:00.000Z' } };
+};
+
 test('what a run has spent is what its journal says: calls, tags, denials in a row, output and time', async () => {
   const story = await told([
     opened,
@@ -50,29 +56,38 @@ test('what a run has spent is what its journal says: calls, tags, denials in a r
     denied('e'),
     intend('f', 3),
   ]);
-  const used = story.used(nowMs);
+  const used = story.used({ nowMs });
   expect(used).toMatchObject({ calls: 3, denied: 2, deniedInARow: 0, outputBytes: 3, cpuMs: 1, elapsedMs: 9_000 });
   expect([...used.byTag]).toEqual([['net', 2]]);
   expect(used.callAgesMs).toEqual([7_000, 3_000, 1_000]);
   expect([...story.open.keys()]).toEqual(['d', 'f']);
 });
 
-test('a clock that was set back never gives time back; one that jumped ahead has used it up', async () => {
+test('time is what the machine has counted since, whatever the wall clock says; no budget is refilled or burnt by a jump', async () => {
+  const id = '01hxxxxxxxxxxxxxxxxxxxxxxx';
+  const story = await told([opened, started, intend('a', 1), requested(id)]);
+  for (const jumpMs of [0, -3_600_000, 365 * 86_400_000]) {
+    const now = { nowMs: nowMs + jumpMs, runMs: 5_000 };
+    expect(story.used(now)).toMatchObject({ elapsedMs: 5_000, callAgesMs: [3_000] });
+    expect(story.approvals(now).get(id)).toMatchObject({ askedMsAgo: 2_000 });
+  }
+  expect(story.used({ nowMs, runMs: 1 }).elapsedMs).toBe(3_000);
+});
+
+test('where nobody has counted, a clock that was set back never gives time back; one that jumped ahead has used it up', async () => {
   const story = await told([opened, started, intend('a', 1)]);
-  expect(story.used(nowMs - 3_600_000)).toMatchObject({ elapsedMs: 2_000, callAgesMs: [0] });
-  expect(story.used(nowMs + 365 * 86_400_000)).toMatchObject({ callAgesMs: [] });
-  expect(story.used(nowMs + 365 * 86_400_000).elapsedMs).toBeGreaterThan(365 * 86_400_000);
+  expect(story.used({ nowMs: nowMs - 3_600_000 })).toMatchObject({ elapsedMs: 2_000, callAgesMs: [0] });
+  expect(story.used({ nowMs: nowMs + 365 * 86_400_000 })).toMatchObject({ callAgesMs: [] });
+  expect(story.used({ nowMs: nowMs + 365 * 86_400_000 }).elapsedMs).toBeGreaterThan(365 * 86_400_000);
 });
 
 test('what people said, what was taken away and how high the risk rose stays so', async () => {
   const id = '01hxxxxxxxxxxxxxxxxxxxxxxx';
-  const digest = `sha256:${'a'.repeat(64)}` as const;
-  const asked = { id, category: 'budget_extension', at: 'budget', rule: 'r', digest, quorum: 1 } as const;
   const story = await told([
     opened,
     started,
     { type: 'risk.raised', data: { from: 'low', to: 'high', by: 'rule' } },
-    { type: 'approval.requested', data: { ...asked, expiresAt: '2026-01-01T01:00:00.000Z' } },
+    requested(id),
     {
       type: 'approval.decided',
       data: { id, category: 'budget_extension', verdict: 'approved', by: ['ada'], reason: '', digest },
@@ -93,5 +108,5 @@ test('what people said, what was taken away and how high the risk rose stays so'
     [['api', 1]],
     ['a.test', 'b.test'],
   ]);
-  expect(story.approvals().get(id)).toMatchObject({ outcome: { kind: 'approved', by: ['ada'] }, used: true });
+  expect(story.approvals({ nowMs }).get(id)).toMatchObject({ outcome: { kind: 'approved', by: ['ada'] }, used: true });
 });

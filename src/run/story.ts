@@ -49,13 +49,15 @@ export class RunStory {
     return story;
   }
 
-  /** The clocks of two processes have only the wall clock in common, which never counts backwards here. */
-  used(nowMs: number): Used {
-    const sinceLastMs = Math.max(0, nowMs - this.#lastAtMs);
-    const callAgesMs = this.#callTimes
-      .map((mono) => this.#lastMono - mono + sinceLastMs)
-      .filter((age) => age < minuteMs);
-    return { ...this.#spent, byTag: this.#byTag, elapsedMs: this.#lastMono + sinceLastMs, callAgesMs };
+  /** The time of the run now. Where nobody has counted it (`runMs`), the wall clock bridges the gap, and never backwards. */
+  runMs({ nowMs, runMs }: Now): number {
+    return Math.max(this.#lastMono, runMs ?? this.#lastMono + Math.max(0, nowMs - this.#lastAtMs));
+  }
+
+  used(now: Now): Used {
+    const elapsedMs = this.runMs(now);
+    const callAgesMs = this.#callTimes.map((mono) => elapsedMs - mono).filter((age) => age < minuteMs);
+    return { ...this.#spent, byTag: this.#byTag, elapsedMs, callAgesMs };
   }
 
   get outputBytes(): number {
@@ -63,11 +65,12 @@ export class RunStory {
   }
 
   /** What people were asked and answered; `used`: the call that it was for has been let in or denied. */
-  approvals(): ReadonlyMap<string, RecordedApproval> {
+  approvals(now: Now): ReadonlyMap<string, RecordedApproval> {
+    const elapsedMs = this.runMs(now);
     return new Map(
-      [...this.#approvals].map(([id, { callId, outcome }]) => {
+      [...this.#approvals].map(([id, { callId, outcome, mono }]) => {
         const used = callId === undefined || this.intended.has(callId) || this.#denied.has(callId);
-        return [id, { outcome, used }];
+        return [id, { outcome, used, askedMsAgo: elapsedMs - mono }];
       }),
     );
   }
@@ -103,7 +106,7 @@ export class RunStory {
         return;
       case 'approval.requested':
         if (entry.data.at !== 'export') this.#spent.approvals += 1;
-        this.#approvals.set(entry.data.id, { callId: entry.data.callId, at: entry.data.at, outcome: undefined });
+        this.#approvals.set(entry.data.id, { ...entry.data, mono: entry.mono, outcome: undefined });
         return;
       case 'approval.decided':
         return this.#decided(entry.data);
@@ -150,8 +153,17 @@ export class RunStory {
   }
 }
 
+interface Now {
+  /** By the wall clock. */
+  readonly nowMs: number;
+  /** Of the run, where somebody has counted on. */
+  readonly runMs?: number;
+}
+
 interface Asked {
-  readonly callId: string | undefined;
+  readonly callId?: string | undefined;
+  /** When, by the time of the run. */
+  readonly mono: number;
   readonly at: EntryData<'approval.requested'>['at'];
   readonly outcome: ApprovalOutcome | undefined;
 }
