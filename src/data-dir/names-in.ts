@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { idPattern } from '../ids.ts';
+import { idPattern, newId, timeOfId } from '../ids.ts';
 
 /** What lies in a directory; nothing where it was never made. */
 export async function namesIn(directory: string): Promise<readonly string[]> {
@@ -16,4 +16,18 @@ export async function recordIdsIn(directory: string): Promise<readonly string[]>
     .map((name) => name.slice(0, -'.json'.length))
     .filter((id) => idPattern.test(id))
     .sort();
+}
+
+/**
+ * For a record that is to be the newest of a directory. What is newest holds, so no clock that was set back puts a later word before
+ * an earlier one.
+ */
+export async function newestIdIn(directory: string, nowMs: number = Date.now()): Promise<string> {
+  return newId(timeAfter(await recordIdsIn(directory), nowMs));
+}
+
+/** Now, or right after the last of these records. */
+export function timeAfter(ids: readonly string[], nowMs: number): number {
+  const last = ids.at(-1);
+  return last === undefined ? nowMs : Math.max(nowMs, timeOfId(last) + 1);
 }

@@ -17,7 +17,7 @@ export async function collect(engine: Engine, options: CollectOptions): Promise<
     const instance = container.labels[labelKeys.instance];
     const goes =
       instance === undefined
-        ? nowMs - container.createdMs > fillerMaxMs
+        ? Math.abs(nowMs - container.createdMs) > fillerMaxMs
         : !(await options.isAlive(instance, container.labels[labelKeys.sandbox]));
     if (goes) abandoned.push(container);
   }
@@ -86,5 +86,5 @@ export type Collected =
     }
   | { readonly kind: 'volume' | 'network'; readonly name: string };
 
-/** The container that fills a volume belongs to no instance; it lives for less than a second. */
+/** The container that fills a volume belongs to no instance; it lives for less than a second. One of tomorrow is of before a clock was set. */
 const fillerMaxMs = 60_000;

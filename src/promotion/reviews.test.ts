@@ -47,6 +47,16 @@ test('says why, where it rejects', async () => {
   await expect(reviews.add(rejected, [], key)).rejects.toMatchObject({ code: 'invalid_request' });
 });
 
+test('is the last word of its person although the clock was set back by a day since the one before', async () => {
+  const nowMs = Date.now();
+  await reviews.add(review, [], key, nowMs);
+  await reviews.add({ ...review, verdict: 'rejected', reason: 'no tests' }, [], key, nowMs - 86_400_000);
+  const kept = await reviews.list(bundle);
+  expect(kept.map(({ verdict }) => verdict)).toEqual(['accepted', 'rejected']);
+  expect(kept.map(({ at }) => at)).toEqual(kept.map(({ at }) => at).toSorted());
+  expect(outcomeOf(kept)).toMatchObject({ accepted: [], rejected: [{ by: 'ada' }] });
+});
+
 test('that was changed, moved here from another manifest, or signed by somebody else stops whoever asks', async () => {
   const refused = { code: 'journal_broken' };
   const { id } = await reviews.add(review, [], key);

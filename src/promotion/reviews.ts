@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { openEnvelope, sealEnvelope } from '../bundle/envelope.ts';
-import { namesIn, recordIdsIn } from '../data-dir/names-in.ts';
+import { namesIn, recordIdsIn, timeAfter } from '../data-dir/names-in.ts';
 import { writeWhole } from '../data-dir/write-whole.ts';
 import { canonicalJson, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
@@ -40,6 +40,7 @@ const clockMs = 10 * 60_000;
  *  - a review holds for the manifest that it names: another export of other changes has none;
  *  - whoever had a hand in the run reviews nothing of it;
  *  - it says how its person was known; what they have signed themselves is held against their keys whenever it is read;
+ *  - the last word is the last one that was said, also where a clock was set back in between: none is dated before the one before it;
  *  - what a person has signed counts once, when it was signed: an old word does not come back;
  *  - nobody says so much that another person is not heard;
  *  - a record that is not what was signed stops whatever asks for the reviews: it is never passed over.
@@ -79,7 +80,9 @@ export class Reviews {
         `manifest ${draft.bundle} has ${kept.length} reviews, as many as are kept`,
       );
     const { bundle, ...said } = draft;
-    const record: SignedReview = { ...said, id: newId(nowMs), at: new Date(nowMs).toISOString() };
+    const ids = kept.map(({ review }) => review.id);
+    const atMs = timeAfter(ids, nowMs);
+    const record: SignedReview = { ...said, id: newId(atMs), at: new Date(atMs).toISOString() };
     await this.#write(bundle, record, key);
     return reviewOf(bundle, record, known);
   }

@@ -62,7 +62,7 @@ export class StatsDesk {
   readonly #counting = new FairTurns(turns);
   readonly #kept = new Map<string, Counted>();
   readonly #stop = new AbortController();
-  #scraped: { readonly againMs: number; readonly all?: readonly Stats[] } = { againMs: 0 };
+  #scraped: { readonly atMs: number; readonly waitMs: number; readonly all?: readonly Stats[] } = { atMs: 0, waitMs: 0 };
 
   constructor(parts: StatsParts) {
     this.#parts = parts;
@@ -74,7 +74,7 @@ export class StatsDesk {
     const nowMs = this.#nowMs();
     const sinceMs = since === undefined ? nowMs - windowMs : Date.parse(since);
     const name = `${principal.team} ${Math.floor(sinceMs / 60_000)}`;
-    for (const [key, { atMs }] of this.#kept) if (nowMs - atMs >= keptMs) this.#kept.delete(key);
+    for (const [key, { atMs }] of this.#kept) if (Math.abs(nowMs - atMs) >= keptMs) this.#kept.delete(key);
     const known = this.#kept.get(name);
     const lanes = known?.lanes ?? this.#count(principal.team, sinceMs, groupings);
     if (known === undefined) {
@@ -87,14 +87,19 @@ export class StatsDesk {
   /** Of all teams, as they were a minute ago; undefined at first. Never waits. */
   scraped(): readonly Stats[] | undefined {
     const nowMs = this.#nowMs();
-    if (nowMs >= this.#scraped.againMs && !this.#stop.signal.aborted) {
+    const { atMs, waitMs } = this.#scraped;
+    // A clock that was set back makes nothing stay for longer.
+    if (Math.abs(nowMs - atMs) >= waitMs && !this.#stop.signal.aborted) {
       const startMs = performance.now();
-      this.#scraped = { ...this.#scraped, againMs: Number.POSITIVE_INFINITY };
-      const again = (): number => nowMs + Math.max(scrapedMs, scrapedTimes * (performance.now() - startMs));
+      this.#scraped = { ...this.#scraped, waitMs: Number.POSITIVE_INFINITY };
+      const counted = () => ({
+        atMs: nowMs,
+        waitMs: Math.max(scrapedMs, scrapedTimes * (performance.now() - startMs)),
+      });
       this.#count(undefined, nowMs - windowMs, groupings).then(
-        (lanes) => (this.#scraped = { againMs: again(), all: groupings.map((by) => lanes.stats(by)) }),
+        (lanes) => (this.#scraped = { ...counted(), all: groupings.map((by) => lanes.stats(by)) }),
         (error: unknown) => {
-          this.#scraped = { ...this.#scraped, againMs: again() };
+          this.#scraped = { ...this.#scraped, ...counted() };
           this.#parts.onTrouble?.(`statistics could not be read: ${messageOf(error)}`);
         },
       );

@@ -7,9 +7,8 @@ import type {
   VerificationView,
 } from '../contract/verification-view.ts';
 import type { DataDir, RunDir } from '../data-dir/data-dir.ts';
-import { recordIdsIn } from '../data-dir/names-in.ts';
+import { newestIdIn, recordIdsIn } from '../data-dir/names-in.ts';
 import { isRunnerError, messageOf, RunnerError } from '../errors.ts';
-import { newId } from '../ids.ts';
 import type { LoadedPolicy } from '../policy/policy.ts';
 import { parsePolicyRecord } from '../policy/policy-record.ts';
 import type { Scope } from '../store/key-row.ts';
@@ -76,7 +75,7 @@ export class VerificationDesk {
     const dir = dataDir.runDir(row.id);
     const newest = (await recordIdsIn(dir.verificationsDir)).at(-1);
     if (newest !== undefined && newest !== after) return endedView(await getVerification(dir, newest));
-    const id = newId();
+    const id = await newestIdIn(dir.verificationsDir);
     const release = await hold(principal, id, await policyOf(dir));
     const other = this.#running.get(row.id);
     if (other !== undefined) {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { RunDir } from '../data-dir/run-dir.ts';
+import { newestIdIn } from '../data-dir/names-in.ts';
 import { digestOf } from '../digest.ts';
 import { newId } from '../ids.ts';
 import { someVerification } from './verification.fixture.ts';
@@ -19,6 +20,16 @@ test('what was written is what is found, its digest is that of the file, and the
   expect(await findVerification(dir)).toEqual({ verification: newer, digest: kept.digest });
   expect(digestOf(await readFile(join(dir.verificationsDir, `${newer.id}.json`)))).toBe(kept.digest);
   expect((await readdir(dir.verificationsDir)).filter((name) => name.endsWith('.new'))).toEqual([]);
+});
+
+test('the one that was made last holds, also where the clock was set back by a day meanwhile', async () => {
+  const dir = await someRun();
+  const nowMs = Date.now();
+  const before = await newestIdIn(dir.verificationsDir, nowMs);
+  await writeVerification(dir, someVerification({ id: before, run: dir.id }));
+  const id = await newestIdIn(dir.verificationsDir, nowMs - 86_400_000);
+  await writeVerification(dir, someVerification({ id, run: dir.id, verdict: 'failed' }));
+  expect((await findVerification(dir))?.verification.verdict).toBe('failed');
 });
 
 test('a newest one that was changed is no reason to believe an older one', async () => {

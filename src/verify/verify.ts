@@ -1,6 +1,7 @@
 import type { DataDir } from '../data-dir/data-dir.ts';
 import { causeOfCode } from '../failures/causes.ts';
 import { RunnerError } from '../errors.ts';
+import { newestIdIn } from '../data-dir/names-in.ts';
 import { newId } from '../ids.ts';
 import { riskLevels, type RiskLevel } from '../policy/language/fields.ts';
 import type { Runner } from '../runner.ts';
@@ -42,7 +43,9 @@ export async function verifyRun(
   options: VerifyOptions = {},
 ): Promise<KeptVerification> {
   const subject = await findSubject(parts.dataDir, idOrPrefix);
-  return await writeVerification(subject.dir, await judgeSubject(parts.runner, subject, options));
+  const judged = await judgeSubject(parts.runner, subject, options);
+  const id = options.id ?? (await newestIdIn(subject.dir.verificationsDir));
+  return await writeVerification(subject.dir, { ...judged, id });
 }
 
 /** The same of its changes laid over another base, such as what a repository has now. Nothing is kept of it with the run. */
@@ -66,10 +69,7 @@ async function judgeSubject(runner: Runner, subject: Subject, options: VerifyOpt
   };
   const judged = await judgeAll(subject, attempt, options);
   options.signal?.throwIfAborted();
-  return {
-    ...verificationOf(subject, judged, sandboxes.made),
-    ...(options.id === undefined ? {} : { id: options.id }),
-  };
+  return verificationOf(subject, judged, sandboxes.made);
 }
 
 /** What was found, gate by gate; for one subject, with whatever makes attempts. */

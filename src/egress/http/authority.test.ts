@@ -10,9 +10,14 @@ import { Authority } from './authority.ts';
 import { listen } from './http.fixture.ts';
 
 async function certificateFor(authority: Authority, host: string): Promise<X509Certificate> {
+  return certificateIn(authority, host, true);
+}
+
+/** Unless `believed`, its dates are not held against the clock of this machine. */
+async function certificateIn(authority: Authority, host: string, believed = false): Promise<X509Certificate> {
   const server = createServer({ SNICallback: (_name, done) => done(null, authority.contextOf(host)) });
   const port = await listen(server);
-  const socket = connectTls({ port, host: '127.0.0.1', servername: host, ca: authority.pem });
+  const socket = connectTls({ port, host: '127.0.0.1', servername: host, ca: authority.pem, rejectUnauthorized: believed });
   await once(socket, 'secureConnect');
   const raw = socket.getPeerCertificate().raw;
   socket.destroy();
@@ -32,7 +37,7 @@ test('a leaf is for one name, for a day, and not yet when clocks are a little be
   const own = new X509Certificate(authority.pem);
   expect(own.ca).toBe(true);
   expect(leaf.verify(own.publicKey)).toBe(true);
-  expect(hours(own.validTo)).toBe(30 * 24);
+  expect([hours(own.validFrom), hours(own.validTo)]).toEqual([-3_650 * 24, 3_650 * 24]);
 });
 
 test('a name that is longer than a common name can be has a certificate too', async () => {
@@ -57,6 +62,24 @@ test('a leaf is kept while it is good, and of many names only the last ones', as
   expect(second).not.toBe(first);
   for (let at = 0; at < 512; at++) authority.contextOf(`${at}.test`);
   expect(authority.contextOf('a.test')).not.toBe(second);
+});
+
+test('a clock that is set by months, with a runner or between two of them, leaves what is issued good at once', async () => {
+  let now = Date.now();
+  const authority = await Authority.create(() => now);
+  authority.contextOf('a.test');
+  const next = Authority.reopen(authority.kept(), () => now);
+  for (const days of [90, -90]) {
+    now = Date.now() + days * 86_400_000;
+    for (const each of [authority, next]) {
+      const [leaf, own] = [await certificateIn(each, 'a.test'), new X509Certificate(each.pem)];
+      for (const one of [leaf, own]) {
+        expect(Date.parse(one.validFrom)).toBeLessThan(now);
+        expect(Date.parse(one.validTo)).toBeGreaterThan(now);
+      }
+      expect(leaf.verify(own.publicKey)).toBe(true);
+    }
+  }
 });
 
 test('OpenSSL finds nothing wrong with them, however strict it is', async () => {

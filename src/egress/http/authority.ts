@@ -6,7 +6,8 @@ import { issueCertificate } from './certificate.ts';
 /**
  * The certificate authority of one run, known to nobody else. Promises:
  *  - its key and that of the leaves are written nowhere but, by its owner, into the run's own directory, for the next runner;
- *  - a leaf names one host and is good for a day; the authority for a month. Both begin a day before now, since a clock may be wrong;
+ *  - a leaf names one host and is good for a day to both sides of now. The authority ends with its run, when its key goes: its dates are
+ *    so wide that programs that trust it go on doing so however far a clock is set meanwhile;
  *  - at most `leavesMax` leaves are kept.
  */
 export class Authority {
@@ -28,7 +29,7 @@ export class Authority {
     const pem = issueCertificate({
       subject: authorityName,
       issuer: authorityName,
-      ...validity(now(), authorityDays),
+      ...validity(now(), authorityDays, authorityDays),
       publicKey: own.publicKey,
       signingKey: own.privateKey,
       host: undefined,
@@ -52,13 +53,13 @@ export class Authority {
     return { pem: this.pem, key: pemOf(signing).toString(), leafKey: leafPem.toString() };
   }
 
-  /** To answer as `host` with. Made once for a host, and again before its certificate ends. */
+  /** To answer as `host` with. Made once for a host, and again half a day from then, forward or back: while it is good still. */
   contextOf(host: string): SecureContext {
     const now = this.#now();
     const kept = this.#leaves.get(host);
     this.#leaves.delete(host);
-    const isGood = kept !== undefined && now < kept.renewMs;
-    const leaf = isGood ? kept : { renewMs: now + dayMs / 2, context: this.#issue(host, now) };
+    const isGood = kept !== undefined && Math.abs(now - kept.issuedMs) < dayMs / 2;
+    const leaf = isGood ? kept : { issuedMs: now, context: this.#issue(host, now) };
     // Last in the map is used last: the first is the one to go.
     this.#leaves.set(host, leaf);
     for (const oldest of this.#leaves.keys()) {
@@ -74,7 +75,7 @@ export class Authority {
       // Read by people alone; a longer name does not fit.
       subject: host.length <= 64 ? host : 'a host behind Glovebox',
       issuer: authorityName,
-      ...validity(now, 1),
+      ...validity(now, 1, 1),
       publicKey: leafPublic,
       signingKey: signing,
       host,
@@ -99,7 +100,7 @@ interface AuthorityKeys {
 }
 
 interface Leaf {
-  readonly renewMs: number;
+  readonly issuedMs: number;
   readonly context: SecureContext;
 }
 
@@ -107,11 +108,11 @@ const newKeys = promisify(generateKeyPair);
 const curve = { namedCurve: 'P-256' };
 const authorityName = 'Glovebox, authority of one run';
 const dayMs = 86_400_000;
-const authorityDays = 30;
+const authorityDays = 3_650;
 const leavesMax = 512;
 
-function validity(nowMs: number, days: number): { readonly notBefore: Date; readonly notAfter: Date } {
-  return { notBefore: new Date(nowMs - dayMs), notAfter: new Date(nowMs + days * dayMs) };
+function validity(nowMs: number, daysBefore: number, daysAfter: number): { readonly notBefore: Date; readonly notAfter: Date } {
+  return { notBefore: new Date(nowMs - daysBefore * dayMs), notAfter: new Date(nowMs + daysAfter * dayMs) };
 }
 
 function pemOf(key: KeyObject): string | Buffer {
