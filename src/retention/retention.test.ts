@@ -7,12 +7,14 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DataDir, type RunDir } from '../data-dir/data-dir.ts';
 import type { Digest } from '../digest.ts';
 import { WriterLock } from '../journal/lock.ts';
+import type { Moment } from '../machine-clock.ts';
 import { RetentionSweep } from '../service/retention.ts';
 import { ada, makeRun, type MadeRun } from '../store/runs.fixture.ts';
 import { syncRuns } from '../store/rebuild.ts';
 import { Store } from '../store/store.ts';
 import { BlobStore } from '../workspace/blobs.ts';
 import { carryOutRetention, type Retained } from './carry-out.ts';
+import { believeClock } from './clock-record.ts';
 
 const dayMs = 86_400_000;
 const nowMs = Date.parse('2026-06-01T00:00:00.000Z');
@@ -37,6 +39,8 @@ async function ranDaysAgo(days: number, made: MadeRun = {}): Promise<RunDir> {
   for (const file of files) await writeFile(file, '{}');
   return dir;
 }
+
+const moment = (wallMs: number, upMs: number): Moment => ({ wallMs, bootId: 'boot', awakeMs: upMs, upMs });
 
 function carryOut(options: Parameters<typeof carryOutRetention>[1] = {}): Promise<Retained> {
   return carryOutRetention(dataDir, { nowMs, ...options });
@@ -233,37 +237,39 @@ describe('the sweep of a service', () => {
     await syncRuns(store, dataDir);
     expect(store.runs.find(dir.id)?.state).toBe('closed');
     const swept: Retained[] = [];
-    const clocks = { wallMs: () => nowMs, monotonicMs: () => 0 };
-    const sweep = new RetentionSweep({ dataDir, store, clocks, onSwept: (one) => swept.push(one) });
+    const sweep = new RetentionSweep({ dataDir, store, moment: () => moment(nowMs, 0), onSwept: (one) => swept.push(one) });
     await sweep.sweep();
     expect(swept.map(kinds)).toEqual([[`run ${dir.id}`]]);
     expect(store.runs.find(dir.id)).toBeUndefined();
     store.close();
   });
 
-  test('removes nothing after the clock was set, in either direction, until it is started again', async () => {
+  test('removes nothing after the clock was set, in either direction, with a service or between two, until somebody has looked', async () => {
     await ranDaysAgo(10);
     const store = Store.open(root);
-    const time = { wall: nowMs, monotonic: 0 };
-    const clocks = { wallMs: () => time.wall, monotonicMs: () => time.monotonic };
-    const said: string[] = [];
-    const swept: Retained[] = [];
-    const sweep = new RetentionSweep({
-      dataDir,
-      store,
-      clocks,
-      onSwept: (one) => swept.push(one),
-      onFailed: (text) => said.push(text),
-    });
+    let now = moment(nowMs, 0);
+    const [said, swept]: [string[], Retained[]] = [[], []];
+    const parts = { dataDir, store, moment: () => now, everyMs: 3_600_000 };
+    const onSwept = (one: Retained): void => void swept.push(one);
+    const sweepOnce = (): Promise<void> =>
+      new RetentionSweep({ ...parts, onSwept, onFailed: (text) => said.push(text) }).sweep();
+    await sweepOnce();
     for (const years of [1, -1]) {
-      time.wall = nowMs + years * 365 * dayMs;
-      await sweep.sweep();
+      now = moment(nowMs + years * 365 * dayMs, 60_000);
+      await sweepOnce();
     }
-    expect([said.length, swept.length]).toEqual([2, 0]);
-    expect(said[0]).toMatch(/the clock was set by 525600 minutes/);
-    [time.wall, time.monotonic] = [nowMs + 60 * dayMs, 60 * dayMs];
-    await sweep.sweep();
-    expect(swept.flatMap(kinds)).toHaveLength(1);
+    expect([said.length, swept.length]).toEqual([2, 1]);
+    expect(said[0]).toMatch(/the clock was set by 525599 minutes.*glovebox gc --clock-is-right/);
+    now = moment(nowMs + 60 * dayMs, 60 * dayMs);
+    await sweepOnce();
+    expect(swept.flatMap(kinds), 'it was right again').toHaveLength(1);
+    now = moment(nowMs + 95 * dayMs, 60 * dayMs);
+    await believeClock(dataDir, now);
+    await sweepOnce();
+    expect(swept.flatMap(kinds), 'somebody has said that it is right').toHaveLength(2);
+    now = { ...moment(nowMs + 500 * dayMs, 1_000), bootId: 'another' };
+    await sweepOnce();
+    expect(swept.flatMap(kinds), 'while the machine is off nobody counts').toHaveLength(3);
     store.close();
   });
 

@@ -2,8 +2,10 @@ import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { DataDir } from '../../data-dir/data-dir.ts';
 import { printable } from '../../journal/printable.ts';
+import { momentNow } from '../../machine-clock.ts';
 import { recover } from '../../recovery.ts';
 import { carryOutRetention, type Retained } from '../../retention/carry-out.ts';
+import { believeClock, whyClockIsDoubted } from '../../retention/clock-record.ts';
 import type { Removal } from '../../retention/plan.ts';
 import { Store, storeFile } from '../../store/store.ts';
 import type { CliContext } from '../context.ts';
@@ -16,11 +18,12 @@ export function gcCommand(program: Command, context: CliContext): void {
       'remove what runners that died have left (containers, networks, old supervisor volumes; close their journals), and what policies no longer want kept of closed runs',
     )
     .option('-n, --dry-run', 'only say what would go')
+    .option('--clock-is-right', 'after the clock was set: what it says now is true, also for how long things were kept')
     .option('--json', 'as JSON')
-    .action(async (options: { dryRun?: boolean; json?: boolean }) => {
+    .action(async (options: { dryRun?: boolean; clockIsRight?: boolean; json?: boolean }) => {
       const [engine, dataDir] = await Promise.all([context.connect(), context.openDataDir()]);
       const recovered = await recover(engine, dataDir, { dryRun: options.dryRun === true });
-      const retained = await keepLess(dataDir, options.dryRun === true);
+      const retained = await keepLess(dataDir, options);
       if (options.json === true) return printJson({ ...recovered, retention: retained });
       const verb = options.dryRun === true ? 'would remove' : 'removed';
       for (const name of recovered.containers) print(`${verb} container ${name}`);
@@ -55,13 +58,28 @@ export function gcCommand(program: Command, context: CliContext): void {
 }
 
 /** Beside a service too: what goes is gone from its list of runs. */
-async function keepLess(dataDir: DataDir, dryRun: boolean): Promise<Retained> {
+async function keepLess(
+  dataDir: DataDir,
+  { dryRun = false, clockIsRight = false }: { readonly dryRun?: boolean; readonly clockIsRight?: boolean },
+): Promise<Retained> {
+  const now = momentNow();
+  const doubt = clockIsRight ? undefined : await whyClockIsDoubted(dataDir, now);
+  if (doubt !== undefined && !dryRun) return nothingFor(doubt);
+  if (!dryRun) await believeClock(dataDir, now);
   const store = existsSync(storeFile(dataDir.path)) && !dryRun ? Store.open(dataDir.path) : undefined;
   try {
-    return await carryOutRetention(dataDir, { dryRun, onRunRemoved: (id) => store?.runs.remove(id) });
+    return await carryOutRetention(dataDir, {
+      dryRun,
+      nowMs: now.wallMs,
+      onRunRemoved: (id) => store?.runs.remove(id),
+    });
   } finally {
     store?.close();
   }
+}
+
+function nothingFor(reason: string): Retained {
+  return { removed: [], uploads: [], blobs: { count: 0, bytes: 0 }, kept: [], failed: [{ id: 'anything', reason }] };
 }
 
 const whatOf: Readonly<Record<Removal['kind'], string>> = {
