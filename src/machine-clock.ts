@@ -19,7 +19,12 @@ export type Moment = Readonly<z.infer<typeof Moment>>;
 
 export function momentNow(): Moment {
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-  return { wallMs: Date.now(), bootId, awakeMs: Number(process.hrtime.bigint()) / 1e6, upMs: uptime() * 1000 };
+  return { wallMs: Date.now(), bootId, awakeMs: awakeNow(), upMs: uptime() * 1000 };
+}
+
+/** `awakeMs` alone. */
+export function awakeNow(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
 }
 
 /** How long the machine was awake between two moments; undefined where it was booted in between: nobody has counted. */

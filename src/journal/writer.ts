@@ -82,7 +82,10 @@ export class Journal {
     const { clock = defaults.clock, runMs } = options;
     let journal: Journal | undefined;
     try {
-      const { run, file, state, recovery } = await takeUp(path, { nowMs: clock.nowMs(), ...(runMs === undefined ? {} : { runMs }) });
+      const { run, file, state, recovery } = await takeUp(path, {
+        nowMs: clock.nowMs(),
+        ...(runMs === undefined ? {} : { runMs }),
+      });
       const own = await JournalFile.of(file, path, writesAtOnce(options));
       journal = new Journal(path, run, own, lock, options, state);
       await journal.#recordRecovery(recovery, calls === 'close' ? recovery.closedCalls : []);

@@ -237,7 +237,12 @@ describe('the sweep of a service', () => {
     await syncRuns(store, dataDir);
     expect(store.runs.find(dir.id)?.state).toBe('closed');
     const swept: Retained[] = [];
-    const sweep = new RetentionSweep({ dataDir, store, moment: () => moment(nowMs, 0), onSwept: (one) => swept.push(one) });
+    const sweep = new RetentionSweep({
+      dataDir,
+      store,
+      moment: () => moment(nowMs, 0),
+      onSwept: (one) => swept.push(one),
+    });
     await sweep.sweep();
     expect(swept.map(kinds)).toEqual([[`run ${dir.id}`]]);
     expect(store.runs.find(dir.id)).toBeUndefined();

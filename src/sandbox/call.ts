@@ -1,4 +1,5 @@
 import { RunnerError } from '../errors.ts';
+import { awakeNow } from '../machine-clock.ts';
 import type { ExitRecord, WelcomeCall } from './arrivals.ts';
 import { outcomeOf, type OutcomeLimits } from './call-outcome.ts';
 import { CallWire, type CallEvents } from './call-wire.ts';
@@ -24,6 +25,7 @@ export interface CallHost {
 export interface CallIdentity {
   readonly id: string;
   readonly number: number;
+  /** By the clock of the machine (`awakeMs` of a `Moment`), which the next runner has too. */
   readonly startedMs: number;
   readonly terms: CallTerms;
 }
@@ -49,7 +51,6 @@ export class RunningCall {
   readonly #host: CallHost;
   readonly #terms: CallTerms;
   readonly #wire: CallWire;
-  /** For display: the wall clock bridges the gap between two runners. */
   readonly #beganMs: number;
   /** No clock is shared with a runner that died, so what the supervisor promised is waited for from here on. */
   readonly #watchedMs = performance.now();
@@ -69,7 +70,7 @@ export class RunningCall {
     this.id = identity.id;
     this.number = identity.number;
     this.#terms = identity.terms;
-    this.#beganMs = performance.now() - Math.max(0, Date.now() - identity.startedMs);
+    this.#beganMs = performance.now() - Math.max(0, awakeNow() - identity.startedMs);
     const began = this.#beganMs;
     const options = {
       directory: host.ledger.directory,

@@ -33,6 +33,7 @@ export type LedgerLine =
       readonly kind: 'call';
       readonly number: number;
       readonly id: string;
+      /** By the clock of the machine. */
       readonly startedMs: number;
       readonly terms: CallTerms;
     }

@@ -1,3 +1,4 @@
+import { awakeNow } from '../machine-clock.ts';
 import { RunnerError } from '../errors.ts';
 import { callIdPattern } from '../ids.ts';
 import type { Welcome } from './arrivals.ts';
@@ -68,7 +69,7 @@ export class SandboxCalls {
     await this.#room();
     const terms = callTerms(spec, this.#outputMaxBytes);
     const pieces = encodeExec(spec, terms);
-    const identity = { id: callId, number: this.#takeNumber(), startedMs: Date.now(), terms };
+    const identity = { id: callId, number: this.#takeNumber(), startedMs: awakeNow(), terms };
     const call = new RunningCall(this.#host, link, identity, false);
     this.#running.set(call.number, call);
     this.#ids.add(callId);

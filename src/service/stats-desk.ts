@@ -62,7 +62,10 @@ export class StatsDesk {
   readonly #counting = new FairTurns(turns);
   readonly #kept = new Map<string, Counted>();
   readonly #stop = new AbortController();
-  #scraped: { readonly atMs: number; readonly waitMs: number; readonly all?: readonly Stats[] } = { atMs: 0, waitMs: 0 };
+  #scraped: { readonly atMs: number; readonly waitMs: number; readonly all?: readonly Stats[] } = {
+    atMs: 0,
+    waitMs: 0,
+  };
 
   constructor(parts: StatsParts) {
     this.#parts = parts;

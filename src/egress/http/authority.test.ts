@@ -17,7 +17,13 @@ async function certificateFor(authority: Authority, host: string): Promise<X509C
 async function certificateIn(authority: Authority, host: string, believed = false): Promise<X509Certificate> {
   const server = createServer({ SNICallback: (_name, done) => done(null, authority.contextOf(host)) });
   const port = await listen(server);
-  const socket = connectTls({ port, host: '127.0.0.1', servername: host, ca: authority.pem, rejectUnauthorized: believed });
+  const socket = connectTls({
+    port,
+    host: '127.0.0.1',
+    servername: host,
+    ca: authority.pem,
+    rejectUnauthorized: believed,
+  });
   await once(socket, 'secureConnect');
   const raw = socket.getPeerCertificate().raw;
   socket.destroy();

@@ -111,7 +111,11 @@ const dayMs = 86_400_000;
 const authorityDays = 3_650;
 const leavesMax = 512;
 
-function validity(nowMs: number, daysBefore: number, daysAfter: number): { readonly notBefore: Date; readonly notAfter: Date } {
+function validity(
+  nowMs: number,
+  daysBefore: number,
+  daysAfter: number,
+): { readonly notBefore: Date; readonly notAfter: Date } {
   return { notBefore: new Date(nowMs - daysBefore * dayMs), notAfter: new Date(nowMs + daysAfter * dayMs) };
 }
 
