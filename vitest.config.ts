@@ -18,6 +18,7 @@ const together = [
   'cli-service',
   'client',
   'clock',
+  'clock-restart',
   'common-tools',
   'control',
   'credentials',
