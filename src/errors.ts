@@ -22,6 +22,7 @@ export const errorTable = {
   image_not_allowed: { status: 403, fault: 'operator', retryable: false },
   run_not_open: { status: 409, fault: 'caller', retryable: false },
   call_exists: { status: 409, fault: 'caller', retryable: false },
+  call_id_reused: { status: 409, fault: 'caller', retryable: false },
   conflict: { status: 409, fault: 'caller', retryable: false },
   outcome_unknown: { status: 409, fault: 'operator', retryable: false },
   too_many_calls: { status: 429, fault: 'caller', retryable: true },

@@ -112,6 +112,8 @@ describe('a call', () => {
     void leaving.then((answer) => answer.destroy());
     const again = await serving.call(run, 'left', { tool: 'exec', script });
     expect(again.json).toMatchObject({ ok: true, data: { output: { text: '1\n' } } });
+    const other = await serving.call(run, 'left', { tool: 'exec', script: `${script} ` });
+    expect([other.status, other.json]).toMatchObject([409, { code: 'call_id_reused' }]);
   });
 
   test('that is still running is asked how it stands, signalled and given input', async () => {

@@ -117,6 +117,7 @@ test('a call that waits says so, resumes when it is decided, and answers under t
   });
   expect(await run.call('2', { tool: 'exec', script: 'ls src' })).toMatchObject({ ok: true, text: /^a\.txt\n/ });
   expect((await run.call('1', input)).error?.code).toBe('waiting_for_approval');
+  await expect(run.call('1', { ...input, cwd: 'src' })).rejects.toMatchObject({ code: 'call_id_reused' });
   decide(true);
   await expect.poll(async () => (await run.call('1', input)).error?.code).not.toBe('waiting_for_approval');
   expect((await run.call('3', { tool: 'read', path: 'src/ran' })).ok).toBe(true);

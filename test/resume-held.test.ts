@@ -126,6 +126,9 @@ test('a runner that is killed, and then one that hands over: programs inside not
 
   // Asked once more of whoever is there now, under its old id; made again, the call waits on the same request.
   await until(() => asked.length === 1);
+  const reused = { code: 'call_id_reused', message: /new id/ };
+  for (const id of ['approved', 'asking', 'careful-1'])
+    await expect(run.call(id, { tool: 'exec', script: 'true' }), id).rejects.toMatchObject(reused);
   expect((await run.call('approved', approved)).error?.code).toBe('waiting_for_approval');
   expect(asked).toHaveLength(1);
   asked[0]?.answer([{ approve: true, by: 'ada' }]);

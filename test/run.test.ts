@@ -205,7 +205,8 @@ test('a policy that asks for more than the engine can keep is refused, not weake
 
 test('the answer to an id is the same one after many others, after the run is closed, and from its directory alone', async () => {
   const run = await open('budget: { max_actions_per_run: 200 }\n');
-  const first = await call(run, 'first', { tool: 'exec', script: 'echo once; echo x >> src/count; exit 3' });
+  const asked = { tool: 'exec', script: 'echo once; echo x >> src/count; exit 3' } as const;
+  const first = await call(run, 'first', asked);
   const read = await call(run, 'read', { tool: 'read', path: 'src/a.txt' });
   const denied = await call(run, 'denied', { tool: 'write', path: 'README.md', content: { utf8: 'no' } });
   const script = 'for n in 1 2 3; do :; done';
@@ -216,9 +217,16 @@ test('the answer to an id is the same one after many others, after the run is cl
   const printed = await call(run, 'printed', { tool: 'output', callId: 'first', offset: 0 });
   expect(printed.data).toMatchObject({ content: { text: 'once\n' }, ended: true });
   const again = { tool: 'exec', script: 'echo twice >> src/count' } as const;
-  expect(await call(run, 'first', again)).toEqual(first);
+  const reused = { code: 'call_id_reused', message: /new id/ };
+  expect(await call(run, 'first', { ...asked, yieldMs: 5 })).toEqual(first);
+  await expect(call(run, 'first', again)).rejects.toMatchObject(reused);
+  const readme = { tool: 'read', path: 'README.md' } as const;
+  await expect(call(run, 'denied', readme)).rejects.toMatchObject(reused);
+  const { calls: left } = run.remaining();
   await run.close();
-  expect(await call(run, 'first', again)).toEqual(first);
+  expect(await call(run, 'first', asked)).toEqual(first);
+  await expect(call(run, 'first', again)).rejects.toMatchObject(reused);
+  expect(run.remaining().calls, 'what is refused costs nothing').toBe(left);
   expect(await run.answer('read')).toEqual(read);
   expect(await findAnswer(run.dir, 'denied')).toEqual(denied);
   expect(await run.answer('never')).toBeUndefined();

@@ -1,7 +1,12 @@
+import { mkdir } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Problem } from '../contract/problem.ts';
 import { RunnerError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { Answers } from '../run/answers.ts';
+import { CallRequest } from '../run/call-request.ts';
+import { parseCall } from '../tools/parse-call.ts';
+import type { ToolResult } from '../tools/tool-result.ts';
 import { standardAdmission } from './admission.ts';
 import { Api, openApiWithRun } from './api.fixture.ts';
 import { allRoutes } from './routes.ts';
@@ -145,6 +150,27 @@ describe('a call', async () => {
     expect(second).toEqual(first);
     expect(await put()).toEqual(first);
     expect(api.fake.runner.get(run).made.filter((id) => id === 'once')).toHaveLength(1);
+  });
+
+  test('under the id of another request is refused by what it is, and not made, also once the run is closed', async () => {
+    const own = (await api.open(key)).id;
+    const path = `/v1/runs/${own}/calls/taken`;
+    const call = { tool: 'exec', script: 'true' } as const;
+    const first: unknown = await (await api.ask(key, 'PUT', path, call)).json();
+    const { made, dir } = api.fake.runner.get(own);
+    await mkdir(dir.path, { recursive: true });
+    const answers = Answers.create(dir.answers);
+    await answers.once('taken', new CallRequest(parseCall('taken', call)), async () => first as ToolResult);
+    await answers.close();
+    for (const isClosed of [false, true]) {
+      if (isClosed) await api.ask(key, 'POST', `/v1/runs/${own}/close`, {});
+      expect(await (await api.ask(key, 'PUT', path, { ...call, yieldMs: 0 })).json()).toEqual(first);
+      const other = await api.ask(key, 'PUT', path, { ...call, script: 'false' });
+      const problem = await problemOf(other);
+      expect([other.status, problem]).toMatchObject([409, { code: 'call_id_reused' }]);
+      expect(problem.detail).toMatch(/call id taken .* exec .*new id/);
+    }
+    expect(made).toEqual(['taken']);
   });
 
   test('goes on when its client leaves, and its answer can be asked for', async () => {

@@ -53,6 +53,12 @@ export interface RecordedApproval {
   readonly askedMsAgo: number;
 }
 
+/** What people were shown of a call that they are asked for: all of it, or how it begins. */
+export interface ShownBefore {
+  readonly whole: Readonly<Record<string, unknown>> | undefined;
+  readonly begins: string;
+}
+
 interface AskedOn {
   readonly request: ApprovalRequest;
   readonly decided: Promise<ApprovalOutcome>;
@@ -205,6 +211,18 @@ export class Approvals {
     await this.#files.write(request, outcome, !keep);
     if (keep) this.#approved.set(key, request);
     return outcome;
+  }
+
+  /** What a call that waited when its runner died was shown as, until it is made again; undefined: none did under this id. */
+  shownFor(callId: string): ShownBefore | undefined {
+    const left = [...[...this.#askedOn.values()].map(({ request }) => request), ...this.#approved.values()];
+    const subject = left.find((request) => request.at === 'call' && request.callId === callId)?.subject;
+    if (subject === undefined) return undefined;
+    const begins = subject.slice(0, subjectMax);
+    return {
+      begins,
+      whole: begins === subject ? (JSON.parse(subject) as Readonly<Record<string, unknown>>) : undefined,
+    };
   }
 
   /** Once every answer that has come is on record. */

@@ -91,6 +91,7 @@ const codes: Readonly<Record<ErrorCode, Cause>> = {
   image_not_allowed: { class: 'policy', attribution: 'policy', retryable: false },
   run_not_open: asked,
   call_exists: asked,
+  call_id_reused: asked,
   conflict: asked,
   outcome_unknown: ours,
   too_many_calls: many,

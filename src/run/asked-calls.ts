@@ -1,4 +1,3 @@
-import { boundArguments } from '../journal/bound-arguments.ts';
 import type { Journal, RecordEnd } from '../journal/writer.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Admitted } from './gate.ts';
@@ -19,25 +18,26 @@ export class AskedCalls {
   }
 
   /** Nothing may start before it resolves; what it returns records how the call ended. */
-  async intend(callId: string, { call, told }: Asked, slot: Pick<Admitted, 'number' | 'tags'>): Promise<RecordEnd> {
-    const { arguments: shown, argsDigest, wholly, whole } = await boundArguments(call);
+  async intend(callId: string, { request, told }: Asked, slot: Pick<Admitted, 'number' | 'tags'>): Promise<RecordEnd> {
+    const { arguments: shown, argsDigest, wholly, whole } = await request.bound();
     const tags = slot.tags.length === 0 ? {} : { tags: slot.tags.slice(0, tagsMax) };
-    const asked = { callId, tool: call.tool, arguments: shown, argsDigest, ...told };
+    const asked = { callId, tool: request.call.tool, arguments: shown, argsDigest, ...told };
     const end = await this.#journal.intend({ ...asked, count: slot.number, ...tags });
     if (!wholly) this.#kept.keep(whole);
     return end;
   }
 
-  async deny(callId: string, { call, told }: Asked, denial: Denial): Promise<ToolResult> {
-    const { argsDigest, whole } = await boundArguments(call);
+  async deny(callId: string, { request, told }: Asked, denial: Denial): Promise<ToolResult> {
+    const { argsDigest, whole } = await request.bound();
+    const { tool } = request.call;
     const by = told.by === undefined ? {} : { by: told.by };
     const { rule, reason } = denial;
     await this.#journal.append({
       type: 'call.denied',
-      data: { callId, tool: call.tool, argsDigest, ...by, rule, reason },
+      data: { callId, tool, argsDigest, ...by, rule, reason },
     });
     this.#kept.keep(whole);
-    return deniedResult(callId, call.tool, denial);
+    return deniedResult(callId, tool, denial);
   }
 
   /** What is being kept is kept before. */

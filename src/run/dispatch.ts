@@ -61,8 +61,10 @@ export class Dispatch {
 
   /** For a call that only looks at what is on record: where it is not refused, it leaves no entry. */
   async observe(callId: string, asked: Asked): Promise<ToolResult> {
-    const refused = this.#parts.gate.refuses(asked.call);
-    return refused === undefined ? runTool(this.context, callId, asked.call) : this.#asked.deny(callId, asked, refused);
+    const refused = this.#parts.gate.refuses(asked.request.call);
+    return refused === undefined
+      ? runTool(this.context, callId, asked.request.call)
+      : this.#asked.deny(callId, asked, refused);
   }
 
   /** `onAsked`: people are asked whether it may be made. */
@@ -73,7 +75,7 @@ export class Dispatch {
     making: Making,
   ): Promise<ToolResult> {
     const { attribution, commands, underWay } = this.#beside;
-    const { call } = asked;
+    const { call } = asked.request;
     const slot = await this.#parts.gate.admit(callId, call, onAsked);
     if (slot.kind === 'refused') return this.#asked.deny(callId, asked, slot);
     this.#setEnv.set(callId, slot.setEnv);

@@ -9,14 +9,17 @@ import { RunDir } from '../data-dir/run-dir.ts';
 import { newId } from '../ids.ts';
 import { fromBase64, fromText } from '../long-bytes.ts';
 import { jsonPieces } from '../long-json.ts';
+import { ToolCall } from '../tools/tool-call.ts';
 import { viewLong } from '../tools/bytes-view.ts';
 import type { BytesView, ToolResult } from '../tools/tool-result.ts';
 import { Answers } from './answers.ts';
+import { CallRequest } from './call-request.ts';
 
 const fileBytes = 16_777_216;
 /** Of processor time. In a row it took 90 to 220 ms to keep such an answer, and about as long to read or to send it. */
 const turnMsMax = 50;
 
+const request = new CallRequest(ToolCall.parse({ tool: 'read', path: 'a' }));
 let dir: RunDir;
 
 beforeEach(async () => {
@@ -39,7 +42,7 @@ test.each(Object.entries(contents))('nobody waits for 16 MiB of %s that are an a
     view = await viewLong(bytes);
   });
   const result = answerWith(view);
-  const kept = await longestTurn(() => answers.once('a', async () => result));
+  const kept = await longestTurn(() => answers.once('a', request, async () => result));
   let sentBytes = 0;
   const sent = await longestTurn(async () => {
     for (const piece of jsonPieces(result)) {

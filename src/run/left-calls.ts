@@ -44,7 +44,7 @@ export class LeftCalls {
       else if (answer !== undefined) answered.set(id, answer);
       else unknown.push(id);
     }
-    const unanswered = new Set([...story.intended].filter((id) => !answers.has(id)));
+    const unanswered = new Map([...story.intended].filter(([id]) => !answers.has(id)));
     return new LeftCalls({ running, ended, open: story.open, unanswered }, answered, unknown);
   }
 

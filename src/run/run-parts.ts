@@ -11,13 +11,13 @@ import type { EndedCall } from '../sandbox/ended-call.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { RunFingerprints } from './fingerprints.ts';
 import type { RunImage } from './snapshot.ts';
+import type { AskedBefore, CallRequest } from './call-request.ts';
 import type { Contexts } from './contexts.ts';
 import type { RunControl } from './control.ts';
 import type { RunDrift } from './drift.ts';
 import type { RunGate } from './gate.ts';
 import type { KeptArguments } from './kept-arguments.ts';
 import type { Intended } from './story.ts';
-import type { ToolCall } from '../tools/tool-call.ts';
 import type { ShellState } from '../tools/shell-state.ts';
 import type { BlobStore } from '../workspace/blobs.ts';
 import type { Base } from '../workspace/base/import.ts';
@@ -62,7 +62,7 @@ export interface Resumed {
   /** Intents without an outcome on record, by call. */
   readonly open: ReadonlyMap<string, Intended>;
   /** Calls that were made, and whose answer nobody has given. */
-  readonly unanswered: ReadonlySet<string>;
+  readonly unanswered: ReadonlyMap<string, AskedBefore>;
   /** Shell sessions, as they stood. */
   readonly sessions: ReadonlyMap<string, ShellState>;
   /** Commands and uploads since somebody last looked at what they write; times by the wall clock. */
@@ -80,6 +80,6 @@ export interface Told {
 }
 
 export interface Asked {
-  readonly call: ToolCall;
+  readonly request: CallRequest;
   readonly told: Told;
 }

@@ -15,6 +15,7 @@ import type { RunImage, RunSnapshot, RunSnapshotOptions } from './snapshot.ts';
 import type { Answers } from './answers.ts';
 import type { AttachedContext } from './contexts.ts';
 import { answerLate } from './late-answer.ts';
+import { CallRequest } from './call-request.ts';
 import { CallsUnderWay } from './calls-under-way.ts';
 import { Commands } from './commands.ts';
 import { Dispatch } from './dispatch.ts';
@@ -34,7 +35,8 @@ export type CloseReason = 'finished' | 'failed' | 'cancelled';
 
 /**
  * One delegated task, from open to closed. Promises:
- *  - every call goes its way on record (`dispatch.ts`), and the same call id twice is the same call: it never runs twice;
+ *  - every call goes its way on record (`dispatch.ts`), and the same call id twice is the same call: it never runs twice, and
+ *    whoever asks for something else under it is refused (`call_id_reused`);
  *  - once somebody has asked for its end no call begins;
  *  - whatever fails as it closes, nothing of its sandbox is left that recovery does not find.
  */
@@ -87,14 +89,18 @@ export class Run {
   /** Every tool call goes this way. Failures of the agent's own making are results; `RunnerError` is for ours. */
   async call(callId: string, input: ToolCallInput, told: Told = {}): Promise<ToolResult> {
     const call = parseCall(callId, input);
-    if (isObserver(call)) return this.#dispatch.observe(callId, { call, told });
+    const request = new CallRequest(call);
+    if (isObserver(call)) return this.#dispatch.observe(callId, { request, told });
+    const left = this.#parts.resumed?.unanswered.get(callId);
+    if (left !== undefined) await request.refuseOther(callId, left);
+    const shown = this.#parts.resumed && this.#parts.approvals.shownFor(callId);
+    if (shown !== undefined) await request.refuseOtherThanShown(callId, shown);
     const waiting = this.#waiting.get(callId) ?? new WaitingCall();
-    const answer = this.#answers.once(callId, (making) => {
-      if (this.#parts.resumed?.unanswered.has(callId) === true)
-        return answerLate(this.#dispatch.context, callId, call, making);
+    const answer = this.#answers.once(callId, request, (making) => {
+      if (left !== undefined) return answerLate(this.#dispatch.context, callId, call, making);
       this.#refuseClosed();
       this.#waiting.set(callId, waiting);
-      const asked = { call, told };
+      const asked = { request, told };
       const dispatched = this.#dispatch
         .make(callId, asked, waiting.onAsked, making)
         .finally(() => this.#waiting.delete(callId));

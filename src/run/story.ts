@@ -7,6 +7,7 @@ import { EgressBefore } from '../egress/kept.ts';
 import type { Entry, EntryData } from '../journal/entry.ts';
 import { readEntries } from '../journal/read.ts';
 import { riskLevels } from '../policy/language/fields.ts';
+import { askedBefore, type AskedBefore } from './call-request.ts';
 import type { GateChange } from './gate.ts';
 
 /** A call whose intent is on record. */
@@ -14,7 +15,7 @@ export type Intended = EntryData<'call.intended'>;
 
 /**
  * What a journal says of a run that is to go on: how it was opened, what it has spent, what was taken away from it, what people
- * were asked, and which calls have no outcome. Memory: an id for each call.
+ * were asked, and which calls have no outcome. Memory: an id and a digest for each call.
  */
 export class RunStory {
   opened: EntryData<'run.opened'> | undefined;
@@ -32,7 +33,7 @@ export class RunStory {
   readonly drift: EntryData<'drift.found'>[] = [];
   /** Without an outcome. */
   readonly open = new Map<string, Intended>();
-  readonly intended = new Set<string>();
+  readonly intended = new Map<string, AskedBefore>();
   /** Calls that may have written files, since somebody last looked; when they began, by the wall clock. */
   readonly writers = new Map<string, number>();
   readonly #denied = new Set<string>();
@@ -137,7 +138,7 @@ export class RunStory {
 
   #countCall(call: Intended, mono: number): void {
     this.open.set(call.callId, call);
-    this.intended.add(call.callId);
+    this.intended.set(call.callId, askedBefore(call));
     this.#spent.calls = Math.max(this.#spent.calls, call.count);
     this.#spent.deniedInARow = 0;
     for (const tag of call.tags ?? []) this.#byTag.set(tag, (this.#byTag.get(tag) ?? 0) + 1);

@@ -4,6 +4,7 @@ import { RunnerError } from '../errors.ts';
 import { exitCodeOf } from '../sandbox/outcome.ts';
 import { findOutput } from '../sandbox/find-output.ts';
 import { findAnswer } from '../run/answers.ts';
+import type { CallRequest } from '../run/call-request.ts';
 import { findEndedCall, type EndedCall } from '../sandbox/ended-call.ts';
 import { replyOutput } from '../tools/output-reply.ts';
 import { renderText } from '../tools/result-text.ts';
@@ -30,9 +31,13 @@ export async function answerOf({ dir, open }: KnownRun, callId: string, waitMs: 
   throw new RunnerError('call_not_found', `run ${dir.id} has no answer to a call ${callId}`);
 }
 
-/** Of a run that is not open here. */
-export async function recordedAnswer(dir: RunDir, callId: string): Promise<ToolResult | undefined> {
-  const answer = await findAnswer(dir, callId);
+/** Of a run that is not open here. Throws `call_id_reused` where `request` is another one. */
+export async function recordedAnswer(
+  dir: RunDir,
+  callId: string,
+  request?: CallRequest,
+): Promise<ToolResult | undefined> {
+  const answer = await findAnswer(dir, callId, request);
   if (answer?.data?.kind !== 'exec' || answer.data.state === 'ended') return answer;
   const ended = await findEndedCall(dir.callsDir, callId);
   return ended === undefined ? answer : withEnd(answer, answer.data, ended);

@@ -1,5 +1,7 @@
+import { CallRequest } from '../run/call-request.ts';
 import type { Scope } from '../store/key-row.ts';
 import { isObserver, type ToolCallInput } from '../tools/tool-call.ts';
+import { parseCall } from '../tools/parse-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { Access } from './access.ts';
 import { answerOf, outputOf, recordedAnswer, type WaitFor } from './call-answers.ts';
@@ -31,12 +33,13 @@ export class CallDesk {
     this.#parts = parts;
   }
 
-  /** The same id is the same call, whoever waits for it; of a closed run it is what was answered. */
+  /** The same id is the same call, whoever waits for it; of a closed run it is what was answered. Throws `call_id_reused`. */
   async make(principal: Principal, runId: string, callId: string, input: ToolCallInput): Promise<ToolResult> {
     const { ask, live, known, find, participants, record } = this.#parts;
     ask(principal, 'call');
     if (live.get(runId) === undefined) {
-      const recorded = await recordedAnswer(known(principal, runId).dir, callId);
+      const { dir } = known(principal, runId);
+      const recorded = await recordedAnswer(dir, callId, new CallRequest(parseCall(callId, input)));
       if (recorded !== undefined) return recorded;
     }
     const entry = find(principal, runId, 'call');

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { RunRow } from '../store/runs.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { RunnerError } from '../errors.ts';
 import { CallRecord } from './call-record.ts';
 import { EventLog } from './event-log.ts';
 import { OpenRun } from './open-run.ts';
@@ -56,6 +57,17 @@ test.each([
     await expect.poll(events).toEqual(['call.started', `call.ended ${outcome}`]);
   },
 );
+
+test('another request under the id of a call is refused, and nothing is told of the call for it', async () => {
+  const { entry, events, record, decide } = waitingRun();
+  await record.make(entry, ann, 'c', call);
+  const reused = new RunnerError('call_id_reused', 'call id c was used before');
+  Object.assign(entry.run, { call: () => Promise.reject(reused) });
+  for (let times = 0; times < 2; times++) await expect(record.make(entry, ann, 'c', call)).rejects.toBe(reused);
+  expect(events()).toEqual(['call.started']);
+  decide(done);
+  await expect.poll(events).toEqual(['call.started', 'call.ended done']);
+});
 
 test('nobody who stops the service waits for people to decide', async () => {
   const { entry, record } = waitingRun();

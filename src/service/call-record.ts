@@ -1,3 +1,4 @@
+import { isRunnerError } from '../errors.ts';
 import { isObserver, ToolCall, type ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
 import type { EventLog } from './event-log.ts';
@@ -83,7 +84,8 @@ export class CallRecord {
       const ms = Math.round((performance.now() - mark.beganMs) * 1000) / 1000;
       this.#events.push({ type: 'call.ended', at: now(), ...common, outcome, ms }, row);
     };
-    const fail = (): void => {
+    const fail = (error: unknown): void => {
+      if (known !== undefined && isRunnerError(error, 'call_id_reused')) return; // of the call itself it says nothing
       if (seen.get(callId) === mark) seen.delete(callId); // it may never have been made
       tellEnd('failed');
     };

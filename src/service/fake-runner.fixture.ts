@@ -18,6 +18,7 @@ import { describeTools } from '../tools/describe.ts';
 import { parseCall } from '../tools/parse-call.ts';
 import type { ToolCallInput } from '../tools/tool-call.ts';
 import type { ToolResult } from '../tools/tool-result.ts';
+import { CallRequest } from '../run/call-request.ts';
 import { encodeTaken } from '../run/snapshot.ts';
 import { ApprovalDesk } from './approval-desk.ts';
 import type { DiskState } from './disk-room.ts';
@@ -45,7 +46,7 @@ export class FakeRun {
   gate: Promise<void> = Promise.resolve();
   /** What closing fails with. */
   stuck: Error | undefined;
-  readonly #answers = new Map<string, Promise<ToolResult>>();
+  readonly #answers = new Map<string, { readonly request: CallRequest; readonly answer: Promise<ToolResult> }>();
   #lose: (loss: { code: string; reason: string }) => void = () => undefined;
 
   constructor(id: string, dir: RunDir, policy: LoadedPolicy) {
@@ -59,17 +60,21 @@ export class FakeRun {
 
   async call(callId: string, input: ToolCallInput): Promise<ToolResult> {
     const call = parseCall(callId, input);
+    const request = new CallRequest(call);
     const known = this.#answers.get(callId);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      await request.refuseOther(callId, await known.request.asked());
+      return known.answer;
+    }
     this.made.push(callId);
     const result: ToolResult = { callId, tool: call.tool, ok: true, text: 'done', data: { kind: 'done' }, error: null };
     const answer = this.gate.then(() => result);
-    this.#answers.set(callId, answer);
+    this.#answers.set(callId, { request, answer });
     return answer;
   }
 
   async answer(callId: string): Promise<ToolResult | undefined> {
-    return this.#answers.get(callId);
+    return this.#answers.get(callId)?.answer;
   }
 
   isPast(callId: string): boolean {

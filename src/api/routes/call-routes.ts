@@ -23,7 +23,8 @@ export const callRoutes: readonly Route[] = [
     operation: 'makeCall',
     tag,
     summary:
-      'Makes a tool call. The same id is the same call: it never runs twice, and asking again gives the recorded answer. ' +
+      'Makes a tool call. The same id is the same call: it never runs twice, and asking again gives the recorded answer; ' +
+      'another request under it is refused (`call_id_reused`). ' +
       'Nobody who stops waiting ends it. More than 4 MiB come as bytes: by `/payload`, or the routes of files and archives.',
     scope: 'call',
     params,
