@@ -26,8 +26,7 @@ test('what is typed and not read is bounded by its bytes, and by its number', as
   const output = { read: () => new Promise(() => undefined), exitCode: null };
   const service = {
     find: () => ({ run: { findCommand: () => command } }),
-    output: async () => output,
-    call: async () => ({ error: null }),
+    calls: { output: async () => output, make: async () => ({ error: null }) },
   } as unknown as Service;
   const attach = async (): Promise<Typist> => {
     const terminal = await Terminal.attach(service, {} as Principal, { run: 'r', callId: 'c', offset: 0 });

@@ -64,9 +64,9 @@ export class SandboxCalls {
   async start(link: Link, callId: string, spec: ExecSpec): Promise<RunningCall> {
     if (!callIdPattern.test(callId))
       throw new RunnerError('invalid_request', `${JSON.stringify(callId)} cannot be a call's id`);
-    if (this.#ids.has(callId))
-      throw new RunnerError('call_exists', `call ${callId} has been started before; a call runs once`);
-    await this.#room();
+    while (this.#settling.size > 0 && this.#running.size + this.#settling.size >= commandsMax)
+      await Promise.race([...this.#settling].map((call) => call.gone));
+    this.#admit(callId); // until it is among those that run, nobody else has a turn
     const terms = callTerms(spec, this.#outputMaxBytes);
     const pieces = encodeExec(spec, terms);
     const identity = { id: callId, number: this.#takeNumber(), startedMs: awakeNow(), terms };
@@ -80,9 +80,9 @@ export class SandboxCalls {
     return call;
   }
 
-  async #room(): Promise<void> {
-    while (this.#settling.size > 0 && this.#running.size + this.#settling.size >= commandsMax)
-      await Promise.race([...this.#settling].map((call) => call.gone));
+  #admit(callId: string): void {
+    if (this.#ids.has(callId))
+      throw new RunnerError('call_exists', `call ${callId} has been started before; a call runs once`);
     if (this.#running.size < commandsMax) return;
     throw new RunnerError(
       'too_many_calls',
