@@ -13,13 +13,15 @@ import { filesToRepeat, judge, linesOf, Report } from './suite/verdict.ts';
  */
 const only = process.argv.slice(2);
 const folder = temporaryFolder();
+/** A file that is run once more meets the same cases: what its seed made fail fails again. */
+const seed = process.env['GLOVEBOX_SEED'] ?? String(Math.floor(Math.random() * 2 ** 31));
 const projects = ['unit', 'together', 'by-twos', 'timed', 'engine'].flatMap((name) => ['--project', name]);
 
 /** Undefined where vitest ended before it could say anything, or with an error that it did not report. */
 async function vitest(files: readonly string[]): Promise<Report | undefined> {
   const path = join(folder.path, 'report.json');
   rmSync(path, { force: true });
-  const env = { GLOVEBOX_TEST_REPORT: path, TMPDIR: folder.path };
+  const env = { GLOVEBOX_TEST_REPORT: path, TMPDIR: folder.path, GLOVEBOX_SEED: seed };
   const { exitCode } = await execa('npx', ['vitest', 'run', ...projects, ...files], {
     env,
     stdio: 'inherit',
@@ -45,7 +47,7 @@ async function checks(): Promise<boolean> {
 
 /** Of all that vitest runs, with what failed run once more. */
 async function tests(): Promise<{ first: Report; again: ReadonlyMap<string, Report | undefined> }> {
-  console.log('== unit and engine tests');
+  console.log(`== unit and engine tests, GLOVEBOX_SEED=${seed}`);
   const first = (await vitest(only)) ?? { files: [], errors: ['vitest left no report'] };
   const again = new Map<string, Report | undefined>();
   for (const file of filesToRepeat(first)) {
