@@ -2,6 +2,7 @@ import pc from 'picocolors';
 import type { DiffView } from '../contract/diff-view.ts';
 import { printable } from '../journal/printable.ts';
 import { bytesText } from './terminal.ts';
+import { plural } from '../plural.ts';
 
 /** What a person wants to see of what a run proposes: what changed, what was refused or held back, what went wrong before (`earlier`), and what to type next. */
 export function candidateLines(run: string, diff: DiffView, earlier: readonly string[] = []): string[] {
@@ -32,7 +33,7 @@ export function candidateLines(run: string, diff: DiffView, earlier: readonly st
   const due = diff.due.length > 0 ? [`  before it is put to use: ${diff.due.join(', ')}`] : [];
   const scratch =
     diff.scratch.files > 0
-      ? [pc.dim(`  scratch: ${diff.scratch.files} files, ${bytesText(diff.scratch.bytes)}, never exported`)]
+      ? [pc.dim(`  scratch: ${plural(diff.scratch.files, 'file')}, ${bytesText(diff.scratch.bytes)}, never exported`)]
       : [];
   return [
     '',

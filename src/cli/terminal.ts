@@ -1,5 +1,6 @@
 import pc from 'picocolors';
 import { printable, printableJson } from '../journal/printable.ts';
+import { plural } from '../plural.ts';
 
 /**
  * Lines for people, on stderr where stdout belongs to a command or to a machine. Whatever came into them, from a sandbox or from a
@@ -49,7 +50,7 @@ export function quote(text: string, linesMax: number): string {
       ? lines
       : [
           ...lines.slice(0, Math.ceil(linesMax / 2)),
-          `… ${lines.length - linesMax} more lines …`,
+          `… ${plural(lines.length - linesMax, 'more line')} …`,
           ...lines.slice(-Math.floor(linesMax / 2)),
         ];
   return shown.map((line) => pc.dim('    │ ') + (line.length > width ? `${line.slice(0, width)}…` : line)).join('\n');

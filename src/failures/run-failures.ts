@@ -41,7 +41,7 @@ export class RunFailures {
       }
       case 'workspace.collected': {
         for (const [kind, count] of Object.entries(entry.data.findings))
-          if (!harmless.has(kind))
+          if (!harmlessFindings.has(kind))
             this.#put(
               `diff ${kind}`,
               kind === 'held_back' ? refused : outside,
@@ -117,8 +117,13 @@ const lost: Cause = { class: 'infrastructure', attribution: 'infrastructure', re
 const refused: Cause = { class: 'approval', attribution: 'policy', retryable: false };
 const outside: Cause = { class: 'constraint_violation', attribution: 'agent', retryable: false };
 
-/** Noted at the export: made safe and exported, or kept inside as the policy has it. */
-const harmless: ReadonlySet<string> = new Set(['mode_normalised', 'hard_link', 'odd_name', 'base_in_scratch']);
+/** Findings that are only noted at the export: made safe and exported, or kept inside as the policy has it. */
+export const harmlessFindings: ReadonlySet<string> = new Set([
+  'mode_normalised',
+  'hard_link',
+  'odd_name',
+  'base_in_scratch',
+]);
 
 /** What came back, where that was no answer to go on with. */
 function causeOfAnswer({ result, status = 0 }: EntryData<'egress.ended'>): Cause | undefined {

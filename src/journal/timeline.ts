@@ -1,6 +1,7 @@
 import type { Entry, EntryOutcome } from './entry.ts';
 import { printable } from './printable.ts';
 import { entryText } from './render.ts';
+import { plural } from '../plural.ts';
 
 /** Something that a reader of a run has to know, with the time; printable. */
 export interface Moment {
@@ -120,7 +121,7 @@ class Between {
     const calls = [...this.#tools.values()].reduce((sum, count) => sum + count, 0);
     const byTool = [...this.#tools].sort(([, a], [, b]) => b - a).map(([tool, count]) => `${tool} ${count}`);
     const parts = [
-      ...(calls === 0 ? [] : [`${calls} ${calls === 1 ? 'call' : 'calls'} (${byTool.join(', ')})`]),
+      ...(calls === 0 ? [] : [`${plural(calls, 'call')} (${byTool.join(', ')})`]),
       ...(this.#unsuccessful === 0 ? [] : [`${this.#unsuccessful} ended without success`]),
       ...this.#denied.text('denied by'),
       ...this.#refused.text('refused on the network:'),

@@ -9,6 +9,7 @@ import { candidateDocument, type Candidate } from '../workspace/changes/candidat
 import type { Base } from '../workspace/base/import.ts';
 import { digestOfChangeSet } from '../workspace/manifest.ts';
 import { makePatch } from '../workspace/patch/patch.ts';
+import { plural } from '../plural.ts';
 
 /** A change that stays behind. */
 export interface HeldChange {
@@ -119,7 +120,7 @@ async function askFor(
     at: 'export',
     subject: [...lines, ...more].join('\n'),
     rule: `approvals.${category}`,
-    reach: `${paths.length} changed ${paths.length === 1 ? 'path leaves' : 'paths leave'} the sandbox with the diff`,
+    reach: `${plural(paths.length, 'changed path leaves', 'changed paths leave')} the sandbox with the diff`,
     digest: bindingOf(subject, { policy: ask.policy, base: base.digest, run: ask.run }),
     terms,
   });

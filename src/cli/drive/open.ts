@@ -7,6 +7,7 @@ import type { CliContext } from '../context.ts';
 import { Interruption } from '../interruption.ts';
 import { openService, workspacePath } from '../service.ts';
 import { print, printJson, say } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly name?: string;
@@ -71,7 +72,7 @@ async function requestOf(options: Options): Promise<OpenRunInput> {
 async function upload(client: GloveboxClient, directory: string, signal: AbortSignal): Promise<string> {
   const { packWorkspace } = await import('./pack-workspace.ts');
   const { id, files, bytes } = await client.workspaces.upload(packWorkspace(resolve(directory)), signal);
-  say(`glovebox: uploaded ${files} files, ${Math.ceil(bytes / 1024)} KiB, as workspace ${id}`);
+  say(`glovebox: uploaded ${plural(files, 'file')}, ${Math.ceil(bytes / 1024)} KiB, as workspace ${id}`);
   return id;
 }
 

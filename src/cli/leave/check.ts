@@ -13,6 +13,7 @@ import { believedKeys } from './believed-keys.ts';
 import { Exit, exitCodes, type CliContext } from '../context.ts';
 import { atRun, type RunPlace } from '../run-place.ts';
 import { print, printJson } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly head?: string;
@@ -90,7 +91,7 @@ function wholeLines({ manifest, digest, signedBy, facts }: CheckedBundle): reado
   return [
     `${pc.green('WHOLE')}: run ${run}, signed by key ${signedBy}`,
     `  manifest ${digest}`,
-    `  ${changes.length} changes on ${from}, risk ${risk}; ${flagged.length} to be looked at twice`,
+    `  ${plural(changes.length, 'change')} on ${from}, risk ${risk}; ${flagged.length} to be looked at twice`,
     `  verification: ${verification === undefined ? pc.yellow('none') : verification.verdict}`,
     ...(replay === undefined ? [] : [`  replay: ${replay.verdict}`]),
     `  journal: ${journal.entries} entries, head ${journal.head}`,

@@ -10,6 +10,7 @@ import { Exit, exitCodes, type CliContext } from '../context.ts';
 import { Interruption } from '../interruption.ts';
 import { atRun } from '../run-place.ts';
 import { print, printJson, say } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly network?: boolean;
@@ -90,9 +91,7 @@ function closingLines({ record, digest }: KeptReplay): readonly string[] {
     ...(divergence === undefined ? [] : divergenceLines(divergence)),
     ...first(leftOut, ({ callId, why }) => pc.yellow(`  ${callId === undefined ? '' : `call ${callId}: `}${why}`)),
     ...noise.met.map(({ by, declared, lines }) =>
-      pc.dim(
-        `  noise: ${lines} ${lines === 1 ? 'line' : 'lines'} by ${declared === 'policy' ? `the policy's ${by}` : by}`,
-      ),
+      pc.dim(`  noise: ${plural(lines, 'line')} by ${declared === 'policy' ? `the policy's ${by}` : by}`),
     ),
     ...first(notes, (note) => pc.dim(`  note: ${note}`)),
     pc.dim(`  replay ${digest}, made in run ${replayed.run.slice(0, 12)}`),

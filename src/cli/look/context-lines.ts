@@ -1,6 +1,7 @@
 import pc from 'picocolors';
 import type { ContextView } from '../../contract/context-view.ts';
 import { printable } from '../../journal/printable.ts';
+import { plural } from '../../plural.ts';
 
 type Named = ContextView['worker'];
 
@@ -10,7 +11,7 @@ export function contextLines(view: ContextView): readonly string[] {
   return [
     pc.bold(`run ${run}`),
     ...parts.map(partLine),
-    ...applied.map((one) => `  with ${one.changes} changes of run ${one.run} ${pc.dim(one.digest)}`),
+    ...applied.map((one) => `  with ${plural(one.changes, 'change')} of run ${one.run} ${pc.dim(one.digest)}`),
     ...(snapshots.length === 0 ? [] : ['', pc.bold('context snapshots'), ...snapshots.map(snapshotLine)]),
     '',
     ...inForceLines(view),

@@ -10,6 +10,7 @@ import { printable } from '../../journal/printable.ts';
 import type { CliContext } from '../context.ts';
 import { atOwnService, atRun } from '../run-place.ts';
 import { print, printJson } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 const shownMax = 4;
 
@@ -59,7 +60,7 @@ function linesOf({ fingerprint, ...of }: { readonly fingerprint: Fingerprint } &
     const entries = Object.entries(section.evidence);
     const count = entries.length + section.more;
     const shown = entries.slice(0, shownMax).map(([key, value]) => `${key}=${value.slice(0, 60)}`);
-    const said = count > shownMax ? `${count} entries` : shown.join(', ');
+    const said = count > shownMax ? plural(count, 'entry', 'entries') : shown.join(', ');
     const digest = momentSections.has(name) ? '-'.repeat(12) : section.digest.slice(7, 19);
     return `${name.padEnd(13)} ${digest}  ${printable(said)}`;
   });

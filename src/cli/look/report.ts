@@ -16,6 +16,7 @@ import type { Verification } from '../../verify/verification.ts';
 import { atRun, type RunPlace } from '../run-place.ts';
 import { durationText, print, printJson } from '../terminal.ts';
 import { version } from '../../version.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly junit?: string;
@@ -88,7 +89,7 @@ function isHeld({ violations }: RunReport, failOn: Options['failOn']): boolean {
 }
 
 function linesOf({ run, policy, outcome, calls, changes, violations, verification, ms }: RunReport): readonly string[] {
-  const counts = `${calls.length} calls, ${changes.length} changes, ${violations.length} violations`;
+  const counts = `${plural(calls.length, 'call')}, ${plural(changes.length, 'change')}, ${plural(violations.length, 'violation')}`;
   const shown = violations.slice(0, shownMax).map((violation) => {
     const level = levelOf(violation);
     const color = level === 'error' ? pc.red : pc.yellow;

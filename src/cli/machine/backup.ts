@@ -5,6 +5,7 @@ import { loadConfig } from '../../config.ts';
 import { restore } from '../../backup/restore.ts';
 import { Exit, exitCodes, type CliContext } from '../context.ts';
 import { bytesText, print, printJson, say } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 export function backupCommand(program: Command, context: CliContext): void {
   program
@@ -20,7 +21,7 @@ export function backupCommand(program: Command, context: CliContext): void {
         ...(signedWith === undefined ? {} : { signedWith }),
       });
       if (options.json === true) return printJson(record);
-      print(`${record.runs} runs, ${record.files} files, ${bytesText(record.bytes)} in ${dir}`);
+      print(`${plural(record.runs, 'run')}, ${plural(record.files, 'file')}, ${bytesText(record.bytes)} in ${dir}`);
     });
 }
 

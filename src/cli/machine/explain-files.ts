@@ -8,6 +8,7 @@ import { loadPolicyFor } from '../../policy/layers/repository-layer.ts';
 import { explainFiles, type ExplainedFile, type FilesExplained } from '../../workspace/scope/explain.ts';
 import type { CliContext } from '../context.ts';
 import { bytesText, print, printJson, table } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly policy?: string;
@@ -71,7 +72,7 @@ function inputLines(inputs: readonly ExplainedInput[]): readonly string[] {
   const rows = inputs.map(({ source, target, files, refused }) => [
     refused === undefined ? 'input' : pc.red('refused'),
     printable(target),
-    files === undefined ? '' : `${files} files`,
+    files === undefined ? '' : plural(files, 'file'),
     pc.dim(printable(refused ?? `inputs ${source}, read-only`)),
   ]);
   return ['', table(rows)];

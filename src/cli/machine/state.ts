@@ -4,6 +4,7 @@ import { repairStore } from '../../store/repair.ts';
 import { Store } from '../../store/store.ts';
 import { Exit, exitCodes, type CliContext } from '../context.ts';
 import { print, printJson, say } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 /** `state.db`: what a service asks for across runs. */
 export function stateCommand(program: Command, context: CliContext): void {
@@ -37,7 +38,7 @@ async function repair(options: { json?: boolean }, context: CliContext): Promise
     const repaired = await repairStore(dataDir);
     if (options.json === true) return printJson(repaired);
     const { added, kept, salvaged, lost, unreadable } = repaired;
-    print(`${added.length} runs from their journals`);
+    print(`${plural(added.length, 'run')} from their journals`);
     for (const [table, rows] of Object.entries(salvaged)) print(`${rows} rows of ${table} from the old file`);
     if (kept !== undefined) print(`the old file is kept as ${kept}`);
     for (const table of lost) say(`the rest of ${table} could not be read`);

@@ -2,16 +2,17 @@ import type { Category } from '../../workspace/changes/category.ts';
 import { makePatch } from '../../workspace/patch/patch.ts';
 import type { Subject } from '../subject.ts';
 import { builtin, type Judged } from './gate-result.ts';
+import { plural } from '../../plural.ts';
 
 /** Whether somebody can read the diff: how much it is, and how much of it a program has made. */
 export async function diffQualityGate({ snapshot, classified, blobs, rules }: Subject): Promise<Judged> {
   const { files, lines, generated, binary } = rules.diff;
   const patch = await makePatch(snapshot.base.tree, snapshot.changeSet, blobs);
   const changed = patch.files.reduce((sum, { added = 0, removed = 0 }) => sum + added + removed, 0);
-  const counts = `${patch.files.length} files, ${changed} lines`;
+  const counts = `${plural(patch.files.length, 'file')}, ${plural(changed, 'line')}`;
   const large = [
     ...(patch.files.length > files
-      ? [`${patch.files.length} files; ${files} are what the policy takes for readable`]
+      ? [`${plural(patch.files.length, 'file')}; ${files} are what the policy takes for readable`]
       : []),
     ...(changed > lines ? [`${changed} lines; ${lines} are what the policy takes for readable`] : []),
   ];

@@ -1,5 +1,6 @@
 import type { Subject } from '../subject.ts';
 import { builtin, type Judged } from './gate-result.ts';
+import { plural } from '../../plural.ts';
 
 /** Whether something in the changes runs later on somebody's machine without being asked for by name. */
 export function executionBearingGate({ classified }: Subject): Judged {
@@ -8,7 +9,7 @@ export function executionBearingGate({ classified }: Subject): Judged {
   return builtin(
     'execution_bearing',
     'needs_review',
-    `${found.length} ${found.length === 1 ? 'change runs' : 'changes run'} on other machines without being asked for`,
+    `${plural(found.length, 'change runs', 'changes run')} on other machines without being asked for`,
     found.map(({ path, status }) => `${path}: ${status}`),
     { class: 'constraint_violation', attribution: 'agent' },
   );

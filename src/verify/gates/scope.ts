@@ -1,9 +1,11 @@
+import { harmlessFindings } from '../../failures/run-failures.ts';
 import { Findings } from '../../workspace/changes/findings.ts';
 import { keepSafeChanges } from '../../workspace/changes/export-check.ts';
 import { TreeIndex } from '../../workspace/changes/tree-index.ts';
 import { Scope } from '../../workspace/scope/scope.ts';
 import type { Subject } from '../subject.ts';
 import { builtin, type Judged } from './gate-result.ts';
+import { plural } from '../../plural.ts';
 
 /** Whether what is proposed is what the policy lets out; held against it once more, from the change set alone. */
 export function scopeGate({ snapshot, findings, outcome }: Subject): Judged {
@@ -21,7 +23,7 @@ export function scopeGate({ snapshot, findings, outcome }: Subject): Judged {
     return builtin(
       'scope',
       'failed',
-      `${outside.length + unsafe.length} changes are not what the policy lets out`,
+      `${plural(outside.length + unsafe.length, 'change is', 'changes are')} not what the policy lets out`,
       [...outside.map((path) => `${path}: outside the write scope`), ...unsafe],
       failure,
     );
@@ -36,7 +38,7 @@ export function scopeGate({ snapshot, findings, outcome }: Subject): Judged {
         attribution: 'agent',
       },
     );
-  const left = Object.entries(findings).filter(([kind]) => !harmless.has(kind));
+  const left = Object.entries(findings).filter(([kind]) => !harmlessFindings.has(kind));
   const counted = left.map(([kind, count]) => `${count} × ${kind.replaceAll('_', ' ')}`);
   if (left.length > 0)
     return builtin(
@@ -46,8 +48,5 @@ export function scopeGate({ snapshot, findings, outcome }: Subject): Judged {
       counted,
       failure,
     );
-  return builtin('scope', 'passed', `${changeSet.changes.size} changes, all in the write scope`);
+  return builtin('scope', 'passed', `${plural(changeSet.changes.size, 'change')}, all in the write scope`);
 }
-
-/** Noted: made safe and exported, or kept inside as the policy has it. */
-const harmless: ReadonlySet<string> = new Set(['mode_normalised', 'hard_link', 'odd_name', 'base_in_scratch']);
