@@ -2,12 +2,12 @@ import { readdirSync, statSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { findOutput } from '../src/sandbox/find-output.ts';
 import { Sandbox } from '../src/sandbox/sandbox.ts';
 import { Boxes } from './fixtures/box.ts';
+import { compiled } from '../src/program.fixture.ts';
 
 describe('a runner that is killed in the middle of output', () => {
   let boxes: Boxes;
@@ -28,8 +28,8 @@ describe('a runner that is killed in the middle of output', () => {
 
   async function dieAfter(bytes: number): Promise<{ containerId: string; directory: string }> {
     const directory = await mkdtemp(join(boxes.directory, 'killed-'));
-    const program = fileURLToPath(new URL('fixtures/dying-runner.ts', import.meta.url));
-    const runner = execa(process.execPath, ['--import', 'tsx', program, directory, boxes.image, ...scripts], {
+    const program = await compiled(new URL('fixtures/dying-runner.ts', import.meta.url));
+    const runner = execa(process.execPath, [program, directory, boxes.image, ...scripts], {
       reject: false,
     });
     const containerId = await new Promise<string>((resolve, reject) => {

@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DockerEngine } from '../src/engine/docker/docker-engine.ts';
@@ -12,6 +11,7 @@ import { Bench, smallPolicyText } from './fixtures/bench.ts';
 import { cuttable, ways } from './fixtures/cuttable-engine.ts';
 import { Outside } from './fixtures/outside.ts';
 import { underEachRuntime } from './security/fixtures/host.ts';
+import { compiled } from '../src/program.fixture.ts';
 
 /** What is left of a way out when something of it breaks: nothing, until it is whole again. */
 const facts = await (await DockerEngine.connect()).describe();
@@ -94,8 +94,8 @@ underEachRuntime(facts, (runtime) => {
   test('a runner that is killed in the middle of a transfer: nothing more passes, and the record is closed as cut', async () => {
     const bench = await Bench.make();
     const script = `exec 3<>/dev/tcp/db.internal/5432; (cat <&3 >/dev/null &) ; while :; do echo x >&3; sleep 0.01; done`;
-    const program = fileURLToPath(new URL('fixtures/dying-run.ts', import.meta.url));
-    const argv = ['--import', 'tsx', program, bench.dataDir.path, policyText(runtime), '{}', '', script];
+    const program = await compiled(new URL('fixtures/dying-run.ts', import.meta.url));
+    const argv = [program, bench.dataDir.path, policyText(runtime), '{}', '', script];
     const child = execa(process.execPath, argv, { reject: false, stderr: 'inherit' });
     try {
       await until(() => Promise.resolve(outside.connected === 1));

@@ -1,7 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { poolFailpoints } from '../src/failpoint.ts';
@@ -13,6 +12,7 @@ import { recover } from '../src/recovery.ts';
 import { Runner, type OpenRequest, type Run } from '../src/runner.ts';
 import { BaseStore } from '../src/workspace/base/bases.ts';
 import { Bench, smallPolicy, smallPolicyText } from './fixtures/bench.ts';
+import { compiled } from '../src/program.fixture.ts';
 
 /** Sandboxes that are made before anybody asks for them: only for whom they fit, and as fresh as any other. */
 let bench: Bench;
@@ -331,9 +331,9 @@ async function sharedInput(): Promise<string> {
 
 /** A process with a runner and a pool, killed where it says, or when it has said how far it is. */
 async function dies(at: string): Promise<void> {
-  const program = fileURLToPath(new URL('fixtures/dying-pool.ts', import.meta.url));
+  const program = await compiled(new URL('fixtures/dying-pool.ts', import.meta.url));
   const env = at.includes('.') ? { GLOVEBOX_FAILPOINT: `${at}:kill` } : {};
-  const argv = ['--import', 'tsx', program, bench.dataDir.path, smallPolicyText(), at];
+  const argv = [program, bench.dataDir.path, smallPolicyText(), at];
   const dying = execa(process.execPath, argv, { env, reject: false, timeout: 30_000 });
   dying.stdout.on('data', (chunk: Buffer) => {
     if (chunk.toString().includes(`${at}\n`)) dying.kill('SIGKILL');

@@ -22,6 +22,7 @@ const leaves = [
   'long-json.ts',
   'token-bucket.ts',
   'version.ts',
+  'plural.ts',
 ];
 const mayImport: Record<string, readonly string[]> = {
   'errors.ts': [],
@@ -32,6 +33,8 @@ const mayImport: Record<string, readonly string[]> = {
   'slots.ts': [],
   'long-bytes.ts': ['digest.ts'],
   'long-json.ts': [],
+  'plural.ts': [],
+  'program.fixture.ts': ['ids.ts'],
   'token-bucket.ts': [],
   'version.ts': [],
   'deadline.ts': ['errors.ts'],

@@ -20,6 +20,7 @@ import { Store } from '../store/store.ts';
 import { BlobStore } from '../workspace/blobs.ts';
 import { backUp } from './backup.ts';
 import { restore } from './restore.ts';
+import { compiled } from '../program.fixture.ts';
 
 let root: string;
 let dataDir: DataDir;
@@ -152,7 +153,7 @@ describe('a backup while a service writes', () => {
     import { opened, intended, ended } from '${source('../journal/story.fixture.ts')}';
     import { Store } from '${source('../store/store.ts')}';
     import { BlobStore } from '${source('../workspace/blobs.ts')}';
-    const dataDir = await DataDir.open(process.argv[1]);
+    const dataDir = await DataDir.open(process.argv[2]);
     const store = Store.open(dataDir.path);
     const blobs = await BlobStore.open(dataDir.blobsDir);
     const say = (what) => process.stdout.write(JSON.stringify(what) + '\\n');
@@ -179,7 +180,7 @@ describe('a backup while a service writes', () => {
     }`;
 
   test('has everything that was acknowledged before it began, whole, and nothing half of what came after', async () => {
-    const writer = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program, dataDir.path], {
+    const writer = spawn(process.execPath, [await compiled(program), dataDir.path], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const said: { key?: string; closed?: string }[] = [];

@@ -12,6 +12,7 @@ import { makeClosedRun } from './closed-run.fixture.ts';
 import { describeRun, sealBundle } from './export.ts';
 import { publishBundle } from './publish.ts';
 import { openSigningKey } from './signing-key.ts';
+import { compiled } from '../program.fixture.ts';
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -21,7 +22,7 @@ const program = `
   import { describeRun, sealBundle } from '${here('./export.ts')}';
   import { publishBundle } from '${here('./publish.ts')}';
   import { openSigningKey } from '${here('./signing-key.ts')}';
-  const [directory, run, file] = process.argv.slice(1);
+  const [directory, run, file] = process.argv.slice(2);
   const described = await describeRun(await DataDir.open(directory), run);
   await publishBundle(sealBundle(described, await openSigningKey(directory)), file);`;
 
@@ -85,8 +86,8 @@ describe('a bundle is written', () => {
   });
 });
 
-function die(failpoint: string, file: string): Promise<{ signal: unknown; said: string }> {
-  const argv = ['--import', 'tsx', '--input-type=module', '-e', program, dataDir.path, run, file];
+async function die(failpoint: string, file: string): Promise<{ signal: unknown; said: string }> {
+  const argv = [await compiled(program), dataDir.path, run, file];
   const env = { PATH: process.env['PATH'], GLOVEBOX_FAILPOINT: `${failpoint}:kill` };
   return new Promise((resolve) => {
     const child = execFile(process.execPath, argv, { env }, (_error, _out, said) =>

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { appendFile, mkdtemp, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { checkJournal } from './check.ts';
 import { textMax, type Draft, type Entry } from './entry.ts';
@@ -23,6 +24,7 @@ import {
   decided,
   egressEnded,
 } from './story.fixture.ts';
+import { compiled } from '../program.fixture.ts';
 import { Journal } from './writer.ts';
 
 let root: string;
@@ -234,24 +236,17 @@ describe('one run has one writer', () => {
   });
 
   async function writerProcess(): Promise<ChildProcess> {
-    const program = join(root, 'writer.mts');
-    const here = (name: string): string => JSON.stringify(new URL(name, import.meta.url).href);
-    await writeFile(
-      program,
-      `import { Journal } from ${here('./writer.ts')};
+    const here = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)));
+    const program = await compiled(`
+       import { Journal } from ${here('./writer.ts')};
        import { intended, opened, run } from ${here('./story.fixture.ts')};
-       const journal = await Journal.create(${JSON.stringify(file)}, run);
+       const journal = await Journal.create(process.argv[2], run);
        await journal.append(opened);
        await journal.append(intended('of-the-child'));
        process.send?.('ready');
-       setInterval(() => undefined, 1000);`,
-    );
-    const child = fork(program, {
-      execArgv: ['--import', import.meta.resolve('tsx')],
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+       setInterval(() => undefined, 1000);`);
+    const child = fork(program, [file], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     await once(child, 'message');
-    await rm(program);
     return child;
   }
 });

@@ -11,6 +11,7 @@ import { accepted, candidateOf, TestRepository } from './candidate.fixture.ts';
 import { Ledger } from './ledger.ts';
 import { promote, type Promoted } from './promote.ts';
 import { rollback } from './rollback.ts';
+import { compiled } from '../program.fixture.ts';
 
 const base = { 'README.md': 'read me\n', 'src/a.ts': 'a\n' };
 const edits = { 'README.md': 'read me, and more\n', 'src/a.ts': null, 'src/b.ts': 'b\n' };
@@ -22,14 +23,14 @@ const program = `
   import { DataDir } from '${here('../data-dir/data-dir.ts')}';
   import { promote } from '${here('./promote.ts')}';
   import { rollback } from '${here('./rollback.ts')}';
-  const [what, data, repository, manifest, promotion] = process.argv.slice(1);
+  const [what, data, repository, manifest, promotion] = process.argv.slice(2);
   const dataDir = await DataDir.open(data);
   const candidate = candidateOf(${JSON.stringify(base)}, ${JSON.stringify(edits)}, JSON.parse(manifest));
   if (what === 'promote') await promote(dataDir, { candidate, repository, by: 'ada', reviews: [accepted(candidate, 'ada')] });
   else await rollback(dataDir, { promotion, reason: 'it broke', by: 'ada' });`;
 
 async function dies(failpoint: string, args: readonly string[]): Promise<void> {
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program, ...args], {
+  const child = spawn(process.execPath, [await compiled(program), ...args], {
     env: { PATH: process.env['PATH'], GLOVEBOX_FAILPOINT: `${failpoint}:kill` },
     stdio: ['ignore', 'ignore', 'pipe'],
   });

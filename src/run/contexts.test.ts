@@ -16,6 +16,7 @@ import { readEntries } from '../journal/read.ts';
 import { attached, closed, entriesOf, opened, run } from '../journal/story.fixture.ts';
 import { Journal } from '../journal/writer.ts';
 import { Contexts, contextsOf, type ContextsParts } from './contexts.ts';
+import { compiled } from '../program.fixture.ts';
 
 let root: string;
 let dir: RunDir;
@@ -199,7 +200,7 @@ const program = `
   import { RunDir } from '${here('../data-dir/run-dir.ts')}';
   import { ContextStory } from '${here('../context/context-story.ts')}';
   import { Contexts } from '${here('./contexts.ts')}';
-  const [root, run] = process.argv.slice(1);
+  const [root, run] = process.argv.slice(2);
   const dir = new RunDir(run, root);
   const { journal } = await Journal.resume(dir.journal);
   const story = new ContextStory();
@@ -230,8 +231,8 @@ describe('a runner that dies while one is attached', () => {
     },
   );
 
-  function play(failpoint: string): Promise<string> {
-    const argv = ['--import', 'tsx', '--input-type=module', '-e', program, root, run];
+  async function play(failpoint: string): Promise<string> {
+    const argv = [await compiled(program), root, run];
     const env = { PATH: process.env['PATH'], ...(failpoint === '' ? {} : { GLOVEBOX_FAILPOINT: failpoint }) };
     return new Promise(
       (resolve) => void execFile(process.execPath, argv, { env }, (_error, _out, text) => resolve(text)),

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { thisProcess } from '../process-identity.ts';
 import { ServiceLock } from './service-lock.ts';
+import { compiled } from '../program.fixture.ts';
 
 let dir: string;
 beforeEach(async () => {
@@ -18,18 +19,18 @@ afterEach(async () => {
 
 const program = `
   import { ServiceLock } from '${fileURLToPath(new URL('service-lock.ts', import.meta.url))}';
-  await ServiceLock.acquire(process.argv[1]).then(
+  await ServiceLock.acquire(process.argv[2]).then(
     () => console.log('held'),
     (error) => { console.log(error.code + ': ' + error.message); process.exit(); });
   setInterval(() => undefined, 1000);`;
 
-function other() {
-  return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program, dir], {
+async function other() {
+  return spawn(process.execPath, [await compiled(program), dir], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }
 
-async function firstLine(child: ReturnType<typeof other>): Promise<string> {
+async function firstLine(child: Awaited<ReturnType<typeof other>>): Promise<string> {
   const [chunk] = (await once(child.stdout, 'data')) as [Buffer];
   return chunk.toString().trim();
 }
@@ -39,7 +40,7 @@ test('a second service on a data directory is refused, and told whose it is', as
   const said = new RegExp(`is served by process ${process.pid}, since 20\\d\\d-`);
   await expect(ServiceLock.acquire(dir)).rejects.toMatchObject({ code: 'data_dir_in_use', message: said });
   // ... and that look has not cost the first one its lock
-  expect(await firstLine(other())).toMatch(said);
+  expect(await firstLine(await other())).toMatch(said);
   expect((await ServiceLock.holder(dir))?.pid).toBe(process.pid);
   await lock.release();
   const next = await ServiceLock.acquire(dir);
@@ -51,7 +52,7 @@ test('a second service on a data directory is refused, and told whose it is', as
 
 test('of many that come at once one gets it; when that is killed, one of many gets it again', async () => {
   for (let round = 0; round < 2; round++) {
-    const children = Array.from({ length: 3 }, other);
+    const children = await Promise.all(Array.from({ length: 3 }, other));
     const said = await Promise.all(children.map(firstLine));
     expect(said.filter((line) => line === 'held')).toHaveLength(1);
     expect(said.filter((line) => line.startsWith('data_dir_in_use'))).toHaveLength(2);

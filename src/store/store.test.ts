@@ -10,6 +10,7 @@ import { newId } from '../ids.ts';
 import { Database } from './database.ts';
 import { Runs, type RunRow } from './runs.ts';
 import { Store, storeFile } from './store.ts';
+import { compiled } from '../program.fixture.ts';
 
 let root: string;
 let dir: string;
@@ -80,19 +81,15 @@ describe('the store', () => {
   test('survives the death of its writer in the middle of writing: every row that was acknowledged is there', async () => {
     const program = `
       import { Store } from '${fileURLToPath(new URL('store.ts', import.meta.url))}';
-      const store = Store.open('${dir}');
+      const store = Store.open(process.argv[3]);
       for (let n = 0; ; n++) {
         const id = String(n).padStart(26, '0');
-        store.runs.insert({ ...JSON.parse(process.argv[1]), id });
+        store.runs.insert({ ...JSON.parse(process.argv[2]), id });
         process.stdout.write(id + '\\n');
       }`;
-    const writer = spawn(
-      process.execPath,
-      ['--import', 'tsx', '--input-type=module', '-e', program, JSON.stringify(runRow())],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
+    const writer = spawn(process.execPath, [await compiled(program), JSON.stringify(runRow()), dir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let said = '';
     for await (const chunk of writer.stdout) {
       said += String(chunk);
@@ -111,13 +108,10 @@ describe('the store', () => {
   test('is opened for the first time by several processes at once', async () => {
     const program = `
       import { Store } from '${fileURLToPath(new URL('store.ts', import.meta.url))}';
-      Store.open('${dir}').runs.insert({ ...JSON.parse(process.argv[1]), id: process.argv[2] });`;
+      Store.open(process.argv[4]).runs.insert({ ...JSON.parse(process.argv[2]), id: process.argv[3] });`;
+    const file = await compiled(program);
     const writers = Array.from({ length: 4 }, (_, n) =>
-      spawn(
-        process.execPath,
-        ['--import', 'tsx', '--input-type=module', '-e', program, JSON.stringify(runRow()), newId(n)],
-        { stdio: ['ignore', 'ignore', 'pipe'] },
-      ),
+      spawn(process.execPath, [file, JSON.stringify(runRow()), newId(n), dir], { stdio: ['ignore', 'ignore', 'pipe'] }),
     );
     const codes = await Promise.all(writers.map(async (writer) => (await once(writer, 'exit'))[0] as number));
     expect(codes).toEqual([0, 0, 0, 0]);

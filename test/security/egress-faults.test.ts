@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts';
@@ -10,6 +9,7 @@ import { egressPolicy, egressPolicyText, eventually, Inside, type PolicyOptions 
 import { rawDocker } from '../fixtures/raw-docker.ts';
 import { here } from '../fixtures/servers.ts';
 import { underEachRuntime } from './fixtures/host.ts';
+import { compiled } from '../../src/program.fixture.ts';
 
 /** What carries a sandbox's connections breaks in the middle of them: nothing passes until it is whole again, if ever. */
 const isRoot = process.getuid?.() === 0;
@@ -54,10 +54,10 @@ async function transferring(inside: Inside): Promise<void> {
 describe('a runner that is killed in the middle of transfers', () => {
   underEachRuntime(facts, (runtime) => {
     test('is the end of them, and nothing passes afterwards, however often it is tried', async () => {
-      const program = fileURLToPath(new URL('../fixtures/dying-run.ts', import.meta.url));
+      const program = await compiled(new URL('../fixtures/dying-run.ts', import.meta.url));
       const policy = egressPolicyText(egress(), { runtime });
       const args = [bench.dataDir.path, policy, JSON.stringify(names), servers.certificate, transfers()];
-      const child = execa(process.execPath, ['--import', 'tsx', program, ...args], { reject: false });
+      const child = execa(process.execPath, [program, ...args], { reject: false });
       const containerId = await new Promise<string>((resolve, reject) => {
         child.stdout.once('data', (text: Buffer) => resolve(text.toString().trim()));
         void child.then(({ stderr }) => reject(new Error(`the runner ended by itself: ${stderr}`)));

@@ -10,6 +10,7 @@ import { importFailpoints } from '../../failpoint.ts';
 import { BlobStore } from '../blobs.ts';
 import { Scope } from '../scope/scope.ts';
 import { BaseStore } from './bases.ts';
+import { compiled } from '../../program.fixture.ts';
 
 const everything = { read: ['**'], write: ['**'], scratch: [], deny: [] };
 const scope = Scope.compile(everything);
@@ -20,7 +21,7 @@ const program = `
   import { BaseStore } from '${here('./bases.ts')}';
   import { BlobStore } from '${here('../blobs.ts')}';
   import { Scope } from '${here('../scope/scope.ts')}';
-  const [bases, blobs, host] = process.argv.slice(1);
+  const [bases, blobs, host] = process.argv.slice(2);
   const scope = Scope.compile(${JSON.stringify(everything)});
   const store = await BaseStore.open(bases);
   await store.hold('dying', await store.select(host, scope), scope, await BlobStore.open(blobs));`;
@@ -55,7 +56,7 @@ describe.runIf(process.getuid?.() === 0)('an import that dies', () => {
     const first = await hold('first');
     appendFileSync(path.join(host, 'f3'), 'more\n');
     rmSync(path.join(host, 'f4'));
-    const argv = ['--import', 'tsx', '--input-type=module', '-e', program, bases, contents, host];
+    const argv = [await compiled(program), bases, contents, host];
     const child = spawn(process.execPath, argv, {
       env: { PATH: process.env['PATH'], GLOVEBOX_FAILPOINT: `${name}:kill` },
       stdio: ['ignore', 'ignore', 'pipe'],
