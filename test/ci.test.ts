@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { cp, mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -115,8 +116,9 @@ test('glovebox/client is importable from the package, at once, and loads nothing
     if (typeof GloveboxClient.embedded !== 'function') process.exit(1);`;
   const ran = await execa(process.execPath, ['--input-type=module', '-e', script], { cwd: root, reject: false });
   expect(ran.exitCode, ran.stderr).toBe(0);
-  const loaded = ran.stderr.split('\n').map((url) => url.slice(url.lastIndexOf('/dist/') + '/dist/'.length));
-  expect(loaded.length).toBeGreaterThan(5);
-  const outside = loaded.filter((file) => !file.startsWith('client/'));
-  expect([...new Set(outside)].sort()).toEqual(['errors.js', 'ids.js']);
+  const loaded = ran.stderr.split('\n').map((url) => readFileSync(`${fileURLToPath(url)}.map`, 'utf8'));
+  const sources = loaded.flatMap((map) => (JSON.parse(map) as { sources: string[] }).sources);
+  const files = sources.map((source) => source.slice(source.lastIndexOf('/src/') + '/src/'.length));
+  expect(files.length).toBeGreaterThan(5);
+  expect(new Set(files.filter((file) => !file.startsWith('client/')))).toEqual(new Set(['errors.ts', 'ids.ts']));
 });

@@ -3,8 +3,8 @@ import { chmod, mkdir, open, rename, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { messageOf, RunnerError } from '../errors.ts';
+import { shipped } from '../shipped.ts';
 
 /** A user's own service. */
 export interface OwnService {
@@ -92,7 +92,7 @@ async function start(service: OwnService, byMs: number, tell: (line: string) => 
   }
 }
 
-const program = fileURLToPath(new URL('../../bin/glovebox.js', import.meta.url));
+const program = shipped('bin/glovebox.js');
 
 function logFile({ dataDir }: OwnService): string {
   return join(dataDir, 'service.log');

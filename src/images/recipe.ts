@@ -1,12 +1,12 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { canonicalJson, digestOf, type Digest } from '../digest.ts';
 import { messageOf, RunnerError } from '../errors.ts';
+import { shipped } from '../shipped.ts';
 
-/** Where the shipped recipes, locks and package lists are. The same place from `src` and from `dist`. */
-export const shippedImagesDir = fileURLToPath(new URL('../../images', import.meta.url));
+/** Where the shipped recipes, locks and package lists are. */
+export const shippedImagesDir = shipped('images');
 
 const imageNamePattern = /^[a-z][a-z0-9-]{0,31}$/;
 const debianName = z.string().regex(/^[a-z0-9][a-z0-9+.-]*$/);

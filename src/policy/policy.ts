@@ -1,6 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { messageOf, RunnerError } from '../errors.ts';
 import { machineRegistries } from '../registries/machine.ts';
 import { publicRegistries, type Registries } from '../registries/registries.ts';
@@ -13,6 +12,7 @@ import type { LoadedPolicy } from './layers/effective-policy.ts';
 import type { TaskRequest } from './layers/restriction.ts';
 import { parseSourceFile, type SourceFile } from './language/source-file.ts';
 import { textBytesMax } from './language/yaml-source.ts';
+import { shipped } from '../shipped.ts';
 
 export { classesOf } from './layers/effective.ts';
 export type { ContextTerms, EnvironmentSpec, LoadedPolicy, Policy } from './layers/effective-policy.ts';
@@ -154,8 +154,7 @@ async function readUpwards(
 }
 
 function pathFor(pathOrName: string, directory: string): string {
-  if (/^[a-z][a-z-]*$/.test(pathOrName))
-    return fileURLToPath(new URL(`../../sandbox-policies/${pathOrName}.yaml`, import.meta.url));
+  if (/^[a-z][a-z-]*$/.test(pathOrName)) return shipped(`sandbox-policies/${pathOrName}.yaml`);
   return resolve(directory, pathOrName);
 }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { digestOf } from '../digest.ts';
 import { RunnerError } from '../errors.ts';
+import { shipped } from '../shipped.ts';
 
 const architectures: ReadonlyMap<string, string> = new Map([
   ['amd64', 'x86_64'],
@@ -23,9 +23,8 @@ export function readSupervisor(architecture: string): Buffer {
   }
 }
 
-/** The same place from `src/` and from `dist/`. */
 export function supervisorPath(architecture: string): string {
-  return fileURLToPath(new URL(`../../images/supervisor/build/${nameFor(architecture)}`, import.meta.url));
+  return shipped(`images/supervisor/build/${nameFor(architecture)}`);
 }
 
 /** The volume that holds exactly these bytes. */

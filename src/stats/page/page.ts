@@ -6,6 +6,7 @@ import type { Grouping, Numbers, Stats } from '../stats.ts';
 import { countText, growthText, medianText, p95Text, shareText } from '../texts.ts';
 import { escapeHtml, scriptJson } from './escape.ts';
 import { tablesOf } from './tables.ts';
+import { shipped } from '../../shipped.ts';
 
 /**
  * One page with all of it: tables, plots, the library that draws them, and no other file. Promises:
@@ -16,9 +17,9 @@ import { tablesOf } from './tables.ts';
 export async function statsPage(all: readonly Stats[]): Promise<string> {
   const [library, plots, libraryStyle, style] = await Promise.all([
     readFile(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8'),
-    readFile(new URL('plots.js', import.meta.url), 'utf8'),
+    readFile(shipped('src/stats/page/plots.js'), 'utf8'),
     readFile(require.resolve('uplot/dist/uPlot.min.css'), 'utf8'),
-    readFile(new URL('page.css', import.meta.url), 'utf8'),
+    readFile(shipped('src/stats/page/page.css'), 'utf8'),
   ]);
   const styles = `${libraryStyle}\n${style}`;
   const policy = [
