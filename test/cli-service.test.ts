@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isListening } from '../src/cli/own-service.ts';
 import { readEntries } from '../src/journal/read.ts';
 import { ServiceLock } from '../src/service/service-lock.ts';
@@ -20,8 +20,10 @@ beforeAll(async () => {
   socketPath = join(bench.dataDir.path, 'service.sock');
   await writeFile(policy, smallPolicyText());
 });
-afterEach(() => stopService());
-afterAll(() => bench.close());
+afterAll(async () => {
+  await stopService();
+  await bench.close();
+});
 
 test('five command lines at once start one service, and each gets its run', async () => {
   const opened = await Promise.all([1, 2, 3, 4, 5].map((n) => bench.cli(['open', '--name', `n${n}`, '-p', policy])));
@@ -34,8 +36,7 @@ test('five command lines at once start one service, and each gets its run', asyn
   expect(log).not.toContain('data_dir_in_use');
   const listed = await json<{ name: string; state: string }[]>(['ps', '--json']);
   expect(listed.map(({ name }) => name).sort()).toEqual(['n1', 'n2', 'n3', 'n4', 'n5']);
-  const closed = await Promise.all([1, 2, 3, 4, 5].map((n) => bench.cli(['close', '-q', `n${n}`])));
-  expect(closed.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0, 0]);
+  for (const { name } of listed) expect((await bench.cliHere(['close', '-q', name])).exitCode).toBe(0);
   await stopService(); // with the sandboxes that it keeps ready
   expect(await bench.containers()).toEqual([]);
 });
@@ -44,6 +45,7 @@ test('five command lines at once start one service, and each gets its run', asyn
 const longMs = 120_000;
 
 test('a run that stays open is worked in by its name, from open to report', { timeout: longMs }, async () => {
+  await ensureService();
   const workspace = await bench.workspace({ 'src/a.txt': 'one\n', 'README.md': 'x\n' });
   const opened = await bench.cliHere(['open', '--name', 'box', '-p', policy, '-w', workspace, '--intent', 'a test']);
   const id = opened.stdout.trim();
@@ -91,6 +93,7 @@ test('a run that stays open is worked in by its name, from open to report', { ti
 });
 
 test('Ctrl-C ends the command and nothing else', async () => {
+  await ensureService();
   await bench.cliHere(['open', '--name', 'stop', '-p', policy]);
   const running = bench.cli(['exec', 'stop', '--call-id', 'long', '--', 'sh', '-c', 'echo up; sleep 61']);
   running.stdout.on('data', () => running.kill('SIGINT'));
@@ -103,18 +106,20 @@ test('Ctrl-C ends the command and nothing else', async () => {
 });
 
 test('who runs a command in a run that is stopped is told why, and the run is open no more', async () => {
+  await ensureService();
   const stopping = join(bench.folder, 'stopping.yaml');
   const rule = '{ id: a, host: [a.test], ports: [1], tls: none, methods: [GET], addresses: [127.0.0.0/8] }';
   const egress = `egress: { use: [web], dns: { max_unlisted: 5, on_excess: stop_run }, profiles: { web: [${rule}] } }\n`;
   await writeFile(stopping, smallPolicyText(egress));
-  await bench.cli(['open', '--name', 'curious', '-p', stopping]);
+  await bench.cliHere(['open', '--name', 'curious', '-p', stopping]);
   const script = 'for n in $(seq 40); do getent hosts x$n.test; done; sleep 19';
-  const ran = await bench.cli(['exec', 'curious', '--', 'sh', '-c', script]);
+  const ran = await bench.cliHere(['exec', 'curious', '--', 'sh', '-c', script]);
   expect(ran.stderr).toMatch(/glovebox: cancelled: the run was stopped: .*more than 5 distinct names/);
   await expect.poll(() => json(['ps', '--json'])).toEqual([]);
 });
 
 test('what waits for people is listed as it would happen, and who asked cannot approve it', async () => {
+  await ensureService();
   const asking = join(bench.folder, 'asking.yaml');
   const rules = `approvals:
   categories: { touching: { timeout: 20s } }
@@ -142,12 +147,12 @@ commands:
 });
 
 test('who takes something from a run, or reaches a port inside, has a part in it, whatever command does it', async () => {
+  await ensureService();
   const reaching = join(bench.folder, 'reaching.yaml');
   const egress = 'egress: { use: [out], profiles: { out: [{ id: one, host: [one.test] }] } }\n';
   await writeFile(reaching, smallPolicyText(egress));
   const key = ['key', 'create', '--team', 'local', '--identity', 'ann', '--json', '--any-policy'];
   const { secret } = await json<{ secret: string }>(key);
-  await bench.cliHere(['approvals']); // whose service is there
   const env = { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY: secret };
   const opened = async (name: string): Promise<string> =>
     (await bench.cliHere(['open', '--name', name, '-p', reaching], { env })).stdout.trim();
@@ -167,10 +172,10 @@ test('who takes something from a run, or reaches a port inside, has a part in it
 });
 
 test('who has a key with admin makes, sees and revokes keys of its team from elsewhere, and no others', async () => {
+  await ensureService();
   const own = ['key', 'create', '--identity', 'ann', '--json', '--any-policy', '--scope', 'admin', 'read'];
   const { secret: admin } = await json<{ secret: string }>([...own, '--team', 'red']);
   const { id: theirs } = await json<{ id: string }>([...own, '--team', 'blue']);
-  await bench.cliHere(['approvals']); // whose service is there
   const elsewhere = join(bench.folder, 'elsewhere');
   const at = (GLOVEBOX_KEY: string, ...argv: string[]) =>
     bench.cliHere(argv, { env: { GLOVEBOX_URL: `unix:${socketPath}`, GLOVEBOX_KEY, GLOVEBOX_DATA: elsewhere } });
@@ -196,6 +201,7 @@ test('who has a key with admin makes, sees and revokes keys of its team from els
 });
 
 test('--tty is a terminal inside, and this one for as long', async () => {
+  await ensureService();
   await bench.cliHere(['open', '--name', 'term', '-p', policy]);
   const glovebox = `${process.execPath} ${program} exec --tty term -- sh -c 'stty size; read a; echo got $a; exit 5'`;
   const ran = await execa('script', ['-qec', glovebox, '/dev/null'], {
@@ -210,6 +216,7 @@ test('--tty is a terminal inside, and this one for as long', async () => {
 });
 
 test('a service that is idle ends; one that has an open run stays', async () => {
+  await stopService();
   const env = { GLOVEBOX_IDLE_MS: '400' };
   await bench.cliHere(['open', '--name', 'idle', '-p', policy], { env });
   await sleep(1_200);
@@ -247,6 +254,7 @@ test('a service of one’s own that is killed comes back, and the command goes o
 });
 
 test('a service that cannot start says why, with the end of its log', async () => {
+  await stopService();
   const broken = join(bench.folder, 'broken.yaml');
   await writeFile(broken, 'no-such-key: 1\n');
   const ran = await bench.cliHere(['ps', '-a', '--json'], { env: { GLOVEBOX_CONFIG: broken } });
@@ -255,6 +263,17 @@ test('a service that cannot start says why, with the end of its log', async () =
   expect(failed.exitCode).toBe(125);
   expect(failed.stderr).toMatch(/did not start \(exit 125\):[^]*no-such-key/);
 });
+
+/** The one that is there; for tests of what it does, not of how it comes and goes. It makes no sandbox that nobody has asked for. */
+async function ensureService(): Promise<void> {
+  if (await isListening(socketPath)) return;
+  const serving = bench.cli(['serve', '--warm', '0']);
+  const ended = serving.then(({ stderr }) => stderr);
+  while (!(await isListening(socketPath))) {
+    const said = await Promise.race([ended, sleep(50)]);
+    if (said !== undefined) throw new Error(`the service has ended: ${said}`);
+  }
+}
 
 async function json<T>(argv: readonly string[]): Promise<T> {
   const ran = await bench.cliHere(argv);
