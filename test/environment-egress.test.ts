@@ -130,6 +130,10 @@ test('npm ci and apt-get install get what the policy names, with a credential th
   const apt = new URL(packages.registries.debian[0]?.url ?? '').host;
   expect(lock).toMatchObject({
     network: false,
+    base: { reference: 'node' },
+    packages: {
+      debian: expect.arrayContaining([expect.stringMatching(/^git=/), expect.stringMatching(/^middle=/)]) as string[],
+    },
     egress: { profiles: ['registry_read'], reached: [apt, `npm.test:${port}`], refused: 0 },
   });
   expect(packages.arrived).toContain('GET npm.test /@acme/left/-/left-1.0.0.tgz');
