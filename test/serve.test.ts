@@ -133,7 +133,7 @@ test('an address that others reach is refused without the word for it', async ()
 });
 
 test('a harness elsewhere has nothing of the machine but its address and a key: it sends its files and works with them', async () => {
-  const { told } = await serve('--listen', '127.0.0.1:0');
+  const { told } = await serve('--listen', '127.0.0.1:0', '--warm', '0');
   const draft = {
     team: 'red',
     identity: 'ann',
@@ -144,7 +144,7 @@ test('a harness elsewhere has nothing of the machine but its address and a key: 
   const { secret } = (await ask('POST', '/v1/keys', draft)).json as { secret: string };
   const elsewhere = await mkdtemp(join(tmpdir(), 'glovebox-elsewhere-'));
   const env = { GLOVEBOX_URL: told.listening[1] ?? '', GLOVEBOX_KEY: secret, GLOVEBOX_DATA: join(elsewhere, 'none') };
-  const cli = (...argv: string[]) => bench.cli(argv, { env });
+  const cli = (...argv: string[]) => bench.cliHere(argv, { env });
   try {
     const workspace = join(elsewhere, 'files');
     await mkdir(join(workspace, 'src'), { recursive: true });
@@ -180,7 +180,7 @@ test('a harness elsewhere has nothing of the machine but its address and a key: 
 });
 
 test('what a run proposes is verified, reviewed and taken from elsewhere, by people whom their keys name, and a rollback is told to the next run', async () => {
-  const { process: service, told } = await serve('--listen', '127.0.0.1:0');
+  const { process: service, told } = await serve('--listen', '127.0.0.1:0', '--warm', '0');
   const elsewhere = await mkdtemp(join(tmpdir(), 'glovebox-elsewhere-'));
   const at = async (identity: string, ...scopes: string[]) => {
     const draft = { team: 'red', identity, scopes, policies: 'any', expiresAt: null };
