@@ -151,7 +151,7 @@ test('a harness elsewhere has nothing of the machine but its address and a key: 
     await writeFile(join(workspace, 'src/a.txt'), 'one\n');
     await writeFile(join(elsewhere, 'policy.yaml'), smallPolicyText());
     const opened = await cli('open', '--name', 'far', '-p', join(elsewhere, 'policy.yaml'), '--upload', workspace);
-    expect(opened.stderr).toMatch(/uploaded 1 files, 1 KiB/);
+    expect(opened.stderr).toMatch(/uploaded 1 file, 1 KiB/);
     expect((await cli('exec', 'far', '--', 'sh', '-c', 'cat src/a.txt; echo two >> src/a.txt')).stdout).toBe('one');
     expect((await cli('diff', 'far')).stdout).toMatch(/^\+two$/m);
     expect((await cli('egress', 'far')).stdout).toBe('nothing was asked of the network');
