@@ -73,9 +73,16 @@ const together = [
 ].map((name) => `test/${name}.test.ts`);
 
 /** They wait for what does not answer, most of the time, and are held to seconds: two at once, each with a processor. */
-const byTwos = ['context', 'deep-tree', 'faults', 'sandbox-loss', 'security/egress-limits'].map(
-  (name) => `test/${name}.test.ts`,
-);
+const byTwos = [
+  'context',
+  'deep-tree',
+  'engine-transport',
+  'faults',
+  'kill-tree',
+  'sandbox-loss',
+  'security/egress-faults',
+  'security/egress-limits',
+].map((name) => `test/${name}.test.ts`);
 
 /** Pure code that is held to a time. */
 const timed = [
