@@ -221,7 +221,7 @@ test('what a run proposes is verified, reviewed and taken from elsewhere, by peo
       return ann('close', name);
     };
     expect(await work('far')).not.toMatch(/rolled back before/);
-    expect(await ann('verify', 'far')).toMatch(/^0 .*passed, 6 gates, 1 sandboxes.*… unit\/candidate\/same/s);
+    expect(await ann('verify', 'far')).toMatch(/^0 .*passed, 6 gates, 1 sandbox\b.*… unit\/candidate\/same/s);
     expect(await ann('review', 'far', '--accept')).toMatch(/^125 .*ann opened run .*forbidden/s);
     const shown = await kim('review', 'far');
     expect(shown).toMatch(/src\/a\.txt.*what happened.*1 call \(exec 1\).*by people whom a service knows.*\+two/s);

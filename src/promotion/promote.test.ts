@@ -172,11 +172,7 @@ describe('nothing is promoted, and the repository stays as it was,', () => {
     const candidate = ofRepository();
     repository.commit({ 'src/a.ts': 'moved on\n' });
     repository.git('branch', 'next');
-    await refused(
-      go(candidate, { branch: 'next' }),
-      'conflict',
-      /rebases cleanly .* 1 files .*"src\/a.ts".*--reverify/,
-    );
+    await refused(go(candidate, { branch: 'next' }), 'conflict', /rebases cleanly .* 1 file .*"src\/a.ts".*--reverify/);
   });
 
   test('where the run began with files that were never committed', async () => {

@@ -20,6 +20,7 @@ import { BorrowedObjects } from './target/objects.ts';
 import { openPlace, type Place } from './target/place.ts';
 import { branchRef, readRef } from './target/refs.ts';
 import type { Tightened } from './tighten.ts';
+import { plural } from '../plural.ts';
 
 /** What a bundle says, once it was checked. */
 export interface Candidate {
@@ -279,7 +280,7 @@ class Promoting {
     if (reverify === undefined)
       throw new RunnerError(
         'conflict',
-        `run ${manifest.run} rebases cleanly on ${branch}, but ${moved.length} files that it did not change are others there than it was verified with, such as ${JSON.stringify(moved[0])}; verify it there: --reverify`,
+        `run ${manifest.run} rebases cleanly on ${branch}, but ${plural(moved.length, 'file')} that it did not change ${moved.length === 1 ? 'is another' : 'are others'} there than it was verified with, such as ${JSON.stringify(moved[0])}; verify it there: --reverify`,
       );
     const verification = await reverify({ commit: parent, objects });
     if (verification.verdict !== 'passed' || verification.candidate !== manifest.candidate)

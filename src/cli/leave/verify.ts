@@ -13,6 +13,7 @@ import { Exit, exitCodes, type CliContext } from '../context.ts';
 import { Interruption } from '../interruption.ts';
 import { atRun } from '../run-place.ts';
 import { print, printJson, say } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -132,7 +133,7 @@ function closingLines({ verification, digest }: Verified): readonly string[] {
   const touched = checksTouched.slice(0, shownMax).map((path) => displayPath(path));
   const more = checksTouched.length > touched.length ? ', …' : '';
   return [
-    `${pc.bold(`run ${run}`)}  ${colors[verdict](verdict.replace('_', ' '))}, ${verification.gates.length} gates, ${runs.length} sandboxes`,
+    `${pc.bold(`run ${run}`)}  ${colors[verdict](verdict.replace('_', ' '))}, ${plural(verification.gates.length, 'gate')}, ${plural(runs.length, 'sandbox', 'sandboxes')}`,
     ...(touched.length === 0 ? [] : [`  it changes what is checked: ${touched.join(', ')}${more}`]),
     ...(risk.from === risk.to ? [] : [`  risk ${risk.to}, raised from ${risk.from}`]),
     pc.dim(`  verification ${digest}`),

@@ -70,7 +70,7 @@ test('who worked, what was said, and the belief behind a call, on a terminal tha
   expect(stripVTControlCharacters(text).split('\n')).toEqual([
     `run ${run}`,
     '  1  quick-1 in lane explore: 2 calls (a to b), 1 denied, handed over by somebody in run 01hy',
-    '  2  strong-2 in lane commit: 1 calls (c), handed over by quick-1 in lane explore',
+    '  2  strong-2 in lane commit: 1 call (c), handed over by quick-1 in lane explore',
     `  with 4 changes of run 01hy ${digest}`,
     '',
     'context snapshots',

@@ -23,7 +23,7 @@ function partLine(part: ContextView['parts'][number], index: number): string {
   const which = firstCall === null ? '' : ` (${firstCall}${lastCall === firstCall ? '' : ` to ${lastCall ?? ''}`})`;
   const refused = denied === 0 ? '' : `, ${denied} denied`;
   const before = from === null ? '' : `, handed over by ${workerText(from)}${index > 0 ? '' : ` in run ${from.run}`}`;
-  return `  ${index + 1}  ${workerText(part)}: ${calls} calls${which}${refused}${before}`;
+  return `  ${index + 1}  ${workerText(part)}: ${plural(calls, 'call')}${which}${refused}${before}`;
 }
 
 function snapshotLine({ number, time, at, version, model, summary, tokens, cost }: ContextView['snapshots'][number]) {

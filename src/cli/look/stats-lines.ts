@@ -15,6 +15,7 @@ import {
   timeText,
 } from '../../stats/texts.ts';
 import { table } from '../terminal.ts';
+import { plural } from '../../plural.ts';
 
 const nameMax = 32;
 
@@ -26,7 +27,7 @@ export function statsLines(stats: Stats): readonly string[] {
   const named = rows.map(({ name, numbers }) => [printable(name).slice(0, nameMax), numbers] as const);
   const title = by.toUpperCase();
   return [
-    `${pc.bold(`${all.runs} runs`)}, by ${by}, ${dayOf(from)} to ${dayOf(to)}`,
+    `${pc.bold(plural(all.runs, 'run'))}, by ${by}, ${dayOf(from)} to ${dayOf(to)}`,
     '',
     table([[title, ...cameOutTitles], ...named.map(([name, numbers]) => [name, ...cameOut(numbers)])]),
     '',

@@ -69,7 +69,7 @@ test('a journal that is not what was written is named on standard error, and the
   await writeFile(dataDir.runDir(id).journal, 'no journal\n');
   expect(await cli()).toBe(0);
   expect(err).toContain(`not counted: run ${id}`);
-  expect(stripVTControlCharacters(out)).toContain('1 runs, by lane');
+  expect(stripVTControlCharacters(out)).toContain('1 run, by lane');
   expect(out).toContain('1 not what was written');
 });
 
