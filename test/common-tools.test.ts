@@ -202,8 +202,9 @@ describe('in the default policy', () => {
     const run = await inRun(
       files,
       async (inside) => {
-        await sh(inside, 'python3 -m venv --system-site-packages .venv');
-        await sh(inside, '.venv/bin/pip install -q --no-index --no-build-isolation ./pkg');
+        // With the image's pip: that a venv gets one of its own is tried in images.test.ts.
+        await sh(inside, 'python3 -m venv --system-site-packages --without-pip .venv');
+        await sh(inside, '.venv/bin/python -m pip install -q --no-index --no-build-isolation ./pkg');
         expect(await sh(inside, '.venv/bin/python -m pytest -q tests')).toContain('1 passed');
         // Its links lead to the image's Python; a fork has them, and works.
         const [fork] = await runner.fork(await inside.snapshot({ scratch: true }));
