@@ -8,16 +8,18 @@ import { ensureSupervisor } from './supervisor-volume.ts';
 
 /**
  * Rejects unless a sandbox answers, is the container that was started and runs just as it was asked for, and nothing is in it but
- * its supervisor. `then` goes on while the engine is still being asked. Returns what the engine has said.
+ * its supervisor. `beside` may start a hand in it: PID 1 has been asked by then what there is, and answers in order. Returns what
+ * the engine has said.
  */
 export async function verifyUnused(
   engine: Engine,
   sandbox: Sandbox,
-  then: () => Promise<void>,
+  beside: () => Promise<void>,
 ): Promise<ContainerReading> {
   const { spec, containerId, startedAt } = sandbox;
   const body = containerBody(spec, await ensureSupervisor(engine, spec, undefined));
-  const [reading] = await Promise.all([engine.verify(containerId, body), verifyIdle(sandbox).then(then)]);
+  const idle = verifyIdle(sandbox);
+  const [reading] = await Promise.all([engine.verify(containerId, body), idle, beside()]);
   if (!isSame(reading.state, startedAt)) throw unlike(sandbox, 'somebody has restarted it');
   return reading;
 }
