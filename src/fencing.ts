@@ -68,14 +68,14 @@ export async function seal(policy: Reachable, parts: FencingParts): Promise<Omit
 
 async function openFence(
   { egress, credentials }: Reachable,
-  { sandbox, record, stop, network = new Network(), credentialCommands = {}, resumed }: FencingParts,
+  { sandbox, record, stop, network, credentialCommands = {}, resumed }: FencingParts,
 ): Promise<Fence | undefined> {
   if (!letsOut(egress)) return undefined;
   const { Fence: Opened } = await import('./egress/fence.ts'); // what carries HTTP is large, and most runs are sealed
   return Opened.open({
     sandbox,
     egress,
-    network,
+    network: network ?? new Network(),
     credentials: Credentials.open({
       credentials: usedBy(egress, credentials),
       commands: credentialCommands,

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
 import { Approvals } from './approvals/approvals.ts';
 import type { Approver } from './approvals/approval.ts';
 import { Budget } from './budget/budget.ts';
@@ -110,9 +110,15 @@ interface Started {
 /** Makes runs: everything or nothing. */
 export class Opener {
   readonly #parts: RunnerParts;
+  readonly #tidying = new Set<Promise<void>>();
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
+  }
+
+  /** Resolves when nothing lies any more where sandboxes have waited that runs were given. What cannot be removed is found by `gc`. */
+  async tidied(): Promise<void> {
+    await Promise.all(this.#tidying);
   }
 
   /** On any failure no container is left and the journal says why. */
@@ -154,8 +160,10 @@ export class Opener {
     try {
       const recipe = pool === undefined ? undefined : this.#recipe(planned, placement);
       // Beside the look at the one that is ready. Who may have to wait in line leaves nothing if the line is full.
-      if (recipe !== undefined && pool?.isReady(recipe) === true) begin().catch(() => undefined);
-      warm = recipe === undefined ? undefined : await pool?.take(recipe);
+      const isReady = recipe !== undefined && pool?.isReady(recipe) === true;
+      const taken = recipe === undefined ? undefined : pool?.take(recipe);
+      if (isReady) begin().catch(() => undefined);
+      warm = await taken;
       return await (warm === undefined ? made(open) : open());
     } catch (error) {
       const left = await begun?.catch(() => undefined); // one that could not be begun has left nothing
@@ -253,7 +261,7 @@ export class Opener {
     try {
       const dir = await this.#parts.dataDir.createRun(id);
       await failpoint('open.directory');
-      await writeFile(dir.policy, formatPolicyRecord(policy));
+      writeFileSync(dir.policy, formatPolicyRecord(policy));
       journal = await Journal.create(dir.journal, id, durabilityOf(this.#parts.options));
       await failpoint('open.begun');
       const story = new ContextStory();
@@ -307,7 +315,7 @@ export class Opener {
       if (isEnvironmentName(image.reference) && !offered) await offerResults(sandbox, scope, base);
       if (policy.policy.files.git && warm === undefined) await makeSnapshotRepository(sandbox);
       if (origin !== undefined) await laySnapshot(await origin.snapshot, { dir, base, sandbox, journal, blobs });
-      await warm?.tidied;
+      if (warm !== undefined) this.#leaveTidying(warm.tidied);
       const clock = { runMs: journal.runMs, moment: momentNow() };
       keepRun(dir, { generation: 1, clock, ...(fence === undefined ? {} : { fence: fence.kept() }) });
       await failpoint('open.recorded');
@@ -319,6 +327,12 @@ export class Opener {
       await sandbox.close().catch(() => undefined); // what is left of it is found by its labels
       throw error;
     }
+  }
+
+  /** No run waits for it. */
+  #leaveTidying(tidied: Promise<void>): void {
+    const tracked = tidied.catch(() => undefined).finally(() => this.#tidying.delete(tracked));
+    this.#tidying.add(tracked);
   }
 
   async #sandbox(dir: RunDir, { placement, origin, policy, image, warm, onProgress }: Opening): Promise<Sandbox> {

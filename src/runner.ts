@@ -276,6 +276,7 @@ export class Runner {
   /** Its runs are closed before, one by one. What was made ahead goes with it. */
   async close(): Promise<void> {
     await this.#parts.pool?.drain();
+    await this.#opener.tidied();
     await this.#parts.dataDir.forgetInstance(this.#parts.instance);
   }
 }

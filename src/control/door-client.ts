@@ -21,14 +21,14 @@ export class DoorClient {
 
   /** Throws `run_not_open` where nobody has it open. */
   static async open(run: { readonly id: string; readonly path: string }): Promise<DoorClient> {
-    const place = await SocketPlace.open(run.path);
+    const place = SocketPlace.open(run.path);
     try {
       await refuseForeign(place.path);
       const client = new DoorClient(run.id, place);
       await client.state();
       return client;
     } catch (error) {
-      await place.close();
+      place.close();
       const { code = '' } = error as NodeJS.ErrnoException;
       if (!['ENOENT', 'ECONNREFUSED'].includes(code)) throw error;
       const message = `run ${run.id} is not open on this machine; glovebox log ${run.id} shows how it ended`;
@@ -82,7 +82,7 @@ export class DoorClient {
   }
 
   async close(): Promise<void> {
-    await this.#place.close();
+    this.#place.close();
   }
 
   async #ask(method: string, path: string, body?: unknown): Promise<RunState> {

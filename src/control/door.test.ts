@@ -64,14 +64,14 @@ beforeEach(async () => {
     socket.on('end', () => socket.end('bye'));
   });
   await new Promise<void>((resolve) => run.inside?.listen(0, '127.0.0.1', resolve));
-  place = await SocketPlace.open(folder);
+  place = SocketPlace.open(folder);
   door = await Door.open(folder, run);
 });
 
 afterEach(async () => {
   await Promise.all(clients.splice(0).map((client) => client.close()));
   await door.close();
-  await place.close();
+  place.close();
   for (const socket of inner.splice(0)) socket.destroy();
   run.inside?.close();
   await rm(join(folder, '..'), { recursive: true });

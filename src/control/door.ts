@@ -45,7 +45,7 @@ export class Door {
 
   /** In the run's directory. */
   static async open(directory: string, run: Controlled): Promise<Door> {
-    const place = await SocketPlace.open(directory);
+    const place = SocketPlace.open(directory);
     try {
       rmSync(place.path, { force: true }); // of a runner that died
       const door = new Door(place, run);
@@ -56,7 +56,7 @@ export class Door {
       chmodSync(place.path, 0o600);
       return door;
     } catch (cause) {
-      await place.close();
+      place.close();
       const message = `cannot listen in ${directory}: ${messageOf(cause)}; is its file system one that holds sockets?`;
       throw new RunnerError('data_dir_unusable', message, { cause });
     }
@@ -76,7 +76,7 @@ export class Door {
     this.#server.closeIdleConnections();
     await closed;
     clearTimeout(lingering);
-    await this.#place.close();
+    this.#place.close();
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { closeSync, constants, openSync } from 'node:fs';
 
 /**
  * A way to a socket in a directory whose path may be longer than a socket's address can hold (108 bytes, unix(7)): through
@@ -7,19 +6,22 @@ import { open, type FileHandle } from 'node:fs/promises';
  */
 export class SocketPlace {
   readonly path: string;
-  readonly #directory: FileHandle;
+  readonly #fd: number;
+  #isOpen = true;
 
-  private constructor(directory: FileHandle) {
-    this.#directory = directory;
-    this.path = `/proc/self/fd/${directory.fd}/${socketName}`;
+  private constructor(fd: number) {
+    this.#fd = fd;
+    this.path = `/proc/self/fd/${fd}/${socketName}`;
   }
 
-  static async open(directory: string): Promise<SocketPlace> {
-    return new SocketPlace(await open(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW));
+  static open(directory: string): SocketPlace {
+    return new SocketPlace(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW));
   }
 
-  close(): Promise<void> {
-    return this.#directory.close();
+  /** Twice is fine. */
+  close(): void {
+    if (this.#isOpen) closeSync(this.#fd);
+    this.#isOpen = false;
   }
 }
 

@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { chmod, link, mkdir, readFile, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { RunnerError } from '../errors.ts';
@@ -77,7 +78,7 @@ export class DataDir {
 
   async createRun(id: string): Promise<RunDir> {
     const run = this.runDir(id);
-    await mkdir(run.path, { mode: 0o700 });
+    mkdirSync(run.path, { mode: 0o700 });
     return run;
   }
 

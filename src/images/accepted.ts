@@ -1,4 +1,5 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { digestPattern, type Digest } from '../digest.ts';
@@ -64,13 +65,11 @@ export function findAccepted(
   return name !== undefined && Object.hasOwn(images, name) ? images[name]?.id : undefined;
 }
 
+/** Read at once: every open asks, and a trip through the thread pool costs more than a few bytes do. */
 export async function readAccepted(dataDir: string): Promise<AcceptedImages> {
   const path = join(dataDir, 'images.json');
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (text === undefined) return { version: 1, images: {} };
+  if (!existsSync(path)) return { version: 1, images: {} };
+  const text = readFileSync(path, 'utf8');
   try {
     return AcceptedImages.parse(JSON.parse(text));
   } catch (error) {

@@ -1,5 +1,5 @@
 import { renameSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
@@ -15,7 +15,9 @@ export function addHolder(base: string, run: string, self: ProcessIdentity): voi
 
 /** May be called twice. */
 export async function removeHolder(base: string, run: string): Promise<void> {
-  await rm(holderOf(base, run), { force: true });
+  await unlink(holderOf(base, run)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
 }
 
 /** Runs. Those of an earlier boot have nothing mounted any more. */
