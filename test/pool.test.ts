@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Engine } from '../src/engine/engine.ts';
 import { poolFailpoints } from '../src/failpoint.ts';
 import { checkJournal } from '../src/journal/check.ts';
 import type { Entry, EntryData } from '../src/journal/entry.ts';
@@ -210,14 +211,28 @@ describe('a warm sandbox', () => {
   test('that turns out to be unfit, where the line is full, leaves a run that is closed and says why', async () => {
     await runner.close();
     const options = { pool: { warmMax: 1, memoryBytes: 2 ** 40 }, opens: { atOnce: 1, waitingMax: 0 } };
-    runner = await Runner.create(bench.engine, bench.dataDir, options);
+    let may = () => Promise.resolve();
+    let letGo = (): void => undefined;
+    const engine = startsWhen(bench.engine, () => may());
+    runner = await Runner.create(engine, bench.dataDir, options);
     await keepReady({ policy });
     const [name = ''] = await bench.containers();
     await execa('docker', ['exec', '-d', name, '/bin/sleep', '60']);
     const other = withText('memory: 384MiB', 'memory: 385MiB'); // cold: it has the only turn while the other one is looked at
     const before = (await bench.dataDir.listRuns()).map(({ id }) => id);
-    const [cold, refused] = await Promise.allSettled([open({ policy: other }), open({ policy })]);
-    expect([cold.status, refused]).toMatchObject(['fulfilled', { reason: { code: 'queue_full' } }]);
+    const hasTurn = new Promise<void>((begun) => {
+      may = () => {
+        may = () => Promise.resolve(); // what is made after it
+        begun();
+        return new Promise((resolve) => (letGo = resolve));
+      };
+    });
+    const cold = open({ policy: other });
+    await Promise.race([hasTurn, cold]);
+    const [refused] = await Promise.allSettled([open({ policy })]);
+    letGo();
+    await cold;
+    expect(refused).toMatchObject({ reason: { code: 'queue_full' } });
     const runs = (await bench.dataDir.listRuns()).filter(({ id }) => !before.includes(id) && id !== opened[0]?.id);
     expect(runs).toHaveLength(1);
     const [dir] = runs;
@@ -327,6 +342,22 @@ async function sharedInput(): Promise<string> {
   const source = await bench.workspace({ 'word.txt': 'a word\n' });
   await execa('chmod', ['-R', 'a+rX', source]);
   return `inputs: [{ source: ${JSON.stringify(source)}, target: /inputs/data }]\n`;
+}
+
+/** The same engine, which starts no container before it may. */
+function startsWhen(engine: Engine, may: () => Promise<void>): Engine {
+  return new Proxy(engine, {
+    get(target, name) {
+      if (name === 'start')
+        return (...[spec, ready]: Parameters<Engine['start']>) =>
+          target.start(
+            spec,
+            Promise.all([ready, may()]).then(() => undefined),
+          );
+      const member: unknown = Reflect.get(target, name, target);
+      return typeof member === 'function' ? member.bind(target) : member;
+    },
+  });
 }
 
 /** A process with a runner and a pool, killed where it says, or when it has said how far it is. */
