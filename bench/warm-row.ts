@@ -15,7 +15,6 @@ const filesInBase = 500;
 /** From asking for a run to the first result of a command in it, from a pool that is full; beside the same without one. */
 export async function warmOpen({ bed }: { bed: Bed }): Promise<readonly Row[]> {
   const place = await WorkspaceBed.make(bed);
-  const warm = await Runner.create(bed.engine, place.dataDir, { pool: { warmMax: 1, memoryBytes: 2 ** 40 } });
   const policy = policyWith(bed.image, '');
   try {
     const workspace = place.files('workspace', filesInBase);
@@ -28,6 +27,8 @@ export async function warmOpen({ bed }: { bed: Bed }): Promise<readonly Row[]> {
     const git = policyWith(bed.image, 'git: true');
     const egress = policyWith(bed.image, '', 'egress: { profiles: { web: [{ id: w, host: [example.com] }] } }');
     const measure = async (name: string, request: OpenRequest, bound?: number): Promise<Row> => {
+      // One for each kind: what waits of another kind would keep this one from being made.
+      const warm = await Runner.create(bed.engine, place.dataDir, { pool: { warmMax: 1, memoryBytes: 2 ** 40 } });
       await warm.keepReady(request, 1);
       const times = { warm: [] as number[], cold: [] as number[] };
       const count = bound === undefined ? fewRounds : rounds;
@@ -38,7 +39,7 @@ export async function warmOpen({ bed }: { bed: Bed }): Promise<readonly Row[]> {
         if (n % every === 0) times.cold.push(await toFirstResult(place.runner, request));
       }
       const measured = { ours: median(times.warm), peer: median(times.cold) };
-      await warm.keepReady(request, 0);
+      await warm.close();
       return lessIsBetter(name, 'ms', measured, 'the same without a pool', bound === undefined ? {} : { bound });
     };
     return [
@@ -48,7 +49,6 @@ export async function warmOpen({ bed }: { bed: Bed }): Promise<readonly Row[]> {
       await measure('warm-open/egress', { policy: egress }),
     ];
   } finally {
-    await warm.close();
     await place.close();
   }
 }
