@@ -1,8 +1,30 @@
+import type { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import { Exit } from './context.ts';
 import { say } from './terminal.ts';
 
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const;
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** As what an end is told: `SIGPIPE` is that of whoever read our output. */
+export type EndSignal = (typeof signals)[number] | 'SIGPIPE';
+
+/**
+ * An event of this process, and not the signal: whoever listened to that would take the end of any pipe or connection of ours (a
+ * program that reads no more of its input) for the end of our reader, and when nobody listens any more, it kills.
+ */
+const outputGone = 'glovebox:output-gone';
+const events: EventEmitter = process;
+
+/** Calls `listener` whenever this command line is asked to end; returns how to be asked no more. */
+export function onEndAsked(listener: (name: EndSignal) => void): () => void {
+  const onGone = (): void => listener('SIGPIPE');
+  for (const name of signals) process.on(name, listener);
+  events.on(outputGone, onGone);
+  return () => {
+    for (const name of signals) process.off(name, listener);
+    events.off(outputGone, onGone);
+  };
+}
 
 /** Ctrl-C in a terminal may come several times at once: from it, from npx, from a reader that went away. */
 const oneGestureMs = 1_000;
@@ -17,13 +39,14 @@ export class Interruption {
   readonly signal: AbortSignal;
   readonly #controller = new AbortController();
   readonly #what: string;
-  #asked: { readonly name: NodeJS.Signals; readonly atMs: number } | undefined;
+  readonly #ignore: () => void;
+  #asked: { readonly name: EndSignal; readonly atMs: number } | undefined;
 
   /** `what` is closed when it happens, in the words that people are told. */
   constructor(what = 'the run') {
     this.#what = what;
     this.signal = this.#controller.signal;
-    for (const name of signals) process.on(name, this.#onSignal);
+    this.#ignore = onEndAsked(this.#onSignal);
   }
 
   /** Why, once it happened. */
@@ -51,13 +74,13 @@ export class Interruption {
    * nobody writes, or waits for a reader that stands still; not even `process.exit` gets past the first.
    */
   end(): void {
-    for (const name of signals) process.off(name, this.#onSignal);
+    this.#ignore();
     const name = this.#asked?.name;
     if (name !== undefined)
       setTimeout(() => process.kill(process.pid, name === 'SIGPIPE' ? 'SIGTERM' : name), lingerMs).unref();
   }
 
-  readonly #onSignal = (name: NodeJS.Signals): void => {
+  readonly #onSignal = (name: EndSignal): void => {
     const code = 128 + constants.signals[name];
     if (this.#asked === undefined) {
       this.#asked = { name, atMs: performance.now() };
@@ -74,7 +97,7 @@ export class Interruption {
 export function watchOutput(): void {
   const onError = (error: NodeJS.ErrnoException): void => {
     if (error.code !== 'EPIPE' && error.code !== 'EIO') say(`glovebox: our output cannot be written: ${error.message}`);
-    if (!process.emit('SIGPIPE', 'SIGPIPE')) process.exit(128 + constants.signals.SIGPIPE);
+    if (!events.emit(outputGone)) process.exit(128 + constants.signals.SIGPIPE);
   };
   process.stdout.on('error', onError);
   process.stderr.on('error', onError);

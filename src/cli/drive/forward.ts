@@ -6,10 +6,9 @@ import { messageOf, RunnerError } from '../../errors.ts';
 import { printable } from '../../journal/printable.ts';
 import type { Run } from '../../runner.ts';
 import { Exit, type CliContext } from '../context.ts';
+import { onEndAsked } from '../interruption.ts';
 import { inOpenRun, type RunPlace } from '../run-place.ts';
 import { print, printJson, say } from '../terminal.ts';
-
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGPIPE'] as const;
 
 export function forwardCommand(program: Command, context: CliContext): void {
   program
@@ -124,9 +123,7 @@ function portNumber(min: 0 | 1): (text: string) => number {
 class Ending {
   readonly #controller = new AbortController();
 
-  constructor() {
-    for (const name of signals) process.on(name, this.#onSignal);
-  }
+  readonly #ignore = onEndAsked((name) => this.#controller.abort(new Exit(128 + constants.signals[name])));
 
   get signal(): AbortSignal {
     return this.#controller.signal;
@@ -137,10 +134,6 @@ class Ending {
   }
 
   close(): void {
-    for (const name of signals) process.off(name, this.#onSignal);
+    this.#ignore();
   }
-
-  readonly #onSignal = (name: NodeJS.Signals): void => {
-    this.#controller.abort(new Exit(128 + constants.signals[name]));
-  };
 }
