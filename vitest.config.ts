@@ -7,7 +7,7 @@ const report = process.env['GLOVEBOX_TEST_REPORT'];
 
 const setupFiles = ['test/fixtures/seed.ts'];
 
-/** They share nothing but the engine, and measure no time. Each makes a data directory of its own. */
+/** They share nothing but the engine and the sources, and measure no time. Each makes a data directory of its own. */
 const together = [
   'adopt',
   'blame',
@@ -125,6 +125,7 @@ export default defineConfig({
       {
         test: {
           name: 'together',
+          isolate: false,
           setupFiles,
           alias: { 'glovebox/client': fileURLToPath(new URL('src/client/client.ts', import.meta.url)) },
           include: together,
